@@ -1,0 +1,42 @@
+# longtail-bench: `make quick` shows what it does, `make test` checks it.
+PYTHON ?= python3
+BIN := .venv/bin
+RECIPE ?= recipes/quick.yaml
+
+.PHONY: help quick test lint format type unit bench report clean
+
+help:            ## list the targets
+	@grep -E '^[a-z]+: *.*##' Makefile | sed -E 's/: *[^#]*## */\t/' | expand -t 12
+
+quick: .venv/ok  ## train the quick recipe (real digits, no download) and write its report
+	$(BIN)/python run_bench.py run $(RECIPE)
+
+test: lint type unit  ## lint, types and tests
+
+lint: .venv/ok   ## ruff, check only
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/ok ## ruff, mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: .venv/ok   ## mypy
+	$(BIN)/mypy
+
+unit: .venv/ok   ## pytest on all cores
+	$(BIN)/python -m pytest -n auto
+
+bench: .venv/ok  ## measure speed; prints tables, writes benchmarks/results/
+	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+
+report: .venv/ok ## render every page in reports/ from results/
+	$(BIN)/python run_bench.py report
+
+clean:           ## remove the environment and caches; results stay
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info
+
+.venv/ok: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@

@@ -1,0 +1,168 @@
+"""A cell: one frozen, fully resolved point of a grid, and the short hash that names it.
+
+Nothing that cannot change a result is part of a cell's identity: no device, worker count, path or
+title. What can change a result and is not here is a defect.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+#: JSON scalars, the only hyper-parameter values a recipe can carry (a list becomes a tuple).
+Scalar = bool | int | float | str | None
+Param = Scalar | tuple[Scalar, ...]
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+#: Marks a field that describes and does not decide; it is kept in cell.yaml and left out of the id.
+DESCRIBES = {"identity": False}
+
+
+class Frozen(BaseModel):
+    """Base of all validated values: unknown keys and wrong types are errors, nothing changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    def identity(self) -> dict[str, Any]:
+        """Return the JSON-able content that decides a result, without what only describes."""
+        content = {}
+        for name, field in type(self).model_fields.items():
+            if field.json_schema_extra == DESCRIBES:
+                continue
+            value = getattr(self, name)
+            content[name] = value.identity() if isinstance(value, Frozen) else value
+        return content
+
+
+class ShotRule(Frozen):
+    """Many-shot: more images than `many_above`; few-shot: fewer than `few_below`; else medium."""
+
+    many_above: int = 100
+    few_below: int = 20
+
+
+class DataSet(Frozen):
+    """A data set and how its long tail is cut.
+
+    `folder` is a path below the data directory. `copy_of` names the published data set of which this
+    is a changed copy and `copy_kind` says how it differs ("JPEG quality 75"): such a copy is never
+    compared as if it were the original. `n_max` is the size of the largest class (default: all
+    images), `test_per_class` what is held out where a source has no test set of its own.
+    """
+
+    name: str
+    source: Literal["digits", "cifar10", "cifar100", "folder"]
+    title: str = Field("", json_schema_extra=DESCRIBES)
+    folder: str | None = Field(None, json_schema_extra=DESCRIBES)
+    copy_of: str | None = Field(None, json_schema_extra=DESCRIBES)
+    copy_kind: str | None = Field(None, json_schema_extra=DESCRIBES)
+    image_size: Count = 32
+    mean: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
+    std: tuple[float, float, float] = (0.2023, 0.1994, 0.2010)
+    profile: Literal["exponential", "step", "natural"] = "exponential"
+    n_max: Count | None = None
+    test_per_class: Count | None = None
+    shots: ShotRule = ShotRule()
+
+
+class Optimizer(Frozen):
+    """The optimiser of one stage."""
+
+    name: Literal["sgd", "adamw"] = "sgd"
+    lr: Positive = 0.1
+    momentum: Share = 0.9
+    nesterov: bool = False
+    weight_decay: Annotated[float, Field(ge=0)] = 2e-4
+
+
+class Schedule(Frozen):
+    """The learning rate over the epochs (from 0), as a factor of the optimiser's rate.
+
+    `lead` is how many epochs a cosine runs ahead of the clock (BCL, BCCL and ProCo: 1).
+    """
+
+    kind: Literal["constant", "steps", "cosine"] = "cosine"
+    per: Literal["epoch", "step"] = "epoch"
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    lead: Annotated[int, Field(ge=0)] = 0
+    milestones: tuple[int, ...] = ()
+    factors: tuple[Positive, ...] = ()
+
+    @model_validator(mode="after")
+    def _steps_have_factors(self) -> Schedule:
+        if len(self.milestones) != len(self.factors):
+            raise ValueError(
+                f"{len(self.milestones)} milestones need as many factors, got {len(self.factors)}"
+            )
+        if list(self.milestones) != sorted(set(self.milestones)):
+            raise ValueError("milestones must rise")
+        if bool(self.milestones) != (self.kind == "steps"):
+            raise ValueError("milestones and factors belong to 'kind: steps', and it needs them")
+        return self
+
+
+class Protocol(Frozen):
+    """How a cell is trained and scored: what makes two numbers comparable.
+
+    `augmentation` is the policy of the view "main"; `sampler` overrides the method's own.
+    """
+
+    epochs: Annotated[int, Field(ge=0)] = 200
+    batch_size: Count = 128
+    drop_last: bool = False
+    optimizer: Optimizer = Optimizer()
+    schedule: Schedule = Schedule()
+    augmentation: str = "crop_flip"
+    sampler: str | None = None
+    evaluate_every: Count = 1
+
+
+class MethodChoice(Frozen):
+    """A registered method with all its hyper-parameters written out."""
+
+    name: str
+    version: Count = 1
+    params: dict[str, Param] = {}
+
+
+class BackboneChoice(Frozen):
+    """A timm model name and the keyword arguments it is created with."""
+
+    name: str
+    options: dict[str, Param] = {}
+
+
+class Cell(Frozen):
+    """One point of a grid; `id` is its short hash, `run_id` the name of its run directory."""
+
+    method: MethodChoice
+    dataset: DataSet
+    imbalance_factor: Annotated[float, Field(ge=1, allow_inf_nan=False)]
+    backbone: BackboneChoice
+    protocol: Protocol
+    seed: Annotated[int, Field(ge=0)] = 0
+    mode: Literal["fast", "exact"] = "fast"
+    parent: Cell | None = None
+
+    @cached_property
+    def id(self) -> str:
+        """Ten hexadecimal digits of the hash of the canonical form; key order is not in it."""
+        canonical = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+    @cached_property
+    def run_id(self) -> str:
+        """The run directory's name: readable axes, then the id, which alone decides."""
+        axes = f"{self.dataset.name}-if{self.imbalance_factor:g}-{self.method.name}-s{self.seed}"
+        return f"{axes}-{self.id}"
+
+    def family(self) -> list[Cell]:
+        """Return the cell and its ancestors, eldest first: the order in which they must train."""
+        return [*(self.parent.family() if self.parent else []), self]

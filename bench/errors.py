@@ -1,0 +1,19 @@
+"""What a user's mistake looks like: one line that names the place and the remedy."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class BenchError(Exception):
+    """A mistake the user can mend; its message is one line naming file, key and remedy."""
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Return ``; did you mean 'x'?``, or, where nothing is near, the list of what there is."""
+    names = sorted(known)
+    near = difflib.get_close_matches(str(name)[:80], names, n=1, cutoff=0.6)
+    if near:
+        return f"; did you mean {near[0]!r}?"
+    return f"; there are: {', '.join(names)}" if names else ""

@@ -1,0 +1,155 @@
+"""What a method is: a module that owns all it learns, and turns a batch into one loss.
+
+Everything a method asks of the suite is declared here, as attributes to set and hooks to override; the
+training loop (`bench.train.loop`) calls them in the order of this page and knows no method by name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.backbones import Backbone
+
+#: What `forward` returns, so that no later analysis adjusts for the class prior twice:
+#: logits that follow the training prior, logits already balanced, or negative distances.
+Scores = Literal["train_prior", "balanced", "distances"]
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Where a run stands: `epoch` counts from 0, `step` from 0 over all `steps` of the run."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+
+    @property
+    def progress(self) -> float:
+        """Share of the run that is over, from 0 to below 1."""
+        return self.step / max(self.steps, 1)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One step's input; every tensor has the batch as its first dimension.
+
+    Attributes:
+        views: one (B, 3, H, W) float tensor per view that the method declared, normalised.
+        labels: (B,) int64.
+        positions: (B,) int64, where in the training subset each image stands.
+        draws: the random numbers that the method asked for in `draws`.
+        extra: a second, differently sampled batch of the same size, where `extra_sampler` is set.
+    """
+
+    views: tuple[Tensor, ...]
+    labels: Tensor
+    positions: Tensor
+    draws: Mapping[str, Tensor] = field(default_factory=dict)
+    extra: Batch | None = None
+
+    @property
+    def images(self) -> Tensor:
+        """The first view."""
+        return self.views[0]
+
+
+@dataclass(frozen=True)
+class View:
+    """One image a method trains on: which augmentation policy makes it, and of what.
+
+    `policy` names an augmentation policy; "main" is the protocol's. With `patch_of`, the view is cut out
+    of an earlier view of that index, taken after that view's geometry and before its colour; the boxes
+    are the draws named `boxes`, (n, 4) as x0, y0, x1, y1 in shares of the side, resized to `size` pixels
+    (DSCL's patches).
+    """
+
+    policy: str = "main"
+    patch_of: int | None = None
+    boxes: str = ""
+    size: int | None = None
+
+
+class MakeBackbone(Protocol):
+    """Builds the cell's backbone; called again, it gives another with weights of its own."""
+
+    def __call__(self, **overrides: Any) -> Backbone: ...
+
+
+class Method(nn.Module):
+    """Base of all methods; a subclass registers itself and says how images become a loss and scores.
+
+    Its keyword-only arguments are its hyper-parameters. All state lives in parameters and buffers, so a
+    checkpoint is its `state_dict`; what changes with time is written in place into buffers by a hook.
+    Classes are never assumed to be sorted by their counts.
+    """
+
+    #: The images of `Batch.views`, in order.
+    views: tuple[View, ...] = (View(),)
+    #: Sampler of `Batch.extra`, if a second batch is wanted.
+    extra_sampler: str | None = None
+    scores: Scores = "train_prior"
+    #: Whether `loss` can be captured in a CUDA graph: no `.item()`, no shape that depends on data.
+    capturable: ClassVar[bool] = True
+    #: Whether it starts from a finished cell (`from:` in a recipe), which `start_from` then receives.
+    needs_parent: ClassVar[bool] = False
+    #: Registry name of the parent its paper starts from, where it needs one.
+    usual_parent: ClassVar[str] = "ce"
+    #: False for methods that only re-read a trained parent: no step is made.
+    trains: ClassVar[bool] = True
+
+    class_counts: Tensor
+
+    def __init__(self, make_backbone: MakeBackbone, class_counts: np.ndarray) -> None:
+        super().__init__()
+        counts = torch.tensor(np.asarray(class_counts), dtype=torch.int64)
+        self.register_buffer("class_counts", counts)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, absent ones included."""
+        return len(self.class_counts)
+
+    # -- declared: what the loop prepares -------------------------------------------------------
+    def sampler(self, epoch: int, epochs: int) -> str:
+        """Name the sampler of an epoch (see `bench.data.samplers`)."""
+        return "shuffle"
+
+    def draws(self, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
+        """Draw an epoch's random numbers: arrays of `size` rows, one per image in its order."""
+        return {}
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        """Return optimiser groups; `lr_factor` multiplies the rate, other keys are the optimiser's."""
+        return [{"params": [p for p in self.parameters() if p.requires_grad]}]
+
+    def phase(self, epoch: int, epochs: int) -> int:
+        """Number the structure of the step: where it changes with time, a new graph is captured."""
+        return 0
+
+    # -- hooks, in the order they are called ----------------------------------------------------
+    def start_from(self, parent: Method) -> None:
+        """Take over what is wanted of a trained parent; called once, before anything else."""
+
+    def before_epoch(self, clock: Clock) -> None:
+        """Rewrite what changes from epoch to epoch."""
+
+    def before_step(self, clock: Clock, batch: Batch) -> None:
+        """Refresh what the loss reads, outside the captured part."""
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Return the scalar to descend on."""
+        raise NotImplementedError(f"{type(self).__name__} says no loss")
+
+    def after_step(self, clock: Clock, batch: Batch) -> None:
+        """Follow the optimiser: momentum encoders, queues, constraints."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Score images (B, 3, H, W) as (B, C); its kind is declared in `scores`."""
+        raise NotImplementedError(f"{type(self).__name__} says no forward")

@@ -1,0 +1,135 @@
+"""The methods there are: `@register` puts one in, `find` takes it out, and a name stands for it in YAML.
+
+A registry entry is a class and the defaults it is known under, so one class may carry several names of
+the field ("ldam" and "ldam_drw" differ in a default). Hyper-parameters are the keyword arguments of the
+class, with their types and defaults; nothing else declares them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import typing
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, create_model
+
+from bench.errors import BenchError, did_you_mean
+
+if TYPE_CHECKING:
+    from bench.method import Method
+
+_M = TypeVar("_M", bound="type[Method]")
+_entries: dict[str, Entry] = {}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A method as the field knows it: what to build, and where it comes from.
+
+    `version` rises when a change makes old numbers incomparable; `reconstruction` marks a method whose
+    authors published no code and whose details are ours; `golden` says that its loss is tested against
+    values of the authors' own code; `pretrained` that it starts from weights trained on other data.
+    """
+
+    name: str
+    build: type[Method]
+    title: str
+    family: str
+    venue: str
+    year: int | None
+    paper: str
+    version: int = 1
+    reconstruction: bool = False
+    golden: bool = False
+    pretrained: bool = False
+    defaults: tuple[tuple[str, Any], ...] = ()
+
+    @property
+    def summary(self) -> str:
+        """The first sentence of the class's docstring."""
+        return (inspect.getdoc(self.build) or "").split("\n\n")[0].replace("\n", " ")
+
+    @property
+    def hyperparameters(self) -> type[BaseModel]:
+        """A strict model of the keyword arguments: it fills defaults and refuses unknown names.
+
+        A class that hands `**more` to its base has the base's arguments too.
+        """
+        defaults, fields = dict(self.defaults), dict[str, Any]()
+        for owner in self.build.__mro__:
+            if "__init__" not in vars(owner):
+                continue
+            parameters = inspect.signature(owner.__init__).parameters.values()
+            hints = typing.get_type_hints(owner.__init__)
+            for p in parameters:
+                if p.kind is p.KEYWORD_ONLY:
+                    fields.setdefault(p.name, (hints[p.name], defaults.get(p.name, p.default)))
+            if not any(p.kind is p.VAR_KEYWORD for p in parameters):
+                break
+        return create_model(self.name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+
+
+def register(
+    name: str, *, title: str, family: str, venue: str, year: int | None, paper: str, **more: Any
+) -> Callable[[_M], _M]:
+    """Enter a method class under `name`; keywords that are not `Entry` fields are its defaults."""
+
+    def enter(build: _M) -> _M:
+        known = {key: more.pop(key) for key in list(more) if key in Entry.__dataclass_fields__}
+        if name in _entries:
+            raise BenchError(f"{build.__module__}: method {name!r} is registered twice; rename one")
+        entry = Entry(name, build, title, family, venue, year, paper, defaults=tuple(more.items()), **known)
+        unknown = set(more) - set(entry.hyperparameters.model_fields)
+        if unknown:
+            raise BenchError(f"{build.__module__}: {name!r} has no hyper-parameter {unknown}")
+        _entries[name] = entry
+        return build
+
+    return enter
+
+
+def methods() -> dict[str, Entry]:
+    """Return every registered method by name: this project's, and those of installed plug-ins."""
+    import methods as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"methods.{module.name}")
+    for point in importlib.metadata.entry_points(group="longtail_bench.methods"):
+        point.load()
+    return dict(sorted(_entries.items()))
+
+
+def find(name: str) -> Entry:
+    """Return the entry of one method; an unknown name is told the nearest one."""
+    known = methods()
+    if name not in known:
+        raise BenchError(f"unknown method {name!r}{did_you_mean(name, known)}")
+    return known[name]
+
+
+def load_files(files: Iterable[Path]) -> None:
+    """Import a user's own method files, so that what they register can be named in a recipe."""
+    for file in files:
+        if not file.is_file():
+            raise BenchError(f"{file}: no such methods file")
+        module_name = f"user_methods_{file.stem}"
+        if module_name in sys.modules:
+            continue
+        spec = importlib.util.spec_from_file_location(module_name, file)
+        if spec is None or spec.loader is None:
+            raise BenchError(f"{file}: not a Python file; a methods file ends in .py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        try:
+            spec.loader.exec_module(module)
+        except Exception as error:
+            del sys.modules[module_name]
+            raise BenchError(f"{file}: {type(error).__name__}: {error}") from error

@@ -1,0 +1,64 @@
+"""From a cell to its method, with the weights every method of that repetition starts from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench import backbones, registry
+from bench.backbones import Backbone
+from bench.cell import Cell
+from bench.errors import BenchError
+from bench.method import Method
+from bench.randomness import seed_of
+
+#: Puts a finished cell's weights into its freshly built method.
+LoadWeights = Callable[[Cell, Method], None]
+
+
+def build(cell: Cell, class_counts: np.ndarray, load_parent: LoadWeights | None = None) -> Method:
+    """Build a cell's method, ready for its first step.
+
+    The backbone's initial weights depend on the seed and the backbone alone, so methods that are compared
+    start alike. Without `load_parent` the ancestors keep their initial weights, which is enough for a
+    method whose own weights are loaded next.
+    """
+    entry = registry.find(cell.method.name)
+    if entry.version != cell.method.version:
+        raise BenchError(
+            f"{cell.run_id}: made for version {cell.method.version} of {entry.name}, which is now version "
+            f"{entry.version} and gives other numbers; run its recipe again"
+        )
+    calls = count()
+
+    def make_backbone(**overrides: Any) -> Backbone:
+        options = {**cell.backbone.options, **overrides}
+        with _seeded("backbone", cell.backbone.name, next(calls), cell.seed):
+            return backbones.create(cell.backbone.name, **options)
+
+    with _seeded("heads", cell.seed):
+        method = entry.build(make_backbone, class_counts, **cell.method.params)
+        if cell.parent is not None:
+            parent = build(cell.parent, class_counts, load_parent)
+            if load_parent:
+                load_parent(cell.parent, parent)
+            method.start_from(parent)
+    return method
+
+
+class _seeded:  # noqa: N801  (reads as a word in a with statement)
+    """Seed torch's CPU generator from a named stream, and put it back afterwards."""
+
+    def __init__(self, *names: object) -> None:
+        self.seed = seed_of(*names)
+
+    def __enter__(self) -> None:
+        self.state = torch.get_rng_state()
+        torch.manual_seed(self.seed)
+
+    def __exit__(self, *_: object) -> None:
+        torch.set_rng_state(self.state)

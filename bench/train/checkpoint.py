@@ -1,0 +1,68 @@
+"""Checkpoints: all a killed run needs to go on as if it had not been killed."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+
+from bench.errors import BenchError
+from bench.files import write_bytes
+from bench.method import Method
+
+_DIGEST = 32  # bytes of sha256, behind the payload
+
+
+def write_checkpoint(path: Path, cell_id: str, state: dict[str, Any]) -> None:
+    """Write a checkpoint that names its cell and carries its own checksum."""
+    buffer = io.BytesIO()
+    torch.save({"cell": cell_id, **state}, buffer)
+    payload = buffer.getvalue()
+    write_bytes(path, payload + hashlib.sha256(payload).digest())
+
+
+def read_checkpoint(path: Path, cell_id: str, device: str) -> dict[str, Any] | None:
+    """Return a checkpoint's state, or None where there is none.
+
+    Raises:
+        BenchError: it is damaged, or belongs to another cell. It is never unpickled unchecked.
+    """
+    if not path.exists():
+        return None
+    content = path.read_bytes()
+    payload, digest = content[:-_DIGEST], content[-_DIGEST:]
+    if hashlib.sha256(payload).digest() != digest:
+        raise BenchError(f"{path}: damaged checkpoint (checksum differs); delete it and the run starts over")
+    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+    if state.pop("cell") != cell_id:
+        raise BenchError(f"{path}: checkpoint of another cell; delete it and the run starts over")
+    return state
+
+
+def write_weights(path: Path, method: Method) -> str:
+    """Write a method's whole state as safetensors and return the file's sha256."""
+    payload = save({name: t.detach().cpu().contiguous() for name, t in method.state_dict().items()})
+    write_bytes(path, payload)
+    return hashlib.sha256(payload).hexdigest()
+
+
+def read_weights(path: Path, method: Method, sha256: str | None = None) -> None:
+    """Load a weights file into a method built for the same cell.
+
+    Raises:
+        BenchError: the file is missing or damaged, or holds another method's state.
+    """
+    if not path.exists():
+        raise BenchError(f"{path}: no weights there; train the run again (rerun keeps its cell)")
+    payload = path.read_bytes()
+    if sha256 is not None and hashlib.sha256(payload).hexdigest() != sha256:
+        raise BenchError(f"{path}: damaged weights (checksum differs from the record); rerun the run")
+    try:
+        method.load_state_dict(load(payload))
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise BenchError(f"{path}: not the weights of {type(method).__name__}: {reason}") from error

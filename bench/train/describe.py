@@ -1,0 +1,85 @@
+"""What a record says beside its metrics: of method, data, model and machine."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench import registry
+from bench.backbones import count_parameters
+from bench.cell import Cell
+from bench.data.split import Split
+from bench.method import Method
+from bench.vision import timm
+
+
+def describe_method(cell: Cell, method: Method) -> dict[str, Any]:
+    """Return what a reader must know of a method who cannot look into the registry."""
+    entry = registry.find(cell.method.name)
+    shown = ("name", "title", "family", "venue", "year", "paper", "reconstruction", "pretrained")
+    return {
+        **{key: getattr(entry, key) for key in shown},
+        "views": [view.policy for view in method.views],
+        "scores": method.scores,
+    }
+
+
+def describe_data(cell: Cell, split: Split) -> dict[str, Any]:
+    """Return the split's fingerprint, counts and what it is a copy of."""
+    return {
+        "title": cell.dataset.title,
+        "copy_of": cell.dataset.copy_of,
+        "copy_kind": cell.dataset.copy_kind,
+        "fingerprint": split.fingerprint,
+        "class_names": list(split.class_names),
+        "class_counts": split.class_counts.tolist(),
+        "test_counts": np.bincount(split.test_labels, minlength=len(split.class_counts)).tolist(),
+    }
+
+
+def describe_model(method: Method, images: torch.Tensor) -> dict[str, Any]:
+    """Count the method's parameters, and those that its scores of a few images depend on."""
+    method.eval()
+    parameters = list(method.parameters())
+    trainable = [p.requires_grad for p in parameters]
+    method.requires_grad_(True)
+    used = torch.autograd.grad(method(images).float().sum(), parameters, allow_unused=True)
+    for parameter, was in zip(parameters, trainable, strict=True):
+        parameter.requires_grad_(was)
+    at_inference = sum(p.numel() for p, grad in zip(parameters, used, strict=True) if grad is not None)
+    return {"parameters": count_parameters(method), "inference_parameters": at_inference}
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Say what a run ran on: versions, device name and the state of the code; no paths, no host."""
+    return {
+        "git": _git_state(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "timm": timm.__version__,
+        "device": torch.cuda.get_device_name() if device.startswith("cuda") else _cpu_name(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _git_state() -> str | None:
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()

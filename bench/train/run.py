@@ -1,0 +1,121 @@
+"""Run one cell from its data to its record; what fails is a record too."""
+
+from __future__ import annotations
+
+import resource
+import time
+import traceback
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from bench.cell import Cell
+from bench.data.loader import Loader
+from bench.data.split import Split, load
+from bench.errors import BenchError
+from bench.method import Method
+from bench.metrics import confusion_matrix, score
+from bench.records import RunDir
+from bench.train.build import build
+from bench.train.checkpoint import read_weights, write_weights
+from bench.train.describe import describe_data, describe_method, describe_model, environment
+from bench.train.loop import Report, Training
+
+
+def run_cell(
+    cell: Cell,
+    results: Path,
+    data: Path,
+    device: str = "cpu",
+    report: Report = lambda line: None,
+    *,
+    checkpoint_seconds: float = 30.0,
+) -> None:
+    """Train and score one cell, going on from its checkpoint if there is one, and write its record.
+
+    A cell that fails leaves a record with status "failed", the reason and the traceback.
+
+    Raises:
+        bench.records.Busy: another process holds the run.
+        OSError: not even a record can be written, for a full disk or a read-only directory.
+    """
+    run = RunDir(results, cell.run_id)
+    with run.lock():
+        run.write_cell(cell)
+        record: dict[str, Any] = {"cell": cell.model_dump(mode="json"), "environment": environment(device)}
+        try:
+            record |= _train_and_score(cell, run, results, data, device, report, checkpoint_seconds)
+        except Exception as error:
+            reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+            record |= {"status": "failed", "reason": reason, "traceback": traceback.format_exc()}
+        run.write_record(record)
+
+
+def _train_and_score(
+    cell: Cell, run: RunDir, results: Path, data: Path, device: str, report: Report, checkpoint_seconds: float
+) -> dict[str, Any]:
+    started = time.monotonic()
+    split = load(cell.dataset, cell.imbalance_factor, data)
+    method = build(cell, split.class_counts, lambda parent, built: load_trained(results, parent, built))
+    method.to(device)
+    loader = Loader(split, method.views, cell, device, extra_sampler=method.extra_sampler)
+    training = Training(cell, method, loader, run, device, checkpoint_seconds)
+    for _ in training.steps(report):
+        pass
+    assert training.logits is not None
+    return {
+        "status": "done",
+        "reason": None,
+        "traceback": None,
+        "method": describe_method(cell, method),
+        "data": describe_data(cell, split),
+        "model": describe_model(method, next(loader.test())[0][:2]),
+        **_results(cell, split, training),
+        "files": {
+            run.logits.name: run.write_logits(training.logits, split.test_labels),
+            run.weights.name: write_weights(run.weights, method),
+        },
+        "timing": _timing(run, loader, device, time.monotonic() - started),
+    }
+
+
+def load_trained(results: Path, cell: Cell, method: Method) -> None:
+    """Load a finished cell's weights into the method built for it, checked against its record."""
+    run = RunDir(results, cell.run_id)
+    record = run.read_record()
+    if record["status"] != "done":
+        raise BenchError(f"{run.run_id}: the parent is {record['status']}, not done; run it first")
+    read_weights(run.weights, method, record["files"][run.weights.name])
+
+
+def _results(cell: Cell, split: Split, training: Training) -> dict[str, Any]:
+    metrics = score(training.logits, split.test_labels, split.class_counts, cell.dataset.shots)
+    last_epoch = cell.protocol.epochs - 1 if training.method.trains else None
+    few_classes = len(split.class_counts) <= 200  # beyond, the matrix outgrows all else in the record
+    predictions = np.asarray(training.logits).argmax(axis=1)
+    return {
+        "metrics": {"selection": "last_epoch", "epoch": last_epoch, **metrics},
+        "best_on_test": training.best,
+        "confusion": confusion_matrix(predictions, split.test_labels, len(split.class_counts)).tolist()
+        if few_classes
+        else None,
+    }
+
+
+def _timing(run: RunDir, loader: Loader, device: str, wall_seconds: float) -> dict[str, Any]:
+    epochs = run.epochs()
+    trained = sum(line["seconds"] for line in epochs)  # over all attempts, resumed ones too
+    if device.startswith("cuda"):
+        peak = torch.cuda.max_memory_allocated() / 2**20
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
+    return {
+        "images_per_second": round(loader.size * len(epochs) / trained, 1) if trained else None,
+        "device_seconds": round(trained, 3),
+        "wall_seconds": round(wall_seconds, 3),
+        "peak_memory_mb": round(peak, 1),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }

@@ -1,0 +1,55 @@
+"""The learning rate over a run, and the optimiser it drives."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from bench.cell import Optimizer, Schedule
+from bench.method import Clock, Method
+
+
+def lr_factor(schedule: Schedule, clock: Clock) -> float:
+    """Return the factor of the base rate at the clock's time.
+
+    Warm-up over w epochs is (e + 1) / w for e < w (LDAM-DRW: 0.2, 0.4, ... 1). Steps replace each other
+    rather than multiply: from milestone i on the factor is factors[i]. Cosine runs from 1 after the
+    warm-up towards 0 at the end: (1 + cos(pi t)) / 2 with t = (e - w) / (E - w), by epoch or by step; a
+    lead adds itself to both differences.
+    """
+    if clock.epoch < schedule.warmup_epochs:
+        return (clock.epoch + 1) / schedule.warmup_epochs
+    if schedule.kind == "steps":
+        passed = [f for m, f in zip(schedule.milestones, schedule.factors, strict=True) if m <= clock.epoch]
+        return passed[-1] if passed else 1.0
+    if schedule.kind == "cosine":
+        return (1 + math.cos(math.pi * _share_after_warmup(schedule, clock))) / 2
+    return 1.0
+
+
+def _share_after_warmup(schedule: Schedule, clock: Clock) -> float:
+    warmup = schedule.warmup_epochs
+    epoch = clock.epoch if schedule.per == "epoch" else clock.step / clock.steps * clock.epochs
+    return (epoch - warmup + schedule.lead) / (clock.epochs - warmup + schedule.lead)
+
+
+def make_optimizer(method: Method, settings: Optimizer, fused: bool) -> torch.optim.Optimizer:
+    """Build the optimiser over the method's parameter groups; `lr_factor` of a group stays with it."""
+    groups = [{"lr_factor": 1.0, **group} for group in method.param_groups()]
+    if settings.name == "adamw":
+        return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused)
+    return torch.optim.SGD(
+        groups,
+        lr=settings.lr,
+        momentum=settings.momentum,
+        nesterov=settings.nesterov,
+        weight_decay=settings.weight_decay,
+        fused=fused,
+    )
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set every group's rate to `lr` times the group's own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_factor"]

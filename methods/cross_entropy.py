@@ -1,0 +1,79 @@
+"""Cross-entropy (ERM), and its class-balanced and deferred (DRW) forms.
+
+Class-balanced loss: Cui et al., CVPR 2019. DRW: Cao et al., NeurIPS 2019, section 3.3.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor
+
+from bench.method import MakeBackbone
+from bench.registry import register
+from methods.parts.classifier import Classifier
+
+CLASS_BALANCED = "https://arxiv.org/abs/1901.05555"
+
+
+@register(
+    "ce",
+    title="Cross-entropy",
+    family="baseline",
+    venue="",
+    year=None,
+    paper="",
+    golden=True,
+)
+@register(
+    "cb_ce",
+    title="Class-balanced CE",
+    family="re-weighting",
+    venue="CVPR",
+    year=2019,
+    paper=CLASS_BALANCED,
+    golden=True,
+    reweight_from=0.0,
+)
+@register(
+    "ce_drw",
+    title="CE-DRW",
+    family="re-weighting",
+    venue="NeurIPS",
+    year=2019,
+    paper="https://arxiv.org/abs/1906.07413",
+    golden=True,
+    reweight_from=0.8,
+)
+class CrossEntropy(Classifier):
+    """Softmax cross-entropy, class-weighted once the weights switch on.
+
+    Args:
+        reduction: "weighted_mean" divides by the sum of the batch's weights (PyTorch, LDAM-DRW and
+            most re-implementations), "batch" by its size (the class-balanced paper's TensorFlow code).
+    """
+
+    def __init__(
+        self,
+        make_backbone: MakeBackbone,
+        class_counts: np.ndarray,
+        *,
+        reduction: Literal["weighted_mean", "batch"] = "weighted_mean",
+        **common: Any,
+    ) -> None:
+        super().__init__(make_backbone, class_counts, **common)
+        self.reduction = reduction
+
+    def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return weighted_cross_entropy(outputs, labels, self.class_weights.now, self.reduction)
+
+
+def weighted_cross_entropy(
+    logits: Tensor, labels: Tensor, class_weights: Tensor, reduction: str = "weighted_mean"
+) -> Tensor:
+    """Return sum_i w_{y_i} CE_i over sum_i w_{y_i} ("weighted_mean") or over B ("batch")."""
+    total = F.cross_entropy(logits, labels, class_weights, reduction="sum")
+    weights = class_weights[labels].sum() if reduction == "weighted_mean" else len(labels)
+    return total / weights

@@ -1,0 +1,72 @@
+"""LDAM: label-distribution-aware margins (Cao et al., NeurIPS 2019)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.method import MakeBackbone
+from bench.registry import register
+from methods.cross_entropy import weighted_cross_entropy
+from methods.parts.classifier import Classifier
+from methods.parts.heads import CosineHead
+
+PAPER = "https://arxiv.org/abs/1906.07413"
+
+
+@register("ldam", title="LDAM", family="margin", venue="NeurIPS", year=2019, paper=PAPER, golden=True)
+@register(
+    "ldam_drw",
+    title="LDAM-DRW",
+    family="margin",
+    venue="NeurIPS",
+    year=2019,
+    paper=PAPER,
+    golden=True,
+    reweight_from=0.8,
+)
+class LDAM(Classifier):
+    """Cross-entropy on scaled cosines with a margin that is largest for the rarest class.
+
+    Args:
+        max_margin: margin of the rarest class (RSG's recipes use 0.3).
+        scale: of the cosines inside the loss; only in the authors' code.
+    """
+
+    margins: Tensor
+
+    def __init__(
+        self,
+        make_backbone: MakeBackbone,
+        class_counts: np.ndarray,
+        *,
+        max_margin: float = 0.5,
+        scale: float = 30.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(make_backbone, class_counts, **common)
+        self.scale = scale
+        self.register_buffer("margins", ldam_margins(self.class_counts, max_margin))
+
+    def make_head(self, features: int, classes: int) -> nn.Module:
+        return CosineHead(features, classes)
+
+    def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return ldam_loss(outputs, labels, self.margins, self.scale, self.class_weights.now)
+
+
+def ldam_margins(class_counts: Tensor, max_margin: float) -> Tensor:
+    """Return m_c proportional to n_c^(-1/4) with a maximum of `max_margin` (eq. 13)."""
+    margins = class_counts.clamp(min=1).double() ** -0.25
+    return (margins * (max_margin / margins.max())).float()
+
+
+def ldam_loss(
+    cosines: Tensor, labels: Tensor, margins: Tensor, scale: float, class_weights: Tensor
+) -> Tensor:
+    """Return the class-weighted CE of scale * (cos - m_y at the label only), eq. 11 and 12."""
+    margin = F.one_hot(labels, cosines.shape[1]) * margins[labels, None]
+    return weighted_cross_entropy(scale * (cosines - margin), labels, class_weights)

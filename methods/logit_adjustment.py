@@ -1,0 +1,68 @@
+"""Logit adjustment in training: balanced softmax and the logit-adjusted loss.
+
+Ren et al., NeurIPS 2020 (balanced softmax); Menon et al., ICLR 2021. With tau = 1 they are one loss up
+to a constant in every logit: log n_c against log(n_c / N).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from bench.method import MakeBackbone
+from bench.registry import register
+from methods.cross_entropy import weighted_cross_entropy
+from methods.parts.classifier import Classifier
+
+
+@register(
+    "balanced_softmax",
+    title="Balanced softmax",
+    family="logit adjustment",
+    venue="NeurIPS",
+    year=2020,
+    paper="https://arxiv.org/abs/2007.10740",
+    golden=True,
+)
+@register(
+    "logit_adjustment",
+    title="Logit adjustment",
+    family="logit adjustment",
+    venue="ICLR",
+    year=2021,
+    paper="https://arxiv.org/abs/2007.07314",
+    golden=True,
+)
+class LogitAdjustment(Classifier):
+    """Cross-entropy of the logits plus tau times the log prior; nothing is added at test time.
+
+    Args:
+        tau: strength of the adjustment; 1 is Bayes-consistent for the balanced error.
+    """
+
+    log_prior: Tensor
+    scores = "balanced"
+
+    def __init__(
+        self,
+        make_backbone: MakeBackbone,
+        class_counts: np.ndarray,
+        *,
+        tau: float = 1.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(make_backbone, class_counts, **common)
+        self.tau = tau
+        self.register_buffer("log_prior", log_class_prior(self.class_counts))
+
+    def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        adjusted = outputs + self.tau * self.log_prior
+        return weighted_cross_entropy(adjusted, labels, self.class_weights.now)
+
+
+def log_class_prior(class_counts: Tensor) -> Tensor:
+    """Return log(n_c / N), (C,) float; an absent class counts as one image, to stay finite."""
+    counts = class_counts.clamp(min=1).double()
+    return (counts / counts.sum()).log().float()

@@ -1,0 +1,31 @@
+"""Classifier heads."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def linear_head(features: int, classes: int) -> nn.Linear:
+    """Return a linear classifier with Kaiming-normal weights (as LDAM-DRW's CIFAR ResNets)."""
+    head = nn.Linear(features, classes)
+    nn.init.kaiming_normal_(head.weight)
+    return head
+
+
+class CosineHead(nn.Module):
+    """Score features by `scale` times their cosine to one vector per class; no bias.
+
+    LDAM's normed classifier leaves the scale (30) to the loss, so it is 1 by default. `weight` is
+    (C, D), uniform in [-1, 1] and then brought to unit length, as in LDAM-DRW.
+    """
+
+    def __init__(self, features: int, classes: int, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+        self.weight = nn.Parameter(F.normalize(torch.empty(classes, features).uniform_(-1, 1)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return (B, C) scores of (B, D) features."""
+        return self.scale * F.linear(F.normalize(features), F.normalize(self.weight))

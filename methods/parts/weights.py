@@ -1,0 +1,40 @@
+"""Class weights, and when they apply."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bench.method import Clock
+
+
+def effective_number_weights(class_counts: Tensor, beta: float) -> Tensor:
+    """Return class-balanced weights (C,): (1 - beta) / (1 - beta^n_c), scaled to sum to C.
+
+    Cui et al. 2019, eq. 2; beta = 0 gives ones. An absent class is weighted like one of a single image.
+    """
+    counts = class_counts.clamp(min=1).double()
+    weights = (1 - beta) / (1 - beta**counts)
+    return (weights * len(counts) / weights.sum()).float()
+
+
+class DeferredWeights(nn.Module):
+    """Class-balanced weights that switch on after a share of the epochs (DRW; LDAM, section 3.3).
+
+    `start` = 0 applies them throughout (class-balanced loss), 0.8 from epoch 160 of 200 (LDAM-DRW), and
+    None never. The buffer `now` (C,) is rewritten in place, so a captured step sees the switch.
+    """
+
+    now: Tensor
+    balanced: Tensor
+
+    def __init__(self, class_counts: Tensor, start: float | None, beta: float) -> None:
+        super().__init__()
+        self.start = start
+        self.register_buffer("balanced", effective_number_weights(class_counts, beta))
+        self.register_buffer("now", torch.ones_like(self.balanced))
+
+    def update(self, clock: Clock) -> None:
+        """Set the weights of the clock's epoch."""
+        on = self.start is not None and clock.epoch >= round(self.start * clock.epochs)
+        self.now.copy_(self.balanced) if on else self.now.fill_(1.0)

@@ -1,0 +1,64 @@
+"""Re-sampling: cross-entropy on batches whose classes are drawn more evenly (Kang et al., ICLR 2020)."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+
+from bench.method import MakeBackbone
+from bench.registry import register
+from methods.cross_entropy import CrossEntropy
+
+DECOUPLING = "https://arxiv.org/abs/1910.09217"
+
+
+@register(
+    "class_balanced_sampling",
+    title="Class-balanced re-sampling",
+    family="re-sampling",
+    venue="ICLR",
+    year=2020,
+    paper=DECOUPLING,
+    sampling="class_balanced",
+)
+@register(
+    "sqrt_sampling",
+    title="Square-root re-sampling",
+    family="re-sampling",
+    venue="ICLR",
+    year=2020,
+    paper=DECOUPLING,
+    sampling="sqrt",
+)
+@register(
+    "progressive_sampling",
+    title="Progressively balanced re-sampling",
+    family="re-sampling",
+    venue="ICLR",
+    year=2020,
+    paper=DECOUPLING,
+    sampling="progressive",
+)
+class Resampling(CrossEntropy):
+    """Cross-entropy with a sampler; an epoch keeps its number of steps.
+
+    Args:
+        sampling: class probabilities: "class_balanced" 1/C, "sqrt" proportional to the square root of
+            the count, "progressive" from the counts to 1/C over the epochs.
+    """
+
+    def __init__(
+        self,
+        make_backbone: MakeBackbone,
+        class_counts: np.ndarray,
+        *,
+        sampling: Literal["class_balanced", "sqrt", "progressive"] = "class_balanced",
+        **common: Any,
+    ) -> None:
+        super().__init__(make_backbone, class_counts, **common)
+        self.sampling = sampling
+        self.scores = "balanced" if sampling != "sqrt" else "train_prior"
+
+    def sampler(self, epoch: int, epochs: int) -> str:
+        return self.sampling

@@ -1,0 +1,175 @@
+"""Conformance: what every registered method must hold, whoever wrote it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from bench import registry
+from bench.cell import BackboneChoice, Cell, DataSet, MethodChoice, Protocol
+from bench.data.augment import policy
+from bench.method import Batch, Clock, Method
+from bench.randomness import generator
+from bench.train.build import build
+from bench.train.checkpoint import read_weights, write_weights
+
+METHODS = registry.methods()
+COUNTS = np.array([40, 5, 12, 1, 90, 3, 24, 7, 60, 2])  # unsorted on purpose
+SMALL, IMAGENET_STYLE = ("resnet8_cifar", 16), ("resnet10t", 32)
+
+
+def cell_of(name: str, backbone: str = "resnet8_cifar", epochs: int = 10, **params: Any) -> Cell:
+    """A cell of one method; methods that need a parent start from cross-entropy."""
+    entry = registry.find(name)
+    parent = cell_of(entry.build.usual_parent, backbone) if entry.build.needs_parent else None
+    return Cell(
+        method=MethodChoice(
+            name=name, version=entry.version, params=entry.hyperparameters(**params).model_dump()
+        ),
+        dataset=DataSet(name="fake", source="digits"),
+        imbalance_factor=45.0,
+        backbone=BackboneChoice(name=backbone),
+        protocol=Protocol(epochs=epochs),
+        parent=parent,
+    )
+
+
+def batch_for(method: Method, labels: list[int], side: int, seed: int = 0) -> Batch:
+    """A batch of class-coloured noise with every view, draw and extra batch the method declares."""
+    rng = generator("batch", seed)
+    size = len(labels)
+    y = torch.tensor(labels)
+    draws = {k: torch.from_numpy(v) for k, v in method.draws(rng, size).items()}
+    tone = torch.linspace(-1, 1, max(method.num_classes, 2))[y].reshape(-1, 1, 1, 1)
+    views = []
+    for view in method.views:
+        if view.policy != "main":
+            policy(view.policy)  # a view names a policy that exists
+        pixels = view.size or side
+        noise = torch.from_numpy(rng.normal(0, 0.3, (size, 3, pixels, pixels))).float()
+        views.append(noise + tone)
+    extra = Batch(tuple(views), y.flip(0), torch.arange(size)) if method.extra_sampler else None
+    return Batch(tuple(views), y, torch.arange(size), draws, extra)
+
+
+def step(method: Method, optimizer: torch.optim.Optimizer | None, batch: Batch, clock: Clock) -> float:
+    """One step as the training loop makes it."""
+    method.before_step(clock, batch)
+    method.zero_grad()
+    loss = method.loss(batch)
+    assert loss.shape == ()
+    loss.backward()
+    if optimizer is not None:
+        optimizer.step()
+    method.after_step(clock, batch)
+    return loss.item()
+
+
+trained = pytest.mark.parametrize("name", [n for n, e in METHODS.items() if e.build.trains])
+every = pytest.mark.parametrize("name", METHODS)
+
+
+@every
+def test_registry_entry_tells_the_reader_what_it_is(name):
+    entry = METHODS[name]
+    assert entry.title
+    assert entry.family
+    assert entry.summary
+    assert entry.paper.startswith("https://") or not entry.paper
+    entry.hyperparameters()  # every hyper-parameter has a default
+
+
+@every
+@pytest.mark.parametrize(("backbone", "side"), [SMALL, IMAGENET_STYLE])
+def test_scores_images_and_leaves_no_trace(name, backbone, side):
+    method = build(cell_of(name, backbone), COUNTS).eval()
+    before = {key: tensor.clone() for key, tensor in method.state_dict().items()}
+    images = torch.randn(3, 3, side, side)
+    with torch.inference_mode():
+        scores = method(images)
+        assert torch.equal(method(images), scores)
+    assert scores.shape == (3, len(COUNTS))
+    assert scores.isfinite().all()
+    after = method.state_dict()
+    assert all(torch.equal(after[key], tensor) for key, tensor in before.items())
+
+
+HARD = {
+    "absent classes": (COUNTS, [4, 4, 8, 8, 4, 8]),
+    "each class once": (COUNTS, list(range(10))),
+    "one class": (COUNTS, [3, 3, 3, 3]),
+    "ragged last": (COUNTS, [4, 1]),
+    "two classes": (np.array([3, 50]), [0, 1, 1, 0]),
+    "thousand classes": (np.arange(1000, 0, -1), [0, 999, 5, 5, 700, 999]),
+}
+
+
+@trained
+@pytest.mark.parametrize("hard", HARD)
+@pytest.mark.parametrize("epoch", [0, 9], ids=["first epoch", "last epoch"])
+def test_hard_batches_give_finite_loss_and_gradients(name, hard, epoch):
+    counts, labels = HARD[hard]
+    method = build(cell_of(name), counts).train()
+    for at in sorted({0, epoch}):
+        clock = Clock(at, 10, at, 10)
+        method.before_epoch(clock)
+        loss = step(method, None, batch_for(method, labels, 16), clock)
+        assert np.isfinite(loss)
+    gradients = [p.grad for p in method.parameters() if p.grad is not None]
+    assert gradients
+    assert all(g.isfinite().all() for g in gradients)
+
+
+@trained
+def test_twenty_steps_on_a_fixed_batch_lower_the_loss(name):
+    method = build(cell_of(name), COUNTS).train()
+    optimizer = torch.optim.SGD(method.param_groups(), lr=0.02, momentum=0.9)
+    batch = batch_for(method, [0, 4, 4, 8, 8, 2, 6, 1] * 2, 16)
+    clock = Clock(0, 10, 0, 200)  # held: what changes with time must not hide what the steps do
+    method.before_epoch(clock)
+    losses = [step(method, optimizer, batch, clock) for _ in range(20)]
+    assert min(losses[-3:]) < losses[0]
+
+
+@every
+def test_state_round_trip(name, tmp_path):
+    method = build(cell_of(name), COUNTS).train()
+    if method.trains:
+        clock = Clock(0, 10, 0, 10)
+        method.before_epoch(clock)
+        step(
+            method, torch.optim.SGD(method.param_groups(), lr=0.1), batch_for(method, [0, 4, 8, 4], 16), clock
+        )
+    write_weights(tmp_path / "weights.safetensors", method)
+    copy = build(cell_of(name), COUNTS)
+    read_weights(tmp_path / "weights.safetensors", copy)
+    images = torch.randn(4, 3, 16, 16)
+    with torch.inference_mode():
+        assert torch.equal(method.eval()(images), copy.eval()(images))
+
+
+@trained
+def test_same_seed_same_steps_even_from_a_checkpoint(name, tmp_path):
+    def run(resume_after: int | None) -> list[float]:
+        method = build(cell_of(name), COUNTS)
+        optimizer = torch.optim.SGD(method.param_groups(), lr=0.05, momentum=0.9)
+        losses = []
+        for epoch in range(4):
+            if epoch == resume_after:
+                state, momentum = method.state_dict(), optimizer.state_dict()
+                method = build(cell_of(name), COUNTS)
+                method.load_state_dict(state)
+                optimizer = torch.optim.SGD(method.param_groups(), lr=0.05, momentum=0.9)
+                optimizer.load_state_dict(momentum)
+            clock = Clock(epoch, 4, epoch, 4)
+            method.train()
+            method.before_epoch(clock)
+            losses.append(step(method, optimizer, batch_for(method, [0, 4, 8, 4, 2, 2], 16, epoch), clock))
+        return losses
+
+    straight = run(None)
+    assert run(None) == straight
+    assert run(2) == straight
