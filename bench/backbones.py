@@ -73,7 +73,7 @@ def create(name: str, **options: Any) -> Backbone:
     if width != 1.0:
         options["channels"] = _scaled_channels(name, after, width, options)
     try:
-        model = timm.create_model(name, num_classes=0, **options)
+        model: Any = timm.create_model(name, num_classes=0, **options)
     except TypeError as error:
         raise BenchError(f"backbone {name!r}: {error}") from error
     backbone = Backbone(_stages(model), _Head(model), model.num_features)
@@ -115,15 +115,10 @@ class _Head(nn.Module):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
-        if hasattr(model, "layer1"):
-            self.pool = model.global_pool
-        else:
-            self._whole = [model]  # in a list, so that its weights are not listed twice
+        self._model: list[Any] = [model]  # in a list, so that its weights are not listed twice
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        if hasattr(self, "pool"):
-            return self.pool(feature_map)
-        return self._whole[0].forward_head(feature_map, pre_logits=True)  # type: ignore[operator]
+        return self._model[0].forward_head(feature_map, pre_logits=True)
 
 
 # -- the CIFAR ResNets ------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic.config import JsonDict
 
 #: JSON scalars, the only hyper-parameter values a recipe can carry (a list becomes a tuple).
 Scalar = bool | int | float | str | None
@@ -22,7 +23,7 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 #: Marks a field that describes and does not decide; it is kept in cell.yaml and left out of the id.
-DESCRIBES = {"identity": False}
+DESCRIBES: JsonDict = {"identity": False}
 
 
 class Frozen(BaseModel):
@@ -31,12 +32,16 @@ class Frozen(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     def identity(self) -> dict[str, Any]:
-        """Return the JSON-able content that decides a result, without what only describes."""
+        """Return the JSON-able content that decides a result.
+
+        What only describes is left out, and what has its default value: so a field that is added with a
+        default that changes nothing leaves every id as it was. A default is never changed.
+        """
         content = {}
         for name, field in type(self).model_fields.items():
-            if field.json_schema_extra == DESCRIBES:
-                continue
             value = getattr(self, name)
+            if field.json_schema_extra == DESCRIBES or value == field.default:
+                continue
             content[name] = value.identity() if isinstance(value, Frozen) else value
         return content
 
@@ -125,11 +130,19 @@ class Protocol(Frozen):
 
 
 class MethodChoice(Frozen):
-    """A registered method with all its hyper-parameters written out."""
+    """A registered method with all its hyper-parameters written out (see `Entry.choose`).
+
+    `changed` names those that are not the method's defaults: they alone enter the id.
+    """
 
     name: str
     version: Count = 1
     params: dict[str, Param] = {}
+    changed: tuple[str, ...] = ()
+
+    def identity(self) -> dict[str, Any]:
+        changed = {name: self.params[name] for name in self.changed}
+        return {"name": self.name, "version": self.version, "params": changed}
 
 
 class BackboneChoice(Frozen):

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, create_model
 
+from bench.cell import MethodChoice
 from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
@@ -67,14 +68,30 @@ class Entry:
         for owner in self.build.__mro__:
             if "__init__" not in vars(owner):
                 continue
-            parameters = inspect.signature(owner.__init__).parameters.values()
-            hints = typing.get_type_hints(owner.__init__)
+            build = vars(owner)["__init__"]
+            parameters, hints = inspect.signature(build).parameters.values(), typing.get_type_hints(build)
             for p in parameters:
                 if p.kind is p.KEYWORD_ONLY:
                     fields.setdefault(p.name, (hints[p.name], defaults.get(p.name, p.default)))
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):
                 break
         return create_model(self.name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+
+    def choose(self, **params: Any) -> MethodChoice:
+        """Check hyper-parameters and write out all of them, with those named that differ from defaults.
+
+        Raises:
+            pydantic.ValidationError: an unknown name or a wrong type.
+        """
+        defaults = self._plain(self.hyperparameters().model_dump())
+        given = self._plain(self.hyperparameters(**params).model_dump())
+        changed = tuple(sorted(name for name in given if given[name] != defaults[name]))
+        return MethodChoice(name=self.name, version=self.version, params=given, changed=changed)
+
+    def _plain(self, values: dict[str, Any]) -> dict[str, Any]:
+        # validated again, because pydantic does not look at defaults: an int there may stand for a float
+        checked = self.hyperparameters.model_validate(values).model_dump()
+        return {name: tuple(v) if isinstance(v, list) else v for name, v in checked.items()}
 
 
 def register(

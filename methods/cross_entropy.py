@@ -8,12 +8,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
-import torch.nn.functional as F
 from torch import Tensor
 
 from bench.method import MakeBackbone
 from bench.registry import register
 from methods.parts.classifier import Classifier
+from methods.parts.weights import weighted_cross_entropy
 
 CLASS_BALANCED = "https://arxiv.org/abs/1901.05555"
 
@@ -68,12 +68,3 @@ class CrossEntropy(Classifier):
 
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return weighted_cross_entropy(outputs, labels, self.class_weights.now, self.reduction)
-
-
-def weighted_cross_entropy(
-    logits: Tensor, labels: Tensor, class_weights: Tensor, reduction: str = "weighted_mean"
-) -> Tensor:
-    """Return sum_i w_{y_i} CE_i over sum_i w_{y_i} ("weighted_mean") or over B ("batch")."""
-    total = F.cross_entropy(logits, labels, class_weights, reduction="sum")
-    weights = class_weights[labels].sum() if reduction == "weighted_mean" else len(labels)
-    return total / weights

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.method import MakeBackbone
 from bench.registry import register
@@ -75,14 +75,18 @@ class Focal(Classifier):
         self.gamma, self.form = gamma, form
         self.detach, self.ldam_compat = detach, ldam_compat
         if form == "sigmoid":
-            torch.nn.init.constant_(self.head.bias, -math.log(max(self.num_classes - 1, 1)))
+            self.bias.data.fill_(-math.log(max(self.num_classes - 1, 1)))
 
     def param_groups(self) -> list[dict[str, Any]]:
         if self.form == "softmax":
             return super().param_groups()
-        bias = self.head.bias
-        others = [p for p in self.parameters() if p.requires_grad and p is not bias]
-        return [{"params": others}, {"params": [bias], "weight_decay": 0.0}]
+        others = [p for p in self.parameters() if p.requires_grad and p is not self.bias]
+        return [{"params": others}, {"params": [self.bias], "weight_decay": 0.0}]
+
+    @property
+    def bias(self) -> nn.Parameter:
+        """The head's bias, (C,)."""
+        return self.head.get_parameter("bias")
 
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
         weights = self.class_weights.now

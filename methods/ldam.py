@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from bench.method import MakeBackbone
 from bench.registry import register
-from methods.cross_entropy import weighted_cross_entropy
 from methods.parts.classifier import Classifier
 from methods.parts.heads import CosineHead
+from methods.parts.weights import weighted_cross_entropy
 
 PAPER = "https://arxiv.org/abs/1906.07413"
 

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from bench.method import MakeBackbone
 from bench.registry import register
-from methods.cross_entropy import weighted_cross_entropy
 from methods.parts.classifier import Classifier
+from methods.parts.weights import weighted_cross_entropy
 
 
 @register(

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from bench import registry
-from bench.cell import BackboneChoice, Cell, DataSet, MethodChoice, Protocol
+from bench.cell import BackboneChoice, Cell, DataSet, Protocol
 from bench.data.augment import policy
 from bench.method import Batch, Clock, Method
 from bench.randomness import generator
@@ -26,9 +26,7 @@ def cell_of(name: str, backbone: str = "resnet8_cifar", epochs: int = 10, **para
     entry = registry.find(name)
     parent = cell_of(entry.build.usual_parent, backbone) if entry.build.needs_parent else None
     return Cell(
-        method=MethodChoice(
-            name=name, version=entry.version, params=entry.hyperparameters(**params).model_dump()
-        ),
+        method=entry.choose(**params),
         dataset=DataSet(name="fake", source="digits"),
         imbalance_factor=45.0,
         backbone=BackboneChoice(name=backbone),

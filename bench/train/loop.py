@@ -44,7 +44,7 @@ class Training:
         self.checkpoint_seconds = checkpoint_seconds
         self.fast = cell.mode == "fast"
         if self.fast:
-            method.to(memory_format=torch.channels_last)
+            method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = make_optimizer(method, cell.protocol.optimizer, fused=self.fast)
         self.logits: np.ndarray | None = None
         self.best: dict[str, Any] | None = None

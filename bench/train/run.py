@@ -65,7 +65,8 @@ def _train_and_score(
     training = Training(cell, method, loader, run, device, checkpoint_seconds)
     for _ in training.steps(report):
         pass
-    assert training.logits is not None
+    logits = training.logits
+    assert logits is not None  # the last epoch is always scored
     return {
         "status": "done",
         "reason": None,
@@ -73,9 +74,9 @@ def _train_and_score(
         "method": describe_method(cell, method),
         "data": describe_data(cell, split),
         "model": describe_model(method, next(loader.test())[0][:2]),
-        **_results(cell, split, training),
+        **_results(cell, split, logits, training),
         "files": {
-            run.logits.name: run.write_logits(training.logits, split.test_labels),
+            run.logits.name: run.write_logits(logits, split.test_labels),
             run.weights.name: write_weights(run.weights, method),
         },
         "timing": _timing(run, loader, device, time.monotonic() - started),
@@ -91,17 +92,15 @@ def load_trained(results: Path, cell: Cell, method: Method) -> None:
     read_weights(run.weights, method, record["files"][run.weights.name])
 
 
-def _results(cell: Cell, split: Split, training: Training) -> dict[str, Any]:
-    metrics = score(training.logits, split.test_labels, split.class_counts, cell.dataset.shots)
+def _results(cell: Cell, split: Split, logits: np.ndarray, training: Training) -> dict[str, Any]:
+    metrics = score(logits, split.test_labels, split.class_counts, cell.dataset.shots)
     last_epoch = cell.protocol.epochs - 1 if training.method.trains else None
-    few_classes = len(split.class_counts) <= 200  # beyond, the matrix outgrows all else in the record
-    predictions = np.asarray(training.logits).argmax(axis=1)
+    classes = len(split.class_counts)
+    confusion = confusion_matrix(logits.argmax(axis=1), split.test_labels, classes).tolist()
     return {
         "metrics": {"selection": "last_epoch", "epoch": last_epoch, **metrics},
         "best_on_test": training.best,
-        "confusion": confusion_matrix(predictions, split.test_labels, len(split.class_counts)).tolist()
-        if few_classes
-        else None,
+        "confusion": confusion if classes <= 200 else None,  # beyond, it outgrows all else in the record
     }
 
 

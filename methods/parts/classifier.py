@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from bench.method import Batch, Clock, MakeBackbone, Method
 from methods.parts.heads import linear_head
-from methods.parts.weights import DeferredWeights
+from methods.parts.margin import DEFAULT_MARGINS, DEFAULT_SCALE, MARGIN_HEADS, MarginHead, MarginName
+from methods.parts.weights import DeferredWeights, weighted_cross_entropy
 
 
 class Classifier(Method):
@@ -17,6 +18,8 @@ class Classifier(Method):
         reweight_from: share of the epochs after which class-balanced weights apply; 0 is the
             class-balanced loss, 0.8 is DRW as published (epoch 160 of 200), None is never.
         beta: of the effective number of samples, for those weights.
+        auxiliary: margin heads ("arcface", "cosface", "sphereface") on the same features, whose
+            cross-entropies are added to the loss; scores come from the main head alone.
     """
 
     def __init__(
@@ -26,15 +29,24 @@ class Classifier(Method):
         *,
         reweight_from: float | None = None,
         beta: float = 0.9999,
+        auxiliary: tuple[MarginName, ...] = (),
     ) -> None:
         super().__init__(make_backbone, class_counts)
         self.backbone = make_backbone()
         self.head = self.make_head(self.backbone.num_features, self.num_classes)
         self.class_weights = DeferredWeights(self.class_counts, reweight_from, beta)
+        self.auxiliary = nn.ModuleDict({name: self.make_margin_head(name) for name in auxiliary})
 
     def make_head(self, features: int, classes: int) -> nn.Module:
         """Build the head, (B, features) -> (B, classes)."""
         return linear_head(features, classes)
+
+    def make_margin_head(
+        self, name: MarginName, margin: float | None = None, scale: float = DEFAULT_SCALE
+    ) -> MarginHead:
+        """Build a margin head of that name on the backbone's features."""
+        margin = DEFAULT_MARGINS[name] if margin is None else margin
+        return MARGIN_HEADS[name](self.backbone.num_features, self.num_classes, margin, scale)
 
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of the head's outputs (B, C); `self.class_weights.now` are the weights."""
@@ -43,8 +55,27 @@ class Classifier(Method):
     def before_epoch(self, clock: Clock) -> None:
         self.class_weights.update(clock)
 
+    def before_step(self, clock: Clock, batch: Batch) -> None:
+        for module in self.modules():
+            if isinstance(module, MarginHead):
+                module.advance(clock)
+
     def loss(self, batch: Batch) -> Tensor:
-        return self.criterion(self.head(self.backbone(batch.images)), batch.labels)
+        features = self.backbone(batch.images)
+        return self.loss_of_features(features, batch.labels)
+
+    def loss_of_features(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return the criterion of the main head plus the cross-entropies of the auxiliary ones."""
+        total = self.criterion(self.training_outputs(features, labels), labels)
+        for head in self.auxiliary.values():
+            assert isinstance(head, MarginHead)
+            logits = head.margin_logits(features, labels)
+            total = total + weighted_cross_entropy(logits, labels, self.class_weights.now)
+        return total
+
+    def training_outputs(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return what the criterion sees, (B, C); margins that know the label come in here."""
+        return self.head(features)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.backbone(images))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.method import Clock
@@ -38,3 +39,12 @@ class DeferredWeights(nn.Module):
         """Set the weights of the clock's epoch."""
         on = self.start is not None and clock.epoch >= round(self.start * clock.epochs)
         self.now.copy_(self.balanced) if on else self.now.fill_(1.0)
+
+
+def weighted_cross_entropy(
+    logits: Tensor, labels: Tensor, class_weights: Tensor, reduction: str = "weighted_mean"
+) -> Tensor:
+    """Return sum_i w_{y_i} CE_i over sum_i w_{y_i} ("weighted_mean") or over B ("batch")."""
+    total = F.cross_entropy(logits, labels, class_weights, reduction="sum")
+    weights = class_weights[labels].sum() if reduction == "weighted_mean" else len(labels)
+    return total / weights

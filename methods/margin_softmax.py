@@ -1,0 +1,94 @@
+"""Margin softmax: the face-recognition losses as classifiers of long-tailed images.
+
+ArcFace (Deng et al., CVPR 2019), CosFace (Wang et al., CVPR 2018), AM-Softmax (Wang et al., IEEE SPL 2018:
+CosFace under another name and margin), SphereFace (Liu et al., CVPR 2017).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from bench.method import MakeBackbone
+from bench.registry import register
+from methods.parts.classifier import Classifier
+from methods.parts.margin import DEFAULT_SCALE, MarginHead, MarginName
+from methods.parts.weights import weighted_cross_entropy
+
+
+@register(
+    "arcface",
+    title="ArcFace",
+    family="margin",
+    venue="CVPR",
+    year=2019,
+    paper="https://arxiv.org/abs/1801.07698",
+    golden=True,
+    margin_head="arcface",
+    margin=0.5,
+)
+@register(
+    "cosface",
+    title="CosFace",
+    family="margin",
+    venue="CVPR",
+    year=2018,
+    paper="https://arxiv.org/abs/1801.09414",
+    golden=True,
+    margin_head="cosface",
+    margin=0.4,
+)
+@register(
+    "am_softmax",
+    title="AM-Softmax",
+    family="margin",
+    venue="IEEE SPL",
+    year=2018,
+    paper="https://arxiv.org/abs/1801.05599",
+    golden=True,
+    margin_head="cosface",
+    margin=0.35,
+)
+@register(
+    "sphereface",
+    title="SphereFace",
+    family="margin",
+    venue="CVPR",
+    year=2017,
+    paper="https://arxiv.org/abs/1704.08063",
+    golden=True,
+    margin_head="sphereface",
+    margin=4.0,
+)
+class MarginSoftmax(Classifier):
+    """Cross-entropy of cosines with the same margin for every class at the label.
+
+    Args:
+        margin_head: which margin: "arcface" (angle), "cosface" (cosine), "sphereface" (multiplied angle).
+        margin: in radians, in cosine, or the whole-number factor of the angle.
+        scale: of the cosines, 30 for tens to thousands of classes (64 in face recognition, which learns
+            slowly with few classes); SphereFace has none.
+    """
+
+    head: MarginHead
+
+    def __init__(
+        self,
+        make_backbone: MakeBackbone,
+        class_counts: np.ndarray,
+        *,
+        margin_head: MarginName = "arcface",
+        margin: float = 0.5,
+        scale: float = DEFAULT_SCALE,
+        **common: Any,
+    ) -> None:
+        super().__init__(make_backbone, class_counts, **common)
+        self.head = self.make_margin_head(margin_head, margin, scale)
+
+    def training_outputs(self, features: Tensor, labels: Tensor) -> Tensor:
+        return self.head.margin_logits(features, labels)
+
+    def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return weighted_cross_entropy(outputs, labels, self.class_weights.now)
