@@ -1,0 +1,55 @@
+"""What an operation is, and how it reaches some images of a batch and not the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+#: Changes uint8 images (B, 3, H, W) by rows of numbers (B, ...); None leaves them as they are.
+How = Callable[..., Tensor] | None
+
+
+class Op(Protocol):
+    """One operation of a policy: it draws its tables for n images, and applies rows of them."""
+
+    def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
+        """Draw named arrays of `n` rows for square images of `size` pixels a side."""
+
+    def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """Return new uint8 images (B, 3, h, w); the tables have B rows."""
+
+
+def wants_static(images: Tensor) -> bool:
+    """Tell whether no shape may depend on data: on a GPU it would wait for it, and break a capture."""
+    return images.device.type != "cpu"
+
+
+def by_kind(images: Tensor, kind: Tensor, hows: Sequence[How], *rows: Tensor) -> Tensor:
+    """Change each image by `hows[kind]`; `kind` is (B,) int64, each of `rows` has B rows.
+
+    On CPU each kind is computed for its own images. On a GPU each is computed for all and the result is
+    selected, so that nothing waits for the host. Both give the same bytes, as an image never sees another.
+    """
+    if wants_static(images):
+        result = images
+        for number, how in enumerate(hows):
+            if how is not None:
+                mine = (kind == number)[:, None, None, None]
+                result = torch.where(mine, how(images, *rows), result)
+        return result
+    result = images.clone()
+    sizes = kind.bincount(minlength=len(hows)).tolist()
+    for how, group in zip(hows, kind.argsort().split(sizes), strict=True):
+        if how is not None and len(group):
+            some = (tensor.index_select(0, group) for tensor in (images, *rows))
+            result.index_copy_(0, group, how(*some))
+    return result
+
+
+def change(images: Tensor, chosen: Tensor, how: Callable[..., Tensor], *rows: Tensor) -> Tensor:
+    """Change the `chosen` (B,) images by `how` and leave the others."""
+    return by_kind(images, chosen.long(), (None, how), *rows)

@@ -1,0 +1,89 @@
+"""Policies: the named augmentations of the papers, as geometry operations followed by colour operations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from bench.data.augment.autoaugment import AutoAugment
+from bench.data.augment.colour import Blur, Cutout, Grayscale, Jitter
+from bench.data.augment.geometry import Crop, Flip, ResizedCrop, Rotation
+from bench.data.augment.op import Op
+from bench.data.augment.randaugment import RandAugment
+from bench.errors import BenchError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Policy:
+    """An augmentation: `geometry` moves pixels, `colour` is all that follows it.
+
+    A patch of a view (DSCL) is cut between the two.
+    """
+
+    geometry_ops: tuple[Op, ...] = ()
+    colour_ops: tuple[Op, ...] = ()
+
+    def draw(self, rng: np.random.Generator, n: int, image_size: int) -> dict[str, np.ndarray]:
+        """Draw all randomness of `n` square images: named arrays of n rows each."""
+        return {
+            f"{_name(op)}.{key}": rows
+            for op in (*self.geometry_ops, *self.colour_ops)
+            for key, rows in op.draw(rng, n, image_size).items()
+        }
+
+    def geometry(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """Apply the geometry operations to uint8 `images` (B, 3, H, W) with the tables' B rows."""
+        return _run(self.geometry_ops, images, tables)
+
+    def colour(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """Apply what follows the geometry operations."""
+        return _run(self.colour_ops, images, tables)
+
+    def apply(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """Apply the whole policy; `images` is left as it is, no operation may pass it through."""
+        return self.colour(self.geometry(images, tables), tables)
+
+
+def _name(op: Op) -> str:
+    return type(op).__name__.lower()
+
+
+def _run(ops: tuple[Op, ...], images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+    for op in ops:
+        start = f"{_name(op)}."
+        own = {k.removeprefix(start): rows for k, rows in tables.items() if k.startswith(start)}
+        images = op(images, own)
+    return images
+
+
+_CROP = (Crop(), Flip())
+_RESIZED = (ResizedCrop(), Flip())
+_SIM = (Jitter(), Grayscale())
+
+#: By name. The colour operations are the ones of the papers in their order; "randcls" and "randstack" are
+#: BCL's views, "dscl_*" those of DSCL: its query, its key, and its patches after they were cut.
+POLICIES: dict[str, Policy] = {
+    "none": Policy(),
+    "crop_flip": Policy(_CROP),
+    "crop_flip_cutout": Policy(_CROP, (Cutout(),)),
+    "crop_flip_rotate": Policy((*_CROP, Rotation())),
+    "autoaugment": Policy(_CROP, (AutoAugment(),)),
+    "autoaugment_cutout": Policy(_CROP, (AutoAugment(), Cutout())),
+    "simclr": Policy(_RESIZED, _SIM),
+    "simclr_blur": Policy((ResizedCrop(scale=(0.2, 1.0)), Flip()), (*_SIM, Blur())),
+    "randcls": Policy(_RESIZED, (Jitter(hue=0, probability=1), RandAugment())),
+    "randstack": Policy(_RESIZED, (*_SIM, RandAugment())),
+    "dscl_query": Policy(_RESIZED, (*_SIM, Blur())),
+    "dscl_key": Policy(_RESIZED, (Jitter(hue=0, probability=1),)),
+    "dscl_patch": Policy((Flip(),), (*_SIM, Blur())),
+}
+
+
+def policy(name: str) -> Policy:
+    """Return the policy of a name; an unknown name is told the nearest one."""
+    if name not in POLICIES:
+        raise BenchError(f"unknown augmentation {name!r}{did_you_mean(name, POLICIES)}")
+    return POLICIES[name]

@@ -1,0 +1,172 @@
+"""Batches: gathered, augmented and normalised on the run's device from images that stay there.
+
+Nothing is done image by image in Python, and nothing random happens on the device: an epoch's order and
+augmentation tables are drawn on the host as a pure function of (seed, epoch, stream) and uploaded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.cell import Cell
+from bench.data import samplers
+from bench.data.augment import crop_boxes, policy
+from bench.data.split import Split
+from bench.errors import BenchError
+from bench.method import Batch, View
+from bench.randomness import generator
+
+#: Images on a device, shared by the loaders that live at the same time.
+_resident: WeakValueDictionary[tuple[str, str, torch.device], Tensor] = WeakValueDictionary()
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """An epoch's positions (n,) and each view's augmentation tables, n rows, on the device."""
+
+    positions: Tensor
+    tables: list[dict[str, Tensor]]
+
+    def rows(self, rows: slice) -> _Plan:
+        return _Plan(self.positions[rows], [_rows(table, rows) for table in self.tables])
+
+
+class Loader:
+    """Training batches and test batches of one run.
+
+    Attributes:
+        size: images an epoch draws, which is how many the subset has.
+        steps: batches of an epoch; the last is smaller where sizes do not divide, or left out with the
+            protocol's `drop_last`.
+    """
+
+    def __init__(
+        self,
+        split: Split,
+        views: tuple[View, ...],
+        cell: Cell,
+        device: str | torch.device,
+        *,
+        extra_sampler: str | None = None,
+    ) -> None:
+        protocol = cell.protocol
+        self.split, self.views, self.seed = split, views, cell.seed
+        self.extra_sampler = extra_sampler
+        self.device = torch.device(device)
+        self.batch_size = protocol.batch_size
+        fast = cell.mode == "fast"
+        self.memory_format = torch.channels_last if fast else torch.contiguous_format
+        for i, view in enumerate(views):
+            if view.patch_of is not None and not (view.patch_of < i and view.boxes and view.size):
+                raise BenchError(f"view {i}: a patch needs `patch_of` an earlier view, `boxes` and `size`")
+        self.policies = [
+            policy(protocol.augmentation if view.policy == "main" else view.policy) for view in views
+        ]
+
+        self.size = len(split.labels)
+        whole, ragged = divmod(self.size, self.batch_size)
+        self.steps = whole + bool(ragged and not protocol.drop_last)
+        if not self.steps:
+            raise BenchError(
+                f"protocol.drop_last leaves no batch: {self.size} training images are fewer than "
+                f"batch_size {self.batch_size}; lower it"
+            )
+        # measured: a CPU scores best near 100 images at once; a GPU wants more
+        self.test_batch_size = 100 if self.device.type == "cpu" else 1000
+
+        self._images = _on_device(split.key, "train", split.images, self.device)
+        self._test_images = _on_device(split.key, "test", split.test_images, self.device)
+        self._subset, self._labels, self._test_labels = (
+            self._upload(array) for array in (split.positions, split.labels, split.test_labels)
+        )
+        mean, std = (torch.tensor(x, device=self.device) for x in (split.dataset.mean, split.dataset.std))
+        self._mean, self._std = mean.view(3, 1, 1), std.view(3, 1, 1)
+
+    def epoch(
+        self, epoch: int, epochs: int, sampler: str, draws: Mapping[str, np.ndarray] | None = None
+    ) -> Iterator[Batch]:
+        """Yield the batches of an epoch, counted from 0 of `epochs`.
+
+        Args:
+            sampler: who comes in which order (see `bench.data.samplers`).
+            draws: the method's own random numbers, `size` rows each; an extra batch shares them.
+        """
+        uploaded = {name: self._upload(array) for name, array in (draws or {}).items()}
+        main = self._plan(sampler, (), epoch, epochs)
+        extra = self._plan(self.extra_sampler, ("extra",), epoch, epochs) if self.extra_sampler else None
+        for step in range(self.steps):
+            rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            drawn = _rows(uploaded, rows)
+            second = self._batch(extra.rows(rows), drawn) if extra else None
+            yield self._batch(main.rows(rows), drawn, second)
+
+    def test(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the test set in its order, unaugmented: images (B, 3, H, W) and labels (B,)."""
+        for start in range(0, len(self._test_labels), self.test_batch_size):
+            rows = slice(start, start + self.test_batch_size)
+            yield self._normalise(self._test_images[rows]), self._test_labels[rows]
+
+    def train_eval(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the training subset as it would be tested: in its order, unaugmented."""
+        for positions in torch.arange(self.size, device=self.device).split(self.test_batch_size):
+            yield self.images_at(positions), self._labels[positions]
+
+    def images_at(self, positions: Tensor) -> Tensor:
+        """Return training images by their positions (B,) in the subset, normalised, unaugmented."""
+        return self._normalise(self._gather(positions))
+
+    def _plan(self, sampler: str, stream: tuple[str, ...], epoch: int, epochs: int) -> _Plan:
+        rng = generator(*stream, "order", self.seed, epoch)
+        positions = samplers.order(sampler, self.split.labels, rng, epoch, epochs)
+        tables = []
+        for i, (view, rule) in enumerate(zip(self.views, self.policies, strict=True)):
+            rng = generator(*stream, "view", i, self.seed, epoch)
+            side = view.size or self.split.dataset.image_size
+            table = rule.draw(rng, self.size, side)
+            tables.append({name: self._upload(array) for name, array in table.items()})
+        return _Plan(self._upload(positions), tables)
+
+    def _batch(self, plan: _Plan, draws: dict[str, Tensor], extra: Batch | None = None) -> Batch:
+        images = self._gather(plan.positions)
+        shaped: list[Tensor] = []  # after geometry, before colour: what patches are cut from
+        views: list[Tensor] = []
+        for view, rule, table in zip(self.views, self.policies, plan.tables, strict=True):
+            source = images
+            if view.patch_of is not None and view.size is not None:
+                source = crop_boxes(shaped[view.patch_of], draws[view.boxes], view.size)
+            shaped.append(rule.geometry(source, table))
+            views.append(self._normalise(rule.colour(shaped[-1], table)))
+        labels = self._labels[plan.positions]
+        return Batch(tuple(views), labels, plan.positions, draws, extra)
+
+    def _gather(self, positions: Tensor) -> Tensor:
+        return self._images.index_select(0, self._subset[positions])
+
+    def _normalise(self, images: Tensor) -> Tensor:
+        pixels = images.contiguous(memory_format=self.memory_format).float()
+        return pixels.div_(255).sub_(self._mean).div_(self._std)
+
+    def _upload(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _rows(tensors: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:
+    return {name: tensor[rows] for name, tensor in tensors.items()}
+
+
+def _on_device(key: str, part: str, images: Tensor, device: torch.device) -> Tensor:
+    """Return uint8 images on a device: uploaded once; the host's own are used where they lie."""
+    if device.type == "cpu":
+        return images
+    place = (key, part, device)
+    there = _resident.get(place)
+    if there is None:
+        there = images.contiguous().to(device)  # in this order it is ready for every stream
+        _resident[place] = there
+    return there

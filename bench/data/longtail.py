@@ -1,0 +1,101 @@
+"""How a long tail is cut from a balanced set: class counts, picks, fingerprint and shot groups.
+
+Plain NumPy on labels; the rules and the seed are those of LDAM-DRW (Cao et al., NeurIPS 2019), which the
+field shares, so the subset of a data set in its original order is the papers' subset, image by image.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from bench.cell import DataSet, ShotRule
+from bench.errors import BenchError
+
+
+def exponential(n_max: int, imbalance_factor: float, num_classes: int) -> np.ndarray:
+    """Return the counts (C,) that fall from `n_max` to `n_max / imbalance_factor` in label order.
+
+    n_c = int(n_max * (1/IF)^(c / (C-1))), truncated, in double precision as in the authors' code.
+    """
+    factor = 1 / imbalance_factor
+    shares = [factor ** (c / (num_classes - 1)) for c in range(num_classes)]
+    return np.array([int(n_max * share) for share in shares], dtype=np.int64)
+
+
+def step(n_max: int, imbalance_factor: float, num_classes: int) -> np.ndarray:
+    """Return `n_max` for the first half of the classes and `int(n_max / imbalance_factor)` after it."""
+    counts = np.full(num_classes, n_max, dtype=np.int64)
+    counts[num_classes // 2 :] = int(n_max * (1 / imbalance_factor))
+    return counts
+
+
+def class_counts(
+    dataset: DataSet, imbalance_factor: float, available: np.ndarray, class_names: Sequence[str]
+) -> np.ndarray:
+    """Return how many training images (C,) each class keeps of those `available` (C,).
+
+    Raises:
+        BenchError: a class would be empty, or has fewer images than are wanted of it, or the profile is
+            `natural` and something else than all images is asked for.
+    """
+    if dataset.profile == "natural":
+        if imbalance_factor != 1 or dataset.n_max is not None:
+            raise BenchError(
+                f"{dataset.name}: profile 'natural' keeps every image; "
+                "set imbalance factor 1 and leave out n_max"
+            )
+        return available.astype(np.int64)
+    n_max = int(available.max()) if dataset.n_max is None else dataset.n_max
+    rule = {"exponential": exponential, "step": step}[dataset.profile]
+    counts = rule(n_max, imbalance_factor, len(available))
+    for c, (kept, there) in enumerate(zip(counts, available, strict=True)):
+        if kept < 1:
+            raise BenchError(
+                f"{dataset.name}: imbalance factor {imbalance_factor:g} leaves class {c} "
+                f"{class_names[c]!r} without an image (n_max {n_max}); lower the imbalance factor"
+            )
+        if kept > there:
+            raise BenchError(
+                f"{dataset.name}: class {c} {class_names[c]!r} has {there} images, but n_max {n_max} and "
+                f"imbalance factor {imbalance_factor:g} want {kept}; lower n_max"
+            )
+    return counts
+
+
+def select(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Pick `counts[c]` images of each class and return their positions, class after class, int64.
+
+    One generator, `RandomState(0)`, shuffles the positions of each class in turn; the first are kept. The
+    seed belongs to the benchmark's definition: it is the same in every repetition.
+    """
+    rng = np.random.RandomState(0)
+    picks = []
+    for c, kept in enumerate(counts):
+        positions = np.flatnonzero(labels == c)
+        rng.shuffle(positions)
+        picks.append(positions[:kept])
+    return np.concatenate(picks).astype(np.int64)
+
+
+def fingerprint(positions: np.ndarray, labels: np.ndarray, pixels: np.ndarray) -> str:
+    """Hash what a split consists of to 16 hexadecimal digits: a changed copy has another fingerprint.
+
+    Args:
+        positions: (n,) where the images stand in their set.
+        labels: (n,) their classes.
+        pixels: (n, H, W, 3) uint8, the images themselves.
+    """
+    digest = hashlib.sha256(repr(pixels.shape).encode())
+    for array in (positions.astype("<i8"), labels.astype("<i8"), pixels):
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
+
+
+def shot_groups(counts: np.ndarray, rule: ShotRule) -> dict[str, list[int]]:
+    """Sort the classes by their training counts into many, medium and few; a group may be empty."""
+    many, few = counts > rule.many_above, counts < rule.few_below
+    groups = {"many": many, "medium": ~many & ~few, "few": few}
+    return {name: np.flatnonzero(inside).tolist() for name, inside in groups.items()}

@@ -1,0 +1,97 @@
+"""In which order an epoch visits the training images: a sampler is a name in a recipe or a method.
+
+Every sampler gives n positions for n images, so an epoch keeps its length. All but `shuffle` draw with
+replacement: a class by its probability, then one of its images, all alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from bench.errors import BenchError, did_you_mean
+
+#: Class probabilities (C,) from class counts (C,), none of them 0, the epoch from 0, and the epochs.
+Probabilities = Callable[[np.ndarray, int, int], np.ndarray]
+#: Positions (n,) int64 from labels (n,), a generator, the epoch from 0, and the epochs.
+Sampler = Callable[[np.ndarray, np.random.Generator, int, int], np.ndarray]
+
+
+def instance(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.ndarray:
+    """Give each class its share of the images: p_c = n_c / N."""
+    return _normalised(counts)
+
+
+def class_balanced(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.ndarray:
+    """Give all classes the same: p_c = 1 / C."""
+    return _normalised(np.ones_like(counts))
+
+
+def sqrt(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.ndarray:
+    """Flatten the tail: p_c ~ sqrt(n_c)."""
+    return _normalised(np.sqrt(counts))
+
+
+def progressive(counts: np.ndarray, epoch: int, epochs: int) -> np.ndarray:
+    """Go from instance to class-balanced: p_c = (1-t) n_c / N + t / C, t from 0 to 1 over the epochs.
+
+    Kang et al., ICLR 2020; t = epoch / (epochs - 1), so the last epoch is fully balanced.
+    """
+    t = epoch / max(epochs - 1, 1)
+    return (1 - t) * instance(counts) + t * class_balanced(counts)
+
+
+def effective_number(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.ndarray:
+    """Weigh each image by 1 / E_n: p_c ~ n_c (1-b) / (1-b^n_c) with b = 0.9999.
+
+    quirk: the weight is one image's, as in LDAM-DRW's resampling rule, so p_c keeps the factor n_c and is
+    close to uniform; it is not Cui et al.'s class weight.
+    """
+    beta = 0.9999
+    return _normalised(counts * (1 - beta) / (1 - beta**counts))
+
+
+def reverse(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.ndarray:
+    """Turn the tail round: p_c ~ n_max / n_c (the reversed sampler of BBN, Zhou et al., CVPR 2020)."""
+    return _normalised(counts.max() / counts)
+
+
+def shuffle(labels: np.ndarray, rng: np.random.Generator, epoch: int, epochs: int) -> np.ndarray:
+    """Visit every image once."""
+    return rng.permutation(len(labels))
+
+
+def drawn(probabilities: Probabilities) -> Sampler:
+    """Make a sampler that draws classes by their probabilities, and images of a class uniformly."""
+
+    def sampler(labels: np.ndarray, rng: np.random.Generator, epoch: int, epochs: int) -> np.ndarray:
+        counts = np.bincount(labels)
+        present = np.flatnonzero(counts)
+        shares = probabilities(counts[present], epoch, epochs)
+        classes = present[rng.choice(len(present), size=len(labels), p=shares)]
+        by_class = np.argsort(labels, kind="stable")
+        first = np.cumsum(counts) - counts
+        return by_class[first[classes] + rng.integers(counts[classes])]
+
+    return sampler
+
+
+SAMPLERS: dict[str, Sampler] = {
+    "shuffle": shuffle,
+    **{rule.__name__: drawn(rule) for rule in (class_balanced, sqrt, progressive)},
+    **{rule.__name__: drawn(rule) for rule in (effective_number, reverse)},
+}
+
+
+def order(
+    name: str, labels: np.ndarray, rng: np.random.Generator, epoch: int = 0, epochs: int = 1
+) -> np.ndarray:
+    """Return the positions (n,) int64 that an epoch visits, in order, of n images with `labels`."""
+    if name not in SAMPLERS:
+        raise BenchError(f"unknown sampler {name!r}{did_you_mean(name, SAMPLERS)}")
+    return SAMPLERS[name](labels, rng, epoch, epochs)
+
+
+def _normalised(weights: np.ndarray) -> np.ndarray:
+    return weights / weights.sum()

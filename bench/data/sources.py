@@ -1,0 +1,196 @@
+"""Where images come from: the embedded digits, CIFAR's official files, or a folder tree of one's own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench.cell import DataSet
+from bench.data import folder
+from bench.data.cache import Arrays, key_of, through_cache
+from bench.errors import BenchError
+
+ARRAYS = ("train_images", "test_images", "train_labels", "test_labels", "class_names")
+#: Source -> its class in torchvision.datasets and the folder that this reads.
+CIFAR = {
+    "cifar10": ("CIFAR10", "cifar-10-batches-py"),
+    "cifar100": ("CIFAR100", "cifar-100-python"),
+}
+CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
+ELSEWHERE = "or point --data or LONGTAIL_DATA to where it is"
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A data set as it is, before any tail is cut.
+
+    Attributes:
+        train_images: (N, H, W, 3) uint8, in the source's own order; test_images alike.
+        train_labels: (N,) int64, from 0 to C-1; test_labels alike.
+        class_names: C names, at the index that labels use.
+        key: names this content, so that one process uploads it to a device only once.
+    """
+
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    class_names: tuple[str, ...]
+    key: str
+
+    def __post_init__(self) -> None:
+        classes = len(self.class_names)
+        for part, labels in (("train", self.train_labels), ("test", self.test_labels)):
+            outside = np.flatnonzero((labels < 0) | (labels >= classes))
+            if len(outside):
+                raise BenchError(
+                    f"{self.key}: {part} image {outside[0]} has label {labels[outside[0]]}, out of range "
+                    f"(there are {classes} classes, from 0 on); mend the labels or name the class"
+                )
+
+
+def read(dataset: DataSet, data_dir: Path, *, download: bool = False) -> Images:
+    """Read a data set from below the data directory; with `download`, fetch CIFAR where it is missing.
+
+    Raises:
+        BenchError: it is not there, or damaged; the message names the path and the remedy.
+    """
+    if dataset.source == "digits":
+        return _digits(dataset)
+    if dataset.test_per_class is not None:
+        raise BenchError(
+            f"{dataset.name}: source {dataset.source!r} has a test set of its own; leave out test_per_class"
+        )
+    if dataset.source in CIFAR:
+        return _cifar(dataset, data_dir, download)
+    return _folder(dataset, data_dir)
+
+
+def _digits(dataset: DataSet) -> Images:
+    """Scikit-learn's 1,797 digits; the last `test_per_class` of each class are the test set."""
+    from sklearn.datasets import load_digits
+
+    _require_size(dataset, 8)
+    digits, held_out = load_digits(), dataset.test_per_class
+    labels = digits.target.astype(np.int64)
+    smallest = np.bincount(labels).min()
+    if held_out is None or held_out >= smallest:
+        raise BenchError(
+            f"{dataset.name}: the digits have no test set of their own; "
+            f"set test_per_class to what to hold out, below {smallest}"
+        )
+    is_test = np.zeros(len(labels), bool)
+    for c in range(10):
+        is_test[np.flatnonzero(labels == c)[-held_out:]] = True
+    gray = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    images = np.repeat(gray[..., None], 3, axis=-1)
+    return Images(
+        train_images=images[~is_test],
+        train_labels=labels[~is_test],
+        test_images=images[is_test],
+        test_labels=labels[is_test],
+        class_names=tuple(map(str, range(10))),
+        key=f"digits-{held_out}",
+    )
+
+
+def _cifar(dataset: DataSet, data_dir: Path, download: bool) -> Images:
+    """The official Python files in their order; their md5 is checked when they are first decoded."""
+    class_name, folder_name = CIFAR[dataset.source]
+    root = data_dir / folder_name
+    remedy = f"fetch it with `run_bench.py data {dataset.source}` (from {CIFAR_PAGE}), {ELSEWHERE}"
+    _require_size(dataset, 32)
+    if download:
+        try:
+            _torchvision(class_name)(data_dir, download=True)
+        except (OSError, RuntimeError) as error:
+            reason = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise BenchError(
+                f"{root}: download failed ({reason}); get the Python version from {CIFAR_PAGE} "
+                f"and unpack it in {data_dir}"
+            ) from error
+    if not root.is_dir():
+        raise BenchError(f"{root}: no such folder; {remedy}")
+
+    def decode() -> Arrays:
+        kind = _torchvision(class_name)
+        try:
+            train, test = kind(data_dir, train=True), kind(data_dir, train=False)
+        except RuntimeError as error:
+            raise BenchError(f"{_cifar_damage(kind, root)}; {remedy}") from error
+        return _arrays(train.data, test.data, train.targets, test.targets, train.classes)
+
+    return _cached(data_dir, dataset.source, key_of(root, sorted(root.iterdir())), decode)
+
+
+def _cifar_damage(kind: Any, root: Path) -> str:
+    """Say which of the official files is missing or not what it should be."""
+    official = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
+    for name, md5 in official:
+        if not (root / name).is_file():
+            return f"{root / name}: this file is missing"
+        with (root / name).open("rb") as file:
+            if hashlib.file_digest(file, "md5").hexdigest() != md5:
+                return f"{root / name}: damaged (its md5 is not the official one)"
+    return f"{root}: changed while it was read"
+
+
+def _folder(dataset: DataSet, data_dir: Path) -> Images:
+    """A tree of the user's below the data directory (see `bench.data.folder`)."""
+    if not dataset.folder:
+        raise BenchError(f"{dataset.name}: source 'folder' needs `folder`, a path below --data")
+    below = os.path.normpath(dataset.folder)
+    if os.path.isabs(below) or below.split(os.sep)[0] == os.pardir:
+        raise BenchError(
+            f"{dataset.name}: folder {dataset.folder!r} leaves the data directory; "
+            "give a path below it (a symbolic link there may lead elsewhere)"
+        )
+    root, size = data_dir / below, dataset.image_size
+    if not root.is_dir():
+        raise BenchError(
+            f"{root}: no such folder for {dataset.name!r}; put train/<class>/*.jpg and "
+            f"test/<class>/*.jpg there, {ELSEWHERE}"
+        )
+    train, test = folder.list_tree(root)
+
+    def decode() -> Arrays:
+        return _arrays(
+            *(folder.decode(part, size) for part in (train, test)),
+            *(folder.labels_of(part) for part in (train, test)),
+            list(train),
+        )
+
+    files = [path for part in (train, test) for images in part.values() for path in images]
+    return _cached(data_dir, below.replace(os.sep, "-"), key_of(root, files, size), decode)
+
+
+def _cached(data_dir: Path, name: str, key: str, decode: Callable[[], Arrays]) -> Images:
+    arrays = through_cache(data_dir / ".cache" / f"{name}-{key}", ARRAYS, decode)
+    class_names = tuple(map(str, arrays.pop("class_names")))
+    return Images(**arrays, class_names=class_names, key=f"{name}-{key}")
+
+
+def _arrays(*arrays: Any) -> Arrays:
+    train, test, train_labels, test_labels, names = map(np.asarray, arrays)
+    labels = train_labels.astype(np.int64), test_labels.astype(np.int64)
+    return dict(zip(ARRAYS, (train, test, *labels, names), strict=True))
+
+
+def _require_size(dataset: DataSet, size: int) -> None:
+    if dataset.image_size != size:
+        raise BenchError(
+            f"{dataset.name}: image_size is {dataset.image_size}, but {dataset.source} has "
+            f"{size}x{size} images; set image_size: {size}"
+        )
+
+
+def _torchvision(class_name: str) -> Any:
+    from bench.vision import torchvision  # takes seconds, and with a cache is not needed
+
+    return getattr(torchvision.datasets, class_name)
