@@ -1,0 +1,268 @@
+"""A run's directory, ``results/runs/<run id>/``: the only truth about a run, in and out.
+
+Every file is replaced whole, so a reader sees the old or the new; only epochs.jsonl grows line by line.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import io
+import json
+import math
+import time
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from pydantic import ValidationError
+
+from bench.cell import Cell
+from bench.errors import BenchError
+from bench.files import sha256, write_bytes, write_text
+
+#: Rises when a record's meaning changes so that older ones can no longer be read beside newer ones.
+SCHEMA = 1
+
+#: What two equal records may differ in.
+INCIDENTAL = ("timing", "environment", "checksum")
+
+#: How a run can end; the other states are seen from outside.
+ENDS = ("done", "failed", "interrupted")
+
+Status = Literal["done", "failed", "interrupted", "running", "blocked", "missing", "unreadable"]
+
+
+class Busy(BenchError):  # noqa: N818 - it is no mistake to run what another process runs
+    """Another process holds the lock of this run."""
+
+
+@dataclass(frozen=True)
+class State:
+    """How a cell stands, and why if it is not done."""
+
+    status: Status
+    reason: str | None = None
+
+
+class RunDir:
+    """The directory of one run; nothing is made until something is written."""
+
+    def __init__(self, results: Path, run_id: str) -> None:
+        self.run_id = run_id
+        self.path = results / "runs" / run_id
+        self.cell = self.path / "cell.yaml"
+        self.epoch_lines = self.path / "epochs.jsonl"
+        self.log = self.path / "log.txt"
+        self.lock_file = self.path / "lock"
+        self.checkpoint = self.path / "checkpoint.pt"
+        self.weights = self.path / "weights.safetensors"
+        self.logits = self.path / "logits.npz"
+        self.record = self.path / "record.json"
+
+    # -- who is at it ----------------------------------------------------------------------------
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run for this process; the system lets go of it when the process dies.
+
+        Raises:
+            Busy: another process holds it.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.lock_file.open("a") as file:
+            for attempt in range(20):
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except BlockingIOError:
+                    if attempt == 19:
+                        raise Busy(f"{self.run_id}: another process is running it") from None
+                    time.sleep(0.01)  # `is_running` of an onlooker holds it for a moment
+            yield
+
+    def is_running(self) -> bool:
+        """Tell whether a process holds the run."""
+        try:
+            with self.lock_file.open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            return False
+        return False
+
+    # -- cell ------------------------------------------------------------------------------------
+    def write_cell(self, cell: Cell) -> None:
+        """Write the cell as YAML, as it was resolved."""
+        content = cell.model_dump(mode="json")
+        write_text(self.cell, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+    def read_cell(self) -> Cell:
+        """Read the cell back."""
+        try:
+            return cell_from(yaml.safe_load(self.cell.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise BenchError(f"{self.cell}: no such file; the run has not begun") from None
+        except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+            raise BenchError(f"{self.cell}: {first_line(error)}; rerun with --force") from error
+
+    # -- epochs ----------------------------------------------------------------------------------
+    def append_epoch(self, line: dict[str, Any]) -> None:
+        """Add one epoch's line."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with self.epoch_lines.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(plain(line), allow_nan=False) + "\n")
+
+    def epochs(self) -> list[dict[str, Any]]:
+        """Read the epochs' lines, up to the first that a killed process left unfinished."""
+        if not self.epoch_lines.exists():
+            return []
+        lines = []
+        for text in self.epoch_lines.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                line = json.loads(text)
+            except ValueError:
+                break
+            lines.append(line)
+        return lines
+
+    def keep_epochs(self, count: int) -> None:
+        """Cut the lines back to epochs 0 to `count - 1`, where a checkpoint stands."""
+        kept = [json.dumps(line) + "\n" for line in self.epochs() if line["epoch"] < count]
+        write_text(self.epoch_lines, "".join(kept))
+
+    # -- logits ----------------------------------------------------------------------------------
+    def write_logits(self, logits: np.ndarray, labels: np.ndarray) -> str:
+        """Store test scores (N, C) as float16 and labels (N,); return the file's sha256.
+
+        Equal arrays give equal bytes.
+        """
+        arrays = {
+            "logits": np.asarray(logits, dtype=np.float16),
+            "labels": np.asarray(labels, dtype=np.int64),
+        }
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as members:
+            for name, array in arrays.items():
+                member = io.BytesIO()
+                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
+                # A fixed date, and no compression, whose bytes differ between zlib builds.
+                info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+                members.writestr(info, member.getvalue())
+        write_bytes(self.logits, archive.getvalue())
+        return hashlib.sha256(archive.getvalue()).hexdigest()
+
+    def read_logits(self, expected: str) -> tuple[np.ndarray, np.ndarray]:
+        """Read back scores (N, C) float16 and labels (N,), checked against the record's sha256."""
+        if not self.logits.exists():
+            raise BenchError(f"{self.logits}: no such file; rerun with --force to have it again")
+        if sha256(self.logits) != expected:
+            raise BenchError(f"{self.logits}: not what its record says; rerun with --force")
+        with np.load(self.logits, allow_pickle=False) as arrays:
+            return arrays["logits"], arrays["labels"]
+
+    # -- record ----------------------------------------------------------------------------------
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Write the run's last file, with `schema`, `run_id` and `checksum` put in.
+
+        Numbers that are not finite become null: a reader shows n/a.
+        """
+        content = plain({"schema": SCHEMA, "run_id": self.run_id} | record)
+        content["checksum"] = _checksum(content)
+        write_text(self.record, pretty(content) + "\n")
+
+    def read_record(self) -> dict[str, Any]:
+        """Read the record, or say in a `BenchError` why it cannot be trusted."""
+        where = self.record
+        try:
+            content = json.loads(where.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise BenchError(f"{where}: no such file; the run has not ended") from None
+        except (OSError, ValueError, RecursionError) as error:
+            raise BenchError(f"{where}: {first_line(error)}; rerun with --force") from error
+        schema = content.get("schema") if isinstance(content, dict) else None
+        if type(schema) is not int:
+            raise BenchError(f"{where}: not a record; rerun with --force")
+        if schema < SCHEMA:
+            raise BenchError(f"{where}: older schema {schema}, now {SCHEMA}; rerun with --force")
+        if schema > SCHEMA:
+            raise BenchError(f"{where}: newer schema {schema}; update longtail-bench")
+        if content.get("checksum") != _checksum(content) or content.get("status") not in ENDS:
+            raise BenchError(f"{where}: changed since it was written; rerun with --force")
+        if content["run_id"] != self.run_id:
+            raise BenchError(f"{where}: is of run {content['run_id']}; name its folder so")
+        return content
+
+    def look(self) -> tuple[State, dict[str, Any] | None]:
+        """Say how the run stands, its parent aside, and return its record if it can be trusted."""
+        if self.is_running():
+            return State("running", f"{len(self.epochs())} epochs done"), None
+        if self.record.exists():
+            try:
+                record = self.read_record()
+            except BenchError as error:
+                return State("unreadable", str(error).replace(f"{self.path}/", "")), None
+            return State(record["status"], record.get("reason")), record
+        if self.cell.exists():
+            reason = f"stopped after {len(self.epochs())} epochs; the next run resumes it"
+            return State("interrupted", reason), None
+        return State("missing"), None
+
+
+def cell_from(content: Any) -> Cell:
+    """Read a cell from its JSON-able form; what is wrong with it is a ValueError."""
+    try:
+        return Cell.model_validate_json(json.dumps(content))
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in ("cell", *first["loc"]))
+        raise ValueError(f"{place}: {first['msg']}") from error
+
+
+def equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
+    """Tell whether two records say the same, their timing, environment and checksum aside."""
+    first, second = ({k: v for k, v in r.items() if k not in INCIDENTAL} for r in (a, b))
+    return canonical(first) == canonical(second)
+
+
+def canonical(content: Any) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"))
+
+
+def hash_of(content: Any) -> str:
+    return hashlib.sha256(canonical(content).encode()).hexdigest()
+
+
+def pretty(value: Any, indent: str = "") -> str:
+    """Write JSON that a reader and a diff can follow: one line per key, lists on one line."""
+    if not isinstance(value, dict) or not value:
+        return json.dumps(value, allow_nan=False)
+    inner = indent + " "
+    lines = [f"{inner}{json.dumps(key)}: {pretty(item, inner)}" for key, item in value.items()]
+    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
+
+
+def _checksum(record: dict[str, Any]) -> str:
+    return hash_of({key: value for key, value in record.items() if key != "checksum"})
+
+
+def plain(value: Any) -> Any:
+    """Turn numpy's numbers and arrays into JSON's, and what is not finite into null."""
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
