@@ -1,0 +1,124 @@
+"""Recipes: YAML files that name a grid, read strictly and resolved to cells once.
+
+* `title`: a line for people; the file's name by default.
+* `include`: a file, or a list of files, below the recipes folder, that this one changes: mappings merge
+  deeply, all else is replaced. Files of one list are of equal rank and may not disagree.
+* `mode`: fast (by default) or exact.
+* `methods`: label -> {method, params, protocol, from}. `method` is the label by default; `from` is the
+  label of the cell it starts from, taken at the same point of the grid.
+* `grid`: axes, all combined; each a value or a list of values. There are `dataset`, `imbalance_factor`,
+  `backbone` (a name, or {name, options}), `seed`, `mode`, and any `protocol.*`, `params.*` (for the methods
+  that have it) and `backbone.options.*`.
+* `zip`: a list of groups of axes that move together.
+* `datasets`: name -> the fields of a data set, or those that differ from a built-in one: the one of that
+  name, or the one that `base` names.
+* `protocol`: how the cells are trained.
+* `overrides`: a list of {match, protocol, params}: changes to the cells that match all of `match`.
+
+A recipe begins with comments: what it reproduces, what to expect, how long it takes. What wins over what
+is said in `bench.recipe.grid`, what YAML is read in `bench.recipe.tree`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from bench.cell import Cell
+from bench.errors import BenchError, did_you_mean
+from bench.recipe.files import read
+from bench.recipe.grid import expand
+from bench.recipe.schema import Sections, each, parse
+from bench.recipe.tree import shown
+
+__all__ = ["Point", "Recipe", "grid_file", "load"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A cell and the label under which the recipe has it."""
+
+    label: str
+    cell: Cell
+
+    @property
+    def axes(self) -> dict[str, str | int | float]:
+        """What tells the points of a recipe apart at a glance."""
+        return {
+            "label": self.label,
+            "method": self.cell.method.name,
+            "dataset": self.cell.dataset.name,
+            "imbalance_factor": self.cell.imbalance_factor,
+            "backbone": self.cell.backbone.name,
+            "seed": self.cell.seed,
+        }
+
+    @cached_property
+    def names(self) -> dict[str, str]:
+        """The same as text, with the ids: what `Recipe.only` compares."""
+        cell = self.cell
+        factor = {"imbalance_factor": f"{cell.imbalance_factor:g}"}
+        ids = {"id": cell.id, "run_id": cell.run_id}
+        return {key: str(value) for key, value in self.axes.items()} | factor | ids
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A validated recipe: its points in the order of its file, no cell twice."""
+
+    name: str
+    title: str
+    notes: str
+    points: tuple[Point, ...]
+
+    def only(self, filters: Sequence[str]) -> Recipe:
+        """Keep the points that pass every filter, each "key=value" or "key=value,value".
+
+        Keys are those of `Point.names`. A parent that is filtered out is still in the `family()` of its
+        child's cell. For `grid_file`, which says all that a recipe asks for, take the whole recipe.
+
+        Raises:
+            BenchError: an unknown key, a value that no point has, or filters that leave nothing.
+        """
+        wanted = each(self._wanted, filters)
+        points = [p for p in self.points if all(p.names[key] in values for key, values in wanted)]
+        if not points:
+            raise BenchError(f"--only: no cell of {self.name} passes all of: {', '.join(filters)}")
+        return replace(self, points=tuple(points))
+
+    def _wanted(self, text: str) -> tuple[str, list[str]]:
+        key, equals, values = (part.strip() for part in text.partition("="))
+        if not equals:
+            raise BenchError(f"--only: {shown(text)}: write key=value, as in label=ce,crt")
+        if key not in (keys := self.points[0].names):
+            raise BenchError(f"--only: unknown key {shown(key)}{did_you_mean(key, keys)}")
+        known = {point.names[key] for point in self.points}
+        wanted = [value.strip() for value in values.split(",")]
+        for value in wanted:
+            if value not in known:
+                near = did_you_mean(value, known)
+                raise BenchError(f"--only: no cell of {self.name} has {key} {shown(value)}{near}")
+        return key, wanted
+
+
+def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
+    """Read a recipe; `sets` are changes to it, "key=value" with a dotted key and a YAML value.
+
+    Raises:
+        BenchError: what is wrong, each mistake in a line of its own: `file:line: path: message`.
+    """
+    tree, notes = read(path, sets)
+    sections = parse(Sections, tree)
+    points = tuple(Point(label, cell) for label, cell in expand(tree))
+    return Recipe(path.stem, sections.title or path.stem, notes, points)
+
+
+def grid_file(recipe: Recipe) -> dict[str, Any]:
+    """Say as plain JSON what a recipe asks for, so that missing cells are known without reading it."""
+    cells = [
+        {"run_id": p.cell.run_id, **p.axes, "cell": p.cell.model_dump(mode="json")} for p in recipe.points
+    ]
+    return {"recipe": recipe.name, "title": recipe.title, "notes": recipe.notes, "cells": cells}

@@ -1,0 +1,147 @@
+"""The axes of `grid:` and `zip:`, and the data sets and backbones that their values name."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Collection, Iterable
+from dataclasses import replace
+from functools import cache
+from math import prod
+
+from bench.cell import BackboneChoice, DataSet, Protocol
+from bench.data.catalogue import DATASETS
+from bench.errors import did_you_mean
+from bench.recipe.schema import each, parse
+from bench.recipe.stages import Stage, check_name
+from bench.recipe.tree import Node, merge, plant, shown
+
+#: One value of each axis, by the axis's key.
+Point = dict[str, Node]
+
+MOST_CELLS = 100_000
+
+_NEEDED = ("dataset", "imbalance_factor", "backbone")
+_PLAIN = (*_NEEDED, "seed", "mode")
+_INSIDE = ("protocol.", "params.", "backbone.options.")
+
+
+def read_points(root: Node, stages: Collection[Stage]) -> list[Point]:
+    """Return the full product of the axes, the last one fastest; zipped axes move together."""
+    grid, zipped = root.mapping["grid"], root.mapping.get("zip")
+    groups = [replace(grid, value={key: node}) for key, node in grid.mapping.items()]
+    groups += zipped.elements if zipped else []
+    _check_keys(groups, stages)
+    if missing := [key for key in _NEEDED if not any(key in group.value for group in groups)]:
+        raise grid.fault(f"needs {', '.join(missing)}")
+    rows = each(_rows, groups)
+    if (size := len(stages) * prod(map(len, rows))) > MOST_CELLS:
+        raise grid.fault(f"makes {size:,} cells; the most is {MOST_CELLS:,}")
+    datasets = read_datasets(root.mapping.get("datasets"))
+    resolved = each(lambda group: _resolve(group, datasets), rows)
+    return [
+        {key: node for part in parts for key, node in part.items()} for parts in itertools.product(*resolved)
+    ]
+
+
+def _check_keys(groups: Iterable[Node], stages: Iterable[Stage]) -> None:
+    params = {f"params.{name}" for s in stages for name in s.hyperparameters.model_fields}
+    protocol = {f"protocol.{name}" for name in Protocol.model_fields}
+    taken: dict[str, Node] = {}
+
+    def check(item: tuple[str, Node]) -> None:
+        key, node = item
+        inside = key.startswith(_INSIDE) and all(key.split("."))
+        if key in taken:
+            raise node.fault(f"{key!r} is an axis already at {taken[key].place}")
+        if key.startswith("params.") and key not in params:
+            raise node.fault(f"no method here has it{did_you_mean(key, params)}")
+        if key not in _PLAIN and not inside:
+            known = did_you_mean(key, {*_PLAIN, *params, *protocol})
+            raise node.fault(f"unknown axis {shown(key)}{known}")
+        taken[key] = node
+
+    each(check, (item for group in groups for item in group.mapping.items()))
+
+
+def _rows(group: Node) -> list[Point]:
+    """Turn axes that move together into their points."""
+    lengths = {key: len(axis.elements) for key, axis in group.value.items()}
+    for key, axis in group.value.items():
+        if not axis.elements:
+            raise axis.fault("is empty; give it a value")
+        if lengths[key] != max(lengths.values()):
+            raise axis.fault(f"has {lengths[key]} values beside {max(lengths.values())}")
+    if not lengths:
+        raise group.fault("has no axis")
+    columns = [[(key, node) for node in axis.elements] for key, axis in group.value.items()]
+    rows = [dict(row) for row in zip(*columns, strict=True)]
+    seen: set[str] = set()
+    for row in rows:
+        content = json.dumps({key: node.plain for key, node in row.items()}, sort_keys=True)
+        if content in seen:
+            node = next(iter(row.values()))
+            raise node.fault(f"{shown(node.plain)} stands here twice")
+        seen.add(content)
+    return rows
+
+
+def _resolve(rows: list[Point], datasets: dict[str, DataSet]) -> list[Point]:
+    """Put what they stand for in place of the names of data sets and backbones."""
+
+    def resolve(item: tuple[str, Node]) -> tuple[str, Node]:
+        key, node = item
+        if key == "dataset":
+            return key, _dataset(node, datasets)
+        return key, _backbone(node) if key == "backbone" else node
+
+    return each(lambda row: dict(each(resolve, row.items())), rows)
+
+
+def _dataset(node: Node, datasets: dict[str, DataSet]) -> Node:
+    if not isinstance(node.value, str) or node.value not in datasets:
+        known = did_you_mean(node.plain, datasets)
+        raise node.fault(f"unknown data set {shown(node.plain)}{known}")
+    return plant(datasets[node.value].model_dump(mode="json"), node)
+
+
+def _backbone(node: Node) -> Node:
+    if not isinstance(node.value, dict):
+        node = replace(node, value={"name": node})
+    name = parse(BackboneChoice, node).name
+    if name not in _backbones():
+        known = did_you_mean(name, _backbones())
+        raise node.find(("name",)).fault(f"unknown backbone {shown(name)}{known}")
+    return node
+
+
+@cache
+def _backbones() -> frozenset[str]:
+    """Name every timm model, and each with its pretrained tags."""
+    import bench.backbones  # noqa: F401  it enters the CIFAR ResNets; importing timm takes seconds
+    from bench.vision import timm
+
+    return frozenset(timm.list_models()) | frozenset(timm.list_models(pretrained=True))
+
+
+def read_datasets(section: Node | None) -> dict[str, DataSet]:
+    """Return the built-in data sets, with the recipe's own and its changes to them."""
+
+    def read(item: tuple[str, Node]) -> DataSet:
+        name, node = item
+        check_name(name, node)
+        own = dict(node.mapping)
+        if "name" in own:
+            raise own["name"].fault("the key is the name; leave this out")
+        base = own.pop("base", None)
+        start = name if base is None else str(base.plain)
+        if base is not None and start not in DATASETS:
+            raise base.fault(f"unknown data set {shown(start)}{did_you_mean(start, DATASETS)}")
+        fields = DATASETS[start].model_dump(mode="json") if start in DATASETS else {}
+        if start != name:
+            fields.pop("title", None)  # two data sets of one title could not be told apart
+        tree = merge(plant({**fields, "name": name}, node), replace(node, value=own))
+        return parse(DataSet, tree)
+
+    own = each(read, section.mapping.items() if section else ())
+    return DATASETS | {dataset.name: dataset for dataset in own}

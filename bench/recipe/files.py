@@ -1,0 +1,105 @@
+"""A recipe's file, what it includes, and what `--set` changes of it, as one tree."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+
+from bench.errors import BenchError, did_you_mean
+from bench.recipe.tree import DEEPEST, Node, compose, join, merge, nest, shown
+
+LARGEST_FILE = 256 * 1024  # bytes
+
+
+def read(path: Path, sets: Sequence[str] = ()) -> tuple[Node, str]:
+    """Return the tree of a recipe and its notes, the block of comments it begins with.
+
+    Included files lie under the including one; `sets` ("key=value") lie over everything.
+
+    Raises:
+        BenchError: a file is missing or not YAML, an include leaves the recipes or comes back to itself,
+            two included files disagree, or a `--set` is malformed.
+    """
+    text = _text(path, lambda message: BenchError(f"{path}: {message}"))
+    tree = _with_includes(text, (path,))
+    for change in sets:
+        tree = merge(tree, _change(change))
+    for node in tree.walk():
+        if node.rival:
+            raise node.fault(f"{node.rival} says otherwise; say in {path} which holds")
+    return tree, _notes(text)
+
+
+def _with_includes(text: str, chain: tuple[Path, ...]) -> Node:
+    """Read the last file of a chain of includes, and what it includes itself."""
+    tree = compose(text, str(chain[-1]))
+    own = dict(tree.mapping)
+    include = own.pop("include", None)
+    if len(chain) > 1:
+        own.pop("title", None)  # a title is about one file
+    tree = replace(tree, value=own)
+    if include is None:
+        return tree
+    if not include.elements:
+        raise include.fault("names no file; leave it out")
+    return merge(reduce(join, [_included(node, chain) for node in include.elements]), tree)
+
+
+def _included(node: Node, chain: tuple[Path, ...]) -> Node:
+    name, home = node.value, _home(chain[0])
+    if not isinstance(name, str) or not name or not name.isprintable():
+        raise node.fault(f"should be the name of a file, got {shown(node.plain)}")
+    file = Path(os.path.normpath(chain[-1].parent / name))
+    if Path(name).is_absolute() or not file.resolve().is_relative_to(home):
+        raise node.fault(f"{shown(name)} lies outside of {home.name}/; include a file from inside")
+    if any(file.resolve() == earlier.resolve() for earlier in chain):
+        raise node.fault(f"a loop: {' -> '.join(str(f) for f in (*chain, file))}")
+    if len(chain) > DEEPEST:
+        raise node.fault(f"includes nest more than {DEEPEST} deep")
+    text = _text(file, lambda message: node.fault(f"{shown(name)}: {message}"))
+    return _with_includes(text, (*chain, file))
+
+
+def _home(path: Path) -> Path:
+    """Return the folder no include may leave: the nearest named "recipes", else the recipe's own."""
+    folder = path.parent.resolve()
+    return next((p for p in (folder, *folder.parents) if p.name == "recipes"), folder)
+
+
+def _text(file: Path, fault: Callable[[str], BenchError]) -> str:
+    try:
+        if not file.is_file():
+            beside = [other.name for other in file.parent.glob("*.yaml")]
+            raise fault(f"no such file{did_you_mean(file.name, beside)}")
+        with file.open("rb") as stream:
+            raw = stream.read(LARGEST_FILE + 1)
+    except (OSError, ValueError) as error:
+        raise fault(f"cannot be read: {error}") from None
+    if len(raw) > LARGEST_FILE:
+        raise fault(f"larger than {LARGEST_FILE // 1024} KiB; that is no recipe")
+    try:
+        return raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise fault(f"not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+
+
+def _change(text: str) -> Node:
+    key, equals, value = text.partition("=")
+    first, *rest = key.strip().split(".")
+    # an axis of the grid may have dots of its own: grid.protocol.epochs
+    keys = (first, ".".join(rest)) if first == "grid" and rest else (first, *rest)
+    if not equals or not all(keys) or len(keys) > DEEPEST:
+        raise BenchError(f"--set: {shown(text)}: write key=value, as in protocol.epochs=2")
+    return nest(keys, compose(value, "--set", keys, numbered=False))
+
+
+def _notes(text: str) -> str:
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            break
+        lines.append(line.removeprefix("#").removeprefix(" ").rstrip())
+    return "\n".join(lines).strip()

@@ -1,0 +1,168 @@
+"""Expand a recipe's tree to cells.
+
+A cell in the making is a tree too. What is general lies under what is particular: the recipe's protocol,
+then the axes, then the label's own `protocol` and `params`, then the overrides in their order. So a label
+that sets a value itself keeps it along an axis of that value.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bench.cell import Cell
+from bench.errors import did_you_mean
+from bench.recipe.axes import Point, read_points
+from bench.recipe.schema import OverrideSection, each, parse
+from bench.recipe.stages import Stage, changes, read_stages
+from bench.recipe.tree import Key, Node, merge, nest, plant, shown
+
+#: What an override can match.
+MATCHED = ("label", "method", "dataset", "imbalance_factor", "backbone", "seed")
+
+
+def expand(root: Node) -> list[tuple[str, Cell]]:
+    """Return label and cell of every point of a recipe whose sections are sound.
+
+    A label whose cell does not change along an axis stands there once.
+
+    Raises:
+        BenchError: something is unknown, of the wrong kind, without effect, or there under two labels.
+    """
+    return _Grid(root).cells()
+
+
+@dataclass(frozen=True)
+class _Override:
+    """Changes to the cells whose facts are among those wanted."""
+
+    node: Node
+    wanted: dict[str, set[str]]
+    changes: Node
+
+    def applies(self, facts: dict[str, str]) -> bool:
+        return all(facts[key] in values for key, values in self.wanted.items())
+
+
+class _Grid:
+    """Labels times points, and the cells they make; a cell is made once, however many start from it."""
+
+    def __init__(self, root: Node) -> None:
+        self.stages = read_stages(root.mapping["methods"])
+        self.points = read_points(root, self.stages.values())
+        self.pairs = list(itertools.product(range(len(self.points)), self.stages))
+        kept = {key: root.mapping[key] for key in ("mode", "protocol") if key in root.mapping}
+        self.base = replace(root.mapping["grid"], value=kept)
+        self.facts = {pair: _facts(self.points[pair[0]], self.stages[pair[1]]) for pair in self.pairs}
+        overrides = root.mapping.get("overrides")
+        self.overrides = each(self._override, overrides.elements if overrides else ())
+        self.made: dict[tuple[int, str], Cell] = {}
+        self.reached: set[tuple[Key, ...]] = set()
+
+    def cells(self) -> list[tuple[str, Cell]]:
+        cells = each(lambda pair: self._cell(*pair), self.pairs)
+        each(self._check_reached, (item for point in self.points for item in point.items()))
+        found: dict[str, tuple[str, Cell]] = {}
+        for (_, label), cell in zip(self.pairs, cells, strict=True):
+            first, _ = found.setdefault(cell.id, (label, cell))
+            if first != label:
+                raise self.stages[label].node.fault(
+                    f"{label!r} and {first!r} are the same cell ({cell.run_id}); drop one of them"
+                )
+        return list(found.values())
+
+    def _cell(self, number: int, label: str) -> Cell:
+        if (number, label) in self.made:
+            return self.made[number, label]
+        stage = self.stages[label]
+        draft = self._draft(number, stage)
+        items = dict(draft.mapping)
+        method = stage.choose(items.pop("params"))
+        items["method"] = plant({"name": method.name}, draft)
+        draft = replace(draft, value=items)
+        cell = parse(Cell, draft)
+        _check_policies(cell, draft)
+        parent = self._cell(number, stage.parent) if stage.parent is not None else None
+        cell = cell.model_copy(update={"method": method, "parent": parent})
+        return self.made.setdefault((number, label), cell)
+
+    def _draft(self, number: int, stage: Stage) -> Node:
+        point = {
+            key: node
+            for key, node in self.points[number].items()
+            if not key.startswith("params.") or _steps(key)[1] in stage.hyperparameters.model_fields
+        }
+        draft = self.base
+        for key, node in sorted(point.items()):  # "protocol.schedule" before "protocol.schedule.kind"
+            draft = merge(draft, nest(_steps(key), node))
+        draft = merge(draft, stage.changes)
+        for override in self.overrides:
+            if override.applies(self.facts[number, stage.label]):
+                draft = merge(draft, override.changes)
+        self.reached |= {n.path for k, n in point.items() if draft.find(_steps(k)).path == n.path}
+        return draft
+
+    def _check_reached(self, item: tuple[str, Node]) -> None:
+        key, node = item
+        if node.path not in self.reached and not isinstance(node.value, dict):
+            raise node.fault(f"reaches no cell: whatever has {key} sets it itself")
+
+    def _override(self, node: Node) -> _Override:
+        parse(OverrideSection, node)
+        match = node.mapping["match"]
+        if not match.mapping:
+            raise match.fault("matches all; what holds for all cells goes into protocol:")
+        wanted = dict(each(self._wanted, match.mapping.items()))
+        override = _Override(node, wanted, changes(node))
+        if not override.changes.mapping:
+            raise node.fault("changes nothing; give it protocol: or params:")
+        if not any(override.applies(facts) for facts in self.facts.values()):
+            raise match.fault("matches no cell of the grid")
+        return override
+
+    def _wanted(self, item: tuple[str, Node]) -> tuple[str, set[str]]:
+        key, node = item
+        if key not in MATCHED:
+            raise node.fault(f"unknown key {shown(key)}{did_you_mean(key, MATCHED)}")
+        known = {facts[key] for facts in self.facts.values()}
+        for value in node.elements:
+            if _mark(value.plain) not in known:
+                near = did_you_mean(value.plain, [mark.strip('"') for mark in known])
+                raise value.fault(f"no cell of the grid has {key} {shown(value.plain)}{near}")
+        return key, {_mark(value.plain) for value in node.elements}
+
+
+def _facts(point: Point, stage: Stage) -> dict[str, str]:
+    """Say what an override can match of a label at a point."""
+    seed = point["seed"].plain if "seed" in point else Cell.model_fields["seed"].default
+    values = {
+        "label": stage.label,
+        "method": stage.method.name,
+        "dataset": point["dataset"].mapping["name"].plain,
+        "imbalance_factor": point["imbalance_factor"].plain,
+        "backbone": point["backbone"].mapping["name"].plain,
+        "seed": seed,
+    }
+    return {key: _mark(value) for key, value in values.items()}
+
+
+def _mark(value: Any) -> str:
+    """Write a value so that 100 and 100.0 are one, and 1, "1" and true are three."""
+    return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
+
+
+def _steps(key: str) -> tuple[str, ...]:
+    return tuple(key.split("."))
+
+
+def _check_policies(cell: Cell, draft: Node) -> None:
+    from bench.data.augment import POLICIES  # it imports torch
+    from bench.data.samplers import SAMPLERS
+
+    for key, known in (("augmentation", POLICIES), ("sampler", SAMPLERS)):
+        name = getattr(cell.protocol, key)
+        if name is not None and name not in known:
+            at = draft.find(("protocol", key))
+            raise at.fault(f"unknown {key} {shown(name)}{did_you_mean(name, known)}")

@@ -1,0 +1,98 @@
+"""The labels of `methods:`, each a registered method with what the recipe says of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from pydantic import BaseModel, ValidationError
+
+from bench import registry
+from bench.cell import MethodChoice
+from bench.errors import did_you_mean
+from bench.recipe.schema import MethodSection, each, parse
+from bench.recipe.tree import Node, merge, plant, shown
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A label: its method, its own changes to `protocol` and `params`, the label it starts from."""
+
+    label: str
+    node: Node
+    method: registry.Entry
+    parent: str | None
+
+    @cached_property
+    def hyperparameters(self) -> type[BaseModel]:
+        """The method's hyper-parameters as a model."""
+        return self.method.hyperparameters
+
+    @property
+    def changes(self) -> Node:
+        """What the label lays over the recipe's protocol; `params` always stands in it."""
+        return merge(plant({"params": {}}, self.node), changes(self.node))
+
+    def choose(self, params: Node) -> MethodChoice:
+        """Check the hyper-parameters and write out all of them."""
+        name = self.method.name
+        given = parse(self.hyperparameters, params, f"method {name!r} has no hyper-parameter")
+        try:
+            return self.method.choose(**given.model_dump())
+        except ValidationError as error:
+            detail = error.errors()[0]
+            key = ".".join(str(part) for part in detail["loc"])
+            raise params.fault(f"method {name!r}: {key}: {detail['msg']}") from None
+
+
+def changes(node: Node) -> Node:
+    """Keep `protocol` and `params` of an entry."""
+    kept = {key: child for key, child in node.mapping.items() if key in ("protocol", "params")}
+    return Node(kept, node.place, node.path)
+
+
+def read_stages(section: Node) -> dict[str, Stage]:
+    """Read `methods:`; every name is registered, every `from:` leads to a label and none in a circle."""
+    known = registry.methods()
+    labels = section.mapping
+
+    def read(label: str) -> Stage:
+        node = labels[label]
+        check_name(label, node)
+        said = parse(MethodSection, node)
+        name = label if said.method is None else said.method
+        if name not in known:
+            near = did_you_mean(name, known)
+            raise node.find(("method",)).fault(f"unknown method {shown(name)}{near}")
+        needs = known[name].build.needs_parent
+        if said.from_ is None and needs:
+            raise node.fault(f"{name!r} starts from a trained cell; name its label with from:")
+        if said.from_ is not None and not needs:
+            raise node.find(("from",)).fault(f"{name!r} starts from nothing; leave from: out")
+        if said.from_ is not None and said.from_ not in labels:
+            near = did_you_mean(said.from_, labels)
+            raise node.find(("from",)).fault(f"unknown label {shown(said.from_)}{near}")
+        return Stage(label, node, known[name], said.from_)
+
+    if not labels:
+        raise section.fault("names no method")
+    stages = {stage.label: stage for stage in each(read, labels)}
+    each(lambda stage: _check_ancestors(stage, stages), stages.values())
+    return stages
+
+
+def check_name(name: str, node: Node) -> None:
+    """Refuse a label or data set name that a command line or a directory name could not carry."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_+-]{0,63}", name):
+        raise node.fault("a name is 1 to 64 letters, digits, _, + and -, no dot, and not - first")
+
+
+def _check_ancestors(stage: Stage, stages: dict[str, Stage]) -> None:
+    chain = [stage.label]
+    parent = stage.parent
+    while parent is not None:
+        chain.append(parent)
+        if parent in chain[:-1]:
+            raise stage.node.find(("from",)).fault(f"a loop: {' -> '.join(chain)}")
+        parent = stages[parent].parent
