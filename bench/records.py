@@ -85,7 +85,7 @@ def states(results: Path, cells: Iterable[Cell]) -> dict[str, State]:
             if cell.parent is not None and own.status in ("missing", "interrupted"):
                 parent = state(cell.parent)
                 if parent.status in ("failed", "blocked", "unreadable"):
-                    own = State("blocked", f"its parent {cell.parent.run_id} is {parent.status}")
+                    own = State("blocked", f"{parent.status} parent {cell.parent.run_id}")
             known[cell.run_id] = own
         return known[cell.run_id]
 

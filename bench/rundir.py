@@ -201,7 +201,7 @@ class RunDir:
     def look(self) -> tuple[State, dict[str, Any] | None]:
         """Say how the run stands, its parent aside, and return its record if it can be trusted."""
         if self.is_running():
-            return State("running", f"{len(self.epochs())} epochs done"), None
+            return State("running", f"epochs done: {len(self.epochs())}"), None
         if self.record.exists():
             try:
                 record = self.read_record()
@@ -209,7 +209,7 @@ class RunDir:
                 return State("unreadable", str(error).replace(f"{self.path}/", "")), None
             return State(record["status"], record.get("reason")), record
         if self.cell.exists():
-            reason = f"stopped after {len(self.epochs())} epochs; the next run resumes it"
+            reason = f"epochs done: {len(self.epochs())}; the next run goes on"
             return State("interrupted", reason), None
         return State("missing"), None
 

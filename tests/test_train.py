@@ -11,11 +11,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
-from bench import records
 from bench.cell import BackboneChoice, Cell, Optimizer, Protocol, Schedule
 from bench.data.catalogue import DATASETS
+from bench.data.sources import read
+from bench.errors import BenchError
 from bench.registry import find
+from bench.rundir import RunDir, equal
+from bench.train.evaluate import evaluate_run
 from bench.train.run import run_cell
 
 torch.set_num_threads(1)
@@ -41,7 +45,7 @@ def make_cell(method="ce", parent=None, epochs=3, seed=0, lr=0.05, **params) -> 
 
 def run(cell: Cell, results: Path, data: Path, **options) -> dict:
     run_cell(cell, results, data, **options)
-    return records.RunDir(results, cell.run_id).read_record()
+    return RunDir(results, cell.run_id).read_record()
 
 
 def test_a_run_leaves_a_record_that_says_it_all(tmp_path):
@@ -51,7 +55,7 @@ def test_a_run_leaves_a_record_that_says_it_all(tmp_path):
     assert record["status"] == "done", record["traceback"]
     assert [line["epoch"] for line in seen] == [0, 1, 2]
     assert ["accuracy" in line for line in seen] == [False, True, True]
-    assert seen == records.RunDir(tmp_path, cell.run_id).epochs()
+    assert seen == RunDir(tmp_path, cell.run_id).epochs()
     assert record["metrics"]["epoch"] == 2
     assert record["metrics"]["accuracy"] == seen[-1]["accuracy"]
     assert record["best_on_test"]["accuracy"] == max(line.get("accuracy", 0) for line in seen)
@@ -65,7 +69,7 @@ def test_same_cell_same_record_other_seed_other_weights(tmp_path):
     first = run(make_cell(), tmp_path / "a", tmp_path)
     again = run(make_cell(), tmp_path / "b", tmp_path)
     other = run(make_cell(seed=1), tmp_path / "a", tmp_path)
-    assert records.equal(first, again)
+    assert equal(first, again)
     assert first["files"] != other["files"]
 
 
@@ -93,11 +97,11 @@ def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, epoch):
     )
     died = subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent.parent, check=False)
     assert died.returncode == -signal.SIGKILL
-    where = records.RunDir(tmp_path / "killed", cell.run_id)
+    where = RunDir(tmp_path / "killed", cell.run_id)
     assert not where.record.exists()
 
     resumed = run(cell, tmp_path / "killed", tmp_path)
-    assert records.equal(straight, resumed)
+    assert equal(straight, resumed)
     for name in ("weights.safetensors", "logits.npz"):
         one, other = (tmp_path / place / "runs" / cell.run_id / name for place in ("straight", "killed"))
         assert one.read_bytes() == other.read_bytes()
@@ -109,7 +113,7 @@ def test_a_child_starts_from_its_parents_weights(tmp_path):
     run(parent, tmp_path, tmp_path)
     posthoc = run(make_cell("posthoc_logit_adjustment", parent, tau=0.0), tmp_path, tmp_path)
     assert posthoc["status"] == "done", posthoc["traceback"]
-    of_parent = records.RunDir(tmp_path, parent.run_id).read_record()
+    of_parent = RunDir(tmp_path, parent.run_id).read_record()
     assert posthoc["metrics"]["per_class"] == of_parent["metrics"]["per_class"]
     assert posthoc["metrics"]["epoch"] is None
     adjusted = run(make_cell("posthoc_logit_adjustment", parent, tau=1.0), tmp_path, tmp_path)
@@ -142,7 +146,7 @@ def test_what_fails_is_a_record_with_its_reason(tmp_path, cell, reason):
 def test_a_damaged_checkpoint_is_refused_by_its_name(tmp_path, damage):
     cell = make_cell()
     run(cell, tmp_path, tmp_path, checkpoint_seconds=0)
-    checkpoint = records.RunDir(tmp_path, cell.run_id).checkpoint
+    checkpoint = RunDir(tmp_path, cell.run_id).checkpoint
     checkpoint.write_bytes(damage(checkpoint.read_bytes()))
     record = run(cell, tmp_path, tmp_path)
     assert record["status"] == "failed"
@@ -152,9 +156,9 @@ def test_a_damaged_checkpoint_is_refused_by_its_name(tmp_path, damage):
 def test_a_checkpoint_of_another_cell_is_refused(tmp_path):
     one, other = make_cell(), make_cell(seed=1)
     run(one, tmp_path, tmp_path, checkpoint_seconds=0)
-    where = records.RunDir(tmp_path, other.run_id)
+    where = RunDir(tmp_path, other.run_id)
     where.path.mkdir(parents=True)
-    where.checkpoint.write_bytes(records.RunDir(tmp_path, one.run_id).checkpoint.read_bytes())
+    where.checkpoint.write_bytes(RunDir(tmp_path, one.run_id).checkpoint.read_bytes())
     record = run(other, tmp_path, tmp_path)
     assert record["status"] == "failed"
     assert "checkpoint of another cell" in record["reason"]
@@ -175,7 +179,7 @@ def test_a_full_disk_fails_the_run_and_harms_no_other(tmp_path):
         run_cell(make_cell(seed=1), Path({str(tmp_path)!r}), Path({str(tmp_path)!r}))
     """)
     subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parent.parent, check=False)
-    record = records.RunDir(tmp_path, make_cell(seed=1).run_id).read_record()
+    record = RunDir(tmp_path, make_cell(seed=1).run_id).read_record()
     assert record["status"] == "failed"
     assert "File too large" in record["reason"]
     assert all(path.read_bytes() == content for path, content in before.items())
@@ -185,3 +189,26 @@ def test_an_unwritable_results_directory_is_told(tmp_path):
     (tmp_path / "results").write_text("a file where a directory should be")
     with pytest.raises(OSError, match="results"):
         run_cell(make_cell(), tmp_path / "results", tmp_path)
+
+
+def test_a_trained_model_scores_its_test_set_and_any_folder_of_images(tmp_path):
+    cell = make_cell()
+    record = run(cell, tmp_path, tmp_path)
+    there = RunDir(tmp_path, cell.run_id)
+    again = evaluate_run(there, tmp_path)
+    assert again["accuracy"] == pytest.approx(record["metrics"]["accuracy"], abs=0.21)  # half precision
+
+    images = read(cell.dataset, tmp_path)
+    for name in ("0", "3"):
+        folder = tmp_path / "mine" / name
+        folder.mkdir(parents=True)
+        for i in (images.test_labels == int(name)).nonzero()[0][:20]:
+            Image.fromarray(images.test_images[i]).save(folder / f"{i}.png")
+    scored = evaluate_run(there, tmp_path, tmp_path / "mine")
+    assert [c for c, accuracy in enumerate(scored["per_class"]) if accuracy is not None] == [0, 3]
+    (tmp_path / "mine" / "3").rename(tmp_path / "mine" / "three")
+    with pytest.raises(BenchError, match="knows no class 'three'"):
+        evaluate_run(there, tmp_path, tmp_path / "mine")
+    there.weights.write_bytes(there.weights.read_bytes()[:-9])
+    with pytest.raises(BenchError, match="damaged weights"):
+        evaluate_run(there, tmp_path)

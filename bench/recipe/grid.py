@@ -54,7 +54,7 @@ class _Grid:
         self.points = read_points(root, self.stages.values())
         self.pairs = list(itertools.product(range(len(self.points)), self.stages))
         kept = {key: root.mapping[key] for key in ("mode", "protocol") if key in root.mapping}
-        self.base = replace(root.mapping["grid"], value=kept)
+        self.base = merge(plant({"protocol": {}}, root.mapping["grid"]), replace(root, value=kept))
         self.facts = {pair: _facts(self.points[pair[0]], self.stages[pair[1]]) for pair in self.pairs}
         overrides = root.mapping.get("overrides")
         self.overrides = each(self._override, overrides.elements if overrides else ())

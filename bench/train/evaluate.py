@@ -1,19 +1,70 @@
-"""Scoring a trained method on its test set."""
+"""Scoring a trained method: on its test set while it trains, and on any images afterwards."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import numpy as np
 import torch
+from torch import Tensor
 
-from bench.data.loader import Loader
+from bench.cell import Cell
+from bench.data import sources
+from bench.data.folder import decode, list_images
+from bench.errors import BenchError, did_you_mean
 from bench.method import Method
+from bench.metrics import Score, score
+from bench.rundir import RunDir
+from bench.train.build import build
+from bench.train.checkpoint import read_weights
+
+_BATCH = 100
 
 
 @torch.inference_mode()
-def test_scores(method: Method, loader: Loader) -> np.ndarray:
-    """Return the scores of the test set, (N, C) float16, in its order.
+def scores_of(method: Method, batches: Iterable[Tensor]) -> np.ndarray:
+    """Return the scores (N, C) float16 of batches of normalised images, in their order.
 
     Every metric is computed from these rounded scores, so that all can be redone from what is stored.
     """
     method.eval()
-    return torch.cat([method(images).half().cpu() for images, _ in loader.test()]).numpy()
+    return torch.cat([method(images).half().cpu() for images in batches]).numpy()
+
+
+def evaluate_run(run: RunDir, data: Path, folder: Path | None = None) -> Score:
+    """Score a finished run's weights on its test set, or on a folder with a folder of images per class.
+
+    Raises:
+        BenchError: the run is not done, its weights are missing or damaged, or the folder has a class
+            that the run was not trained on.
+    """
+    record, cell = run.read_record(), run.read_cell()
+    if record["status"] != "done":
+        raise BenchError(f"{run.run_id}: is {record['status']}, and has no weights to score")
+    counts = np.array(record["data"]["class_counts"])
+    method = build(cell, counts)
+    read_weights(run.weights, method, record["files"][run.weights.name])
+    if folder is None:
+        source = sources.read(cell.dataset, data)
+        images, labels = source.test_images, source.test_labels
+    else:
+        images, labels = _folder(folder, record["data"]["class_names"], cell.dataset.image_size)
+    return score(scores_of(method, _normalised(images, cell)), labels, counts, cell.dataset.shots)
+
+
+def _folder(folder: Path, class_names: list[str], size: int) -> tuple[np.ndarray, np.ndarray]:
+    classes = list_images(folder)
+    for name in classes:
+        if name not in class_names:
+            raise BenchError(
+                f"{folder / name}: the run knows no class {name!r}{did_you_mean(name, class_names)}"
+            )
+    labels = [class_names.index(name) for name, files in classes.items() for _ in files]
+    return decode(classes, size), np.array(labels)
+
+
+def _normalised(images: np.ndarray, cell: Cell) -> Iterable[Tensor]:
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (cell.dataset.mean, cell.dataset.std))
+    for rows in torch.from_numpy(np.ascontiguousarray(images)).split(_BATCH):
+        yield (rows.permute(0, 3, 1, 2).float() / 255 - mean) / std

@@ -19,9 +19,9 @@ from bench.errors import BenchError
 from bench.method import Clock, Method
 from bench.metrics import score
 from bench.randomness import generator
-from bench.records import RunDir
+from bench.rundir import RunDir
 from bench.train.checkpoint import read_checkpoint, write_checkpoint
-from bench.train.evaluate import test_scores
+from bench.train.evaluate import scores_of
 from bench.train.schedule import lr_factor, make_optimizer, set_lr
 
 #: Receives each finished epoch's line, the same as in epochs.jsonl.
@@ -92,10 +92,10 @@ class Training:
                 saved_at = time.monotonic()
 
         if self.logits is None:  # nothing to train, or killed between the last checkpoint and the record
-            self.logits = test_scores(method, loader)
+            self.logits = scores_of(method, (images for images, _ in loader.test()))
 
     def _evaluate(self, epoch: int) -> float:
-        self.logits = test_scores(self.method, self.loader)
+        self.logits = scores_of(self.method, (images for images, _ in self.loader.test()))
         split = self.loader.split
         metrics = score(self.logits, split.test_labels, split.class_counts, self.cell.dataset.shots)
         if self.best is None or metrics["accuracy"] > self.best["accuracy"]:

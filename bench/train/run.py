@@ -18,7 +18,7 @@ from bench.data.split import Split, load
 from bench.errors import BenchError
 from bench.method import Method
 from bench.metrics import confusion_matrix, score
-from bench.records import RunDir
+from bench.rundir import RunDir
 from bench.train.build import build
 from bench.train.checkpoint import read_weights, write_weights
 from bench.train.describe import describe_data, describe_method, describe_model, environment

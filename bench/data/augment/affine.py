@@ -13,6 +13,8 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from bench.data.augment.op import to_bytes
+
 Colour = tuple[int, int, int]
 
 
@@ -36,7 +38,9 @@ def nearest(images: Tensor, matrix: Tensor, fill: Colour) -> Tensor:
     rows, columns = _grid(images, torch.int64)
     x = _fix(c + a * 0.5 + b * 0.5) + _fix(b) * rows + _fix(a) * columns >> 16
     y = _fix(f + d * 0.5 + e * 0.5) + _fix(e) * rows + _fix(d) * columns >> 16
-    return _filled(images, _take(images, y, x), y, x, fill)
+    height, width = images.shape[-2:]
+    index = y.clamp(0, height - 1) * width + x.clamp(0, width - 1)
+    return _filled(_take(images, index), y, x, fill)
 
 
 def smooth(images: Tensor, matrix: Tensor, fill: Colour, across: int, down: int) -> Tensor:
@@ -51,12 +55,13 @@ def smooth(images: Tensor, matrix: Tensor, fill: Colour, across: int, down: int)
     y = d * columns + e * rows + f
     left, top = (x - 0.5).floor(), (y - 0.5).floor()
     dx, dy = (x - 0.5 - left)[:, None], (y - 0.5 - top)[:, None]
-    lines = [
-        _BETWEEN[across]([_take(images, top + j, left + i).double() for i in _OFFSETS[across]], dx)
-        for j in _OFFSETS[down]
-    ]
-    value = _BETWEEN[down](lines, dy).clamp(0, 255).to(torch.uint8)
-    return _filled(images, value, y, x, fill)
+    height, width = images.shape[-2:]
+    lines = [(top + j).clamp(0, height - 1).long() * width for j in _OFFSETS[down]]
+    places = [(left + i).clamp(0, width - 1).long() for i in _OFFSETS[across]]
+    levels = images.double()
+    values = [_BETWEEN[across]([_take(levels, a + b) for b in places], dx) for a in lines]
+    value = to_bytes(_BETWEEN[down](values, dy).clamp_(0, 255))
+    return _filled(value, y, x, fill)
 
 
 def _linear(v: list[Tensor], t: Tensor) -> Tensor:
@@ -88,16 +93,15 @@ def _fix(value: Tensor) -> Tensor:
     return (value * 65536.0 + 0.5).floor().long()
 
 
-def _take(images: Tensor, y: Tensor, x: Tensor) -> Tensor:
-    """Take pixels at (B, H, W) places, those outside from the edge."""
-    height, width = images.shape[-2:]
-    index = y.clamp(0, height - 1).long() * width + x.clamp(0, width - 1).long()
+def _take(images: Tensor, index: Tensor) -> Tensor:
+    """Take the pixels at an index (B, H, W) into an image's pixels, row by row."""
     return images.flatten(2).gather(2, index.flatten(1)[:, None].expand(-1, 3, -1)).view_as(images)
 
 
-def _filled(images: Tensor, value: Tensor, y: Tensor, x: Tensor, fill: Colour) -> Tensor:
-    height, width = images.shape[-2:]
+def _filled(value: Tensor, y: Tensor, x: Tensor, fill: Colour) -> Tensor:
+    """Fill the pixels taken from outside of the image."""
+    height, width = value.shape[-2:]
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
     # Made on the device: a copy from the host cannot be captured in a CUDA graph.
-    outside = torch.cat([images.new_full((1, 1, 1, 1), level) for level in fill], dim=1)
-    return torch.where(inside[:, None], value, outside)
+    colour = torch.cat([value.new_full((1, 1, 1, 1), level) for level in fill], dim=1)
+    return (value - colour) * inside[:, None] + colour  # modulo 256; faster than a selection

@@ -106,4 +106,4 @@ class Cutout:
         place = torch.arange(size, device=images.device)
         row, column = (place - tables[axis][:, None] for axis in ("y", "x"))
         row, column = ((-half <= d) & (d < half) for d in (row, column))
-        return images.masked_fill((row[:, :, None] & column[:, None, :])[:, None], 0)
+        return images * ~(row[:, :, None] & column[:, None, :])[:, None]

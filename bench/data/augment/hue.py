@@ -8,32 +8,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bench.data.augment.op import to_bytes
+
 
 def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
     """Turn the hue of uint8 images (B, 3, H, W) by `shift` (B,) 255ths of the circle."""
     high, low = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
-    hue = _hue(images, high, low)
-    hue = (hue + shift.long()[:, None, None, None]) & 255
-    saturation = ((high - low).float() / high.clamp(min=1)).double().mul(255).floor()
-    return _rgb(hue, saturation, high.double())
+    spread = (high - low).float()
+    hue = _hue(images, high, spread) + shift.int()[:, None, None, None]
+    saturation = (spread / high.clamp(min=1)).mul_(255).floor_()
+    return _rgb(hue & 255, saturation, high)
 
 
-def _hue(images: Tensor, high: Tensor, low: Tensor) -> Tensor:
-    """Return the hue (B, 1, H, W) as int64 from 0 to 255; of gray it is 0."""
-    red, green, blue = ((high - images).float() / (high - low).clamp(min=1)).split(1, dim=1)
-    turn = torch.where(
-        images[:, 0:1] == high,
-        blue - green,
-        torch.where(
-            images[:, 1:2] == high,
-            (2 + red.double() - blue).float(),
-            (4 + green.double() - red).float(),
-        ),
+def _hue(images: Tensor, high: Tensor, spread: Tensor) -> Tensor:
+    """Return the hue (B, 1, H, W) as int32 from 0 to 255; of gray it is 0."""
+    red, green, blue = ((high - images).float() / spread.clamp(min=1)).split(1, dim=1)
+    is_red = red == 0
+    is_green = (green == 0) & ~is_red
+    turn = (
+        (blue - green) * is_red
+        + (2 + red.double() - blue).float() * is_green
+        + (4 + green.double() - red).float() * ~(is_red | is_green)
     )
-    return ((turn.double() / 6 + 1) % 1).float().double().mul(255).long()
+    turn = turn.double() / 6 + 1
+    return (turn - turn.floor()).float().double().mul_(255).int()
 
 
 def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+    """Turn planes (B, 1, H, W) of hue, saturation and value, 0 to 255, to images."""
     sixth = hue.double() * 6 / 255
     sector = sixth.floor()
     part = (sixth - sector).float()
@@ -41,9 +43,11 @@ def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     least = value * (1 - share.double())
     falling = value * (1 - (share * part).double())
     rising = value * (1 - share.double() * (1 - part.double()))
-    # Green and blue go through the same six steps as red, two and four sectors later.
-    place = (sector.long() + 4 * torch.arange(3, device=hue.device)[:, None, None]) % 6
-    rgb = torch.where(place == 1, falling, value)
-    rgb = torch.where((place == 2) | (place == 3), least, rgb)
-    rgb = torch.where(place == 4, rising, rgb)
-    return (rgb + 0.5).to(torch.uint8)
+    levels = torch.cat([value, *(to_bytes(v + 0.5) for v in (falling, least, rising))], dim=1)
+    # Over the six sectors red is value, falling, least, least, rising, value; green and blue are the same,
+    # four and two sectors on.
+    ahead = 4 * torch.arange(3, dtype=torch.uint8, device=hue.device) % 6
+    place = sector.to(torch.uint8) + ahead[:, None, None]
+    place = place - (place > 5).to(torch.uint8) * 6
+    place = (place - (place > 2).to(torch.uint8)) & 3
+    return levels.flatten(2).gather(1, place.flatten(2).long()).view_as(place)

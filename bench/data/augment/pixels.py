@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bench.data.augment.op import to_bytes
+
 
 def gray(images: Tensor) -> Tensor:
     """Return the luma (B, 1, H, W) as int32, as `convert("L")`."""
@@ -19,7 +21,7 @@ def gray(images: Tensor) -> Tensor:
 def blend(low: Tensor, images: Tensor, factor: Tensor) -> Tensor:
     """Go from `low` (0) to the images (1) and beyond, as `Image.blend`."""
     low, weight = low.float(), factor.float()[:, None, None, None]
-    return images.float().sub_(low).mul_(weight).add_(low).clamp_(0, 255).to(torch.uint8)
+    return to_bytes(images.float().sub_(low).mul_(weight).add_(low).clamp_(0, 255))
 
 
 def brightness(images: Tensor, factor: Tensor) -> Tensor:
@@ -46,23 +48,20 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
     line = level[..., :-2] + level[..., 1:-1] + level[..., 2:]
     total = line[..., :-2, :] + line[..., 1:-1, :] + line[..., 2:, :] + 4 * level[..., 1:-1, 1:-1]
     smooth = images.clone()
-    smooth[..., 1:-1, 1:-1] = (2 * total + 13).div_(26, rounding_mode="floor").to(torch.uint8)
+    smooth[..., 1:-1, 1:-1] = to_bytes(total / 13 + 0.5)
     return blend(smooth, images, factor)
 
 
 def solarize(images: Tensor, threshold: Tensor) -> Tensor:
     """Invert all levels from `threshold` on; 0 inverts the image."""
-    level = images.short()
-    return torch.where(level < threshold.ceil().short()[:, None, None, None], level, 255 - level).to(
-        torch.uint8
-    )
+    above = images.short() >= threshold.ceil().short()[:, None, None, None]
+    return images ^ above.to(torch.uint8).neg_()
 
 
 def solarize_add(images: Tensor, add: Tensor) -> Tensor:
     """Add to the levels below 128."""
-    level = images.short()
-    more = (level + add.short()[:, None, None, None]).clamp(max=255)
-    return torch.where(level < 128, more, level).to(torch.uint8)
+    more = (images < 128) * add.short()[:, None, None, None]
+    return (images + more).clamp_(max=255).to(torch.uint8)
 
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
@@ -73,36 +72,27 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 def autocontrast(images: Tensor) -> Tensor:
     """Stretch each channel's levels to 0..255; a channel of one level stays."""
-    low, high = (edge.double()[..., None] for edge in (_flat(images).amin(2), _flat(images).amax(2)))
-    # Not `255 / x`, which torch computes as a product with the reciprocal, one unit in the last place off.
+    flat = images.flatten(2)
+    low, high = flat.amin(2, keepdim=True).double(), flat.amax(2, keepdim=True).double()
+    # Not `255 / x`: torch computes it as a product with the reciprocal, off in the last place.
     scale = torch.full_like(high, 255.0) / (high - low).clamp(min=1.0)
-    level = _levels(images).double()
-    table = (level * scale + -low * scale).clamp(0, 255)
+    level = torch.arange(256, dtype=torch.float64, device=images.device)
+    table = (level * scale + -low * scale).clamp_(0, 255)
     return _look_up(images, torch.where(high > low, table, level))
 
 
 def equalize(images: Tensor) -> Tensor:
     """Spread each channel's levels evenly, by its cumulated histogram."""
-    flat = _flat(images)
-    ones = torch.ones((1, 1, 1), dtype=torch.int32, device=images.device)
-    empty = ones.new_zeros((*flat.shape[:2], 256))
-    histogram = empty.scatter_add(2, flat.long(), ones.expand(flat.shape))
-    high = flat.amax(2, keepdim=True).long()
-    step = (flat.shape[2] - histogram.gather(2, high)).div(255, rounding_mode="floor")
+    flat = images.flatten(2).long()
+    histogram = torch.zeros((*flat.shape[:2], 256), device=images.device)
+    histogram.scatter_add_(2, flat, torch.ones((), device=images.device).expand_as(flat))
+    above = histogram.gather(2, flat.amax(2, keepdim=True))
+    step = ((flat.shape[2] - above) / 255).floor_()
     below = histogram.cumsum(2) - histogram
-    table = (below + step.div(2, rounding_mode="floor")).div(step.clamp(min=1), rounding_mode="floor")
-    level = _levels(images).expand_as(table)
-    return _look_up(images, torch.where(step > 0, table.clamp(max=255), level))
-
-
-def _flat(images: Tensor) -> Tensor:
-    return images.flatten(2)
-
-
-def _levels(images: Tensor) -> Tensor:
-    return torch.arange(256, device=images.device).expand(1, 1, 256)
+    table = ((below + (step / 2).floor_()) / step.clamp(min=1)).clamp_(max=255)
+    return _look_up(images, torch.where(step > 0, table, torch.arange(256, device=images.device)))
 
 
 def _look_up(images: Tensor, tables: Tensor) -> Tensor:
     """Replace each level by its entry in the channel's table (B, 3, 256)."""
-    return tables.to(torch.uint8).gather(2, _flat(images).long()).view_as(images)
+    return to_bytes(tables).gather(2, images.flatten(2).long()).view_as(images)

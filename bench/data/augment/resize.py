@@ -9,7 +9,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-BITS = 22
+from bench.data.augment.op import to_bytes
+
+ONE = 2**22
 
 
 def resize(images: Tensor, box: Tensor, seen: Tensor, size: int) -> Tensor:
@@ -20,8 +22,14 @@ def resize(images: Tensor, box: Tensor, seen: Tensor, size: int) -> Tensor:
     box = box.float()  # as Pillow takes them
     across = _weights(box[:, 0], box[:, 2], seen[:, 0], seen[:, 2], images.shape[3], size)
     down = _weights(box[:, 1], box[:, 3], seen[:, 1], seen[:, 3], images.shape[2], size)
-    rows = _round(images.double() @ across.transpose(1, 2)[:, None])
-    return _round(down[:, None] @ rows).to(torch.uint8)
+    return _rows_resized(_rows_resized(images, across), down)
+
+
+def _rows_resized(images: Tensor, weights: Tensor) -> Tensor:
+    """Resize the rows of (B, 3, H, W), and exchange rows and columns."""
+    total = images.flatten(1, 2).double() @ weights.transpose(1, 2)
+    level = to_bytes(total.add_(ONE // 2).div_(ONE))
+    return level.unflatten(1, images.shape[1:3]).transpose(2, 3)
 
 
 def _weights(start: Tensor, stop: Tensor, low: Tensor, high: Tensor, inside: int, outside: int) -> Tensor:
@@ -32,11 +40,6 @@ def _weights(start: Tensor, stop: Tensor, low: Tensor, high: Tensor, inside: int
     to = torch.arange(outside, dtype=torch.float64, device=start.device)[:, None]
     centre = start.double() + (to + 0.5) * scale
     place = torch.arange(inside, dtype=torch.float64, device=start.device)
-    triangle = (1 - ((place - centre + 0.5) / reach).abs()).clamp(min=0.0)
-    triangle = triangle * ((place >= low) & (place < high))
-    share = triangle / triangle.sum(2, keepdim=True)
-    return (share * 2**BITS + 0.5).floor()
-
-
-def _round(weighed: Tensor) -> Tensor:
-    return ((weighed + 2 ** (BITS - 1)) / 2**BITS).floor().clamp(0, 255)
+    triangle = (place - centre).add_(0.5).div_(reach).abs_().neg_().add_(1).clamp_(min=0)
+    triangle *= (place >= low) & (place < high)
+    return triangle.div_(triangle.sum(2, keepdim=True)).mul_(ONE).add_(0.5).floor_()
