@@ -10,10 +10,14 @@ class BenchError(Exception):
     """A mistake the user can mend; its message is one line naming file, key and remedy."""
 
 
+#: A longer list is no help in one line.
+MOST_LISTED = 60
+
+
 def did_you_mean(name: object, known: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?``, or, where nothing is near, the list of what there is."""
+    """Return ``; did you mean 'x'?``, or, where nothing is near, what there is, if that is not too much."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name)[:80], names, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {near[0]!r}?"
-    return f"; there are: {', '.join(names)}" if names else ""
+    return f"; there are: {', '.join(names)}" if 0 < len(names) <= MOST_LISTED else ""

@@ -16,6 +16,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -58,7 +59,7 @@ class Entry:
         """The first sentence of the class's docstring."""
         return (inspect.getdoc(self.build) or "").split("\n\n")[0].replace("\n", " ")
 
-    @property
+    @cached_property
     def hyperparameters(self) -> type[BaseModel]:
         """A strict model of the keyword arguments: it fills defaults and refuses unknown names.
 
@@ -104,9 +105,13 @@ def register(
         if name in _entries:
             raise BenchError(f"{build.__module__}: method {name!r} is registered twice; rename one")
         entry = Entry(name, build, title, family, venue, year, paper, defaults=tuple(more.items()), **known)
-        unknown = set(more) - set(entry.hyperparameters.model_fields)
-        if unknown:
-            raise BenchError(f"{build.__module__}: {name!r} has no hyper-parameter {unknown}")
+        fields = entry.hyperparameters.model_fields
+        for key in more:
+            if key not in fields:
+                raise BenchError(f"{build.__module__}: {name!r} has no hyper-parameter {key!r}")
+        for key, field in fields.items():
+            if field.default is inspect.Parameter.empty:
+                raise BenchError(f"{build.__module__}: {name!r}: hyper-parameter {key!r} needs a default")
         _entries[name] = entry
         return build
 

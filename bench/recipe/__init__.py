@@ -16,7 +16,7 @@
 * `overrides`: a list of {match, protocol, params}: changes to the cells that match all of `match`.
 
 A recipe begins with comments: what it reproduces, what to expect, how long it takes. What wins over what
-is said in `bench.recipe.grid`, what YAML is read in `bench.recipe.tree`.
+is said in `bench.recipe.grid`, what YAML is read in `bench.recipe.yaml_text`.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ from bench.recipe.schema import Sections, each, parse
 from bench.recipe.tree import shown
 
 __all__ = ["Point", "Recipe", "grid_file", "load"]
+
+MOST_TOLD = 20  # mistakes of a recipe at once
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,14 @@ def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
     Raises:
         BenchError: what is wrong, each mistake in a line of its own: `file:line: path: message`.
     """
-    tree, notes = read(path, sets)
-    sections = parse(Sections, tree)
-    points = tuple(Point(label, cell) for label, cell in expand(tree))
+    try:
+        tree, notes = read(path, sets)
+        sections = parse(Sections, tree)
+        points = tuple(Point(label, cell) for label, cell in expand(tree))
+    except BenchError as error:
+        lines = str(error).split("\n")
+        more = [f"... and {len(lines) - MOST_TOLD} more"] if len(lines) > MOST_TOLD else []
+        raise BenchError("\n".join(lines[:MOST_TOLD] + more)) from None
     return Recipe(path.stem, sections.title or path.stem, notes, points)
 
 

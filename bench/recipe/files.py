@@ -9,7 +9,8 @@ from functools import reduce
 from pathlib import Path
 
 from bench.errors import BenchError, did_you_mean
-from bench.recipe.tree import DEEPEST, Node, compose, join, merge, nest, shown
+from bench.recipe.tree import Node, join, merge, nest, shown
+from bench.recipe.yaml_text import DEEPEST, compose
 
 LARGEST_FILE = 256 * 1024  # bytes
 

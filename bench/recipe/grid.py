@@ -130,6 +130,8 @@ class _Grid:
         for value in node.elements:
             if _mark(value.plain) not in known:
                 near = did_you_mean(value.plain, [mark.strip('"') for mark in known])
+                if isinstance(value.plain, str) and value.plain in known:
+                    near = f", but {value.plain}; take the quotes off"
                 raise value.fault(f"no cell of the grid has {key} {shown(value.plain)}{near}")
         return key, {_mark(value.plain) for value in node.elements}
 

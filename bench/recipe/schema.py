@@ -16,8 +16,6 @@ _Model = TypeVar("_Model", bound=BaseModel)
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
-MOST_FAULTS = 20  # told at once
-
 
 class Sections(Frozen):
     """A whole recipe, its includes resolved."""
@@ -76,10 +74,7 @@ def each(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_
 
 
 def _lines(faults: Iterable[str]) -> str:
-    """Join different errors, the first of very many."""
-    lines = list(dict.fromkeys(faults))
-    more = [f"... and {len(lines) - MOST_FAULTS} more"] if len(lines) > MOST_FAULTS else []
-    return "\n".join(lines[:MOST_FAULTS] + more)
+    return "\n".join(dict.fromkeys(faults))
 
 
 _EXPECTED = {
@@ -112,8 +107,9 @@ def _told(error: ValidationError, model: type[BaseModel], node: Node, unknown: s
         else:
             yield str(at.fault(message.removeprefix("Value error, ")))
     for at, kinds in expected.values():
-        got = f"{shown(at.plain)}{'; write {} for an empty one' if at.value is None else ''}"
-        yield str(at.fault(f"should be {' or '.join(dict.fromkeys(kinds))}, got {got}"))
+        wanted = " or ".join(dict.fromkeys(kinds))
+        remedy = "; write {} for an empty one" if at.value is None and wanted == "a mapping" else ""
+        yield str(at.fault(f"should be {wanted}, got {shown(at.plain)}{remedy}"))
 
 
 def _names(model: Any, path: tuple[Key, ...]) -> list[str]:
