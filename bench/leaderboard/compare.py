@@ -1,0 +1,75 @@
+"""Method against method: the paired difference over common seeds, and what noise allows to be said of it.
+
+One seed decides the initial weights and the order of images for all methods alike, so the difference of two
+methods on one seed is free of what both share, and its spread over seeds is what counts.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.special import stdtrit  # type: ignore[import-untyped]
+
+#: How sure an interval is.
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Mean of the differences over `n` common seeds, in points, and its t interval.
+
+    One seed says nothing of its own noise: its interval is the whole line. Without a common seed the mean
+    is NaN too.
+    """
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def includes_zero(self) -> bool:
+        """Whether noise alone could have made the difference."""
+        return self.low <= 0 <= self.high
+
+
+def difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference:
+    """Compare two methods seed by seed: scores by seed, in percent; ours minus theirs."""
+    common = sorted(set(ours) & set(theirs))
+    gaps = np.array([ours[seed] - theirs[seed] for seed in common])
+    if len(gaps) < 2:
+        return Difference(gaps[0] if len(gaps) else math.nan, -math.inf, math.inf, len(gaps))
+    mean = float(gaps.mean())
+    reach = stdtrit(len(gaps) - 1, (1 + CONFIDENCE) / 2) * gaps.std(ddof=1) / math.sqrt(len(gaps))
+    return Difference(mean, mean - reach, mean + reach, len(gaps))
+
+
+def by_seed(runs: pd.DataFrame, score: str = "accuracy") -> dict[str, dict[int, float]]:
+    """Return each series' scores by seed, n/a left out.
+
+    Args:
+        runs: as of `bench.leaderboard.protocols`.
+        score: the column of it to compare.
+    """
+    found = dict[str, dict[int, float]]()
+    for key, seed, value in zip(runs["key"], runs["seed"], runs[score], strict=True):
+        if pd.notna(value):
+            found.setdefault(key, {})[int(seed)] = float(value)
+    return found
+
+
+def best(scores: Mapping[str, Mapping[int, float]]) -> set[str]:
+    """Return what to print in bold: the best mean, and all whose interval against it includes zero.
+
+    Args:
+        scores: of the series of one league by seed, higher is better; a series without any is never best.
+    """
+    means = {key: math.fsum(values.values()) / len(values) for key, values in scores.items() if values}
+    if not means:
+        return set()
+    top = max(means, key=lambda key: (means[key], key))
+    return {key for key in means if key == top or difference(scores[key], scores[top]).includes_zero}

@@ -1,0 +1,187 @@
+"""A user's own predictions as a line of the leaderboard: the same metrics, and marked as external.
+
+What made the predictions is not known here, so a protocol field is what the user states, or not stated.
+"""
+
+from __future__ import annotations
+
+import csv
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import ValidationError
+
+from bench.cell import DataSet, Frozen
+from bench.errors import BenchError, did_you_mean
+from bench.files import sha256, write_text
+from bench.leaderboard.check import FIELDS
+from bench.leaderboard.entries import COLUMNS, SCORES
+from bench.leaderboard.protocols import epochs_class
+from bench.metrics import score
+from bench.published import COLUMNS as PUBLISHED
+from bench.rundir import first_line
+
+#: What an npz file may call its predictions.
+_ARRAYS = ("scores", "logits", "predictions")
+
+
+class External(Frozen):
+    """What is kept of scored predictions; `metrics` has `bench.metrics.score`'s names."""
+
+    schema_version: Literal[1] = 1
+    name: str
+    dataset: str
+    data_copy: str
+    imbalance_factor: float
+    protocol: dict[str, str | int]
+    given: Literal["scores", "labels"]
+    images: int
+    sha256: str
+    metrics: dict[str, float | list[float | None] | None]
+
+
+def scored(
+    file: Path,
+    name: str,
+    dataset: DataSet,
+    imbalance_factor: float,
+    labels: np.ndarray,
+    class_counts: np.ndarray,
+    protocol: Mapping[str, str] | None = None,
+) -> External:
+    """Score a file of predictions for the test images of a split, in their order.
+
+    Args:
+        file: npz with `scores` (or `logits`) (N, C) or `predictions` (N,), or CSV without a header with C
+            numbers or one class number in each of N lines. Where an npz of scores has `labels` too, they
+            must be those of the test set.
+        name: what to call it: small letters, digits and _.
+        labels: (N,) the true classes of the test images.
+        class_counts: (C,) training images of each class.
+        protocol: what is known of how it was made, by the columns of the published table.
+
+    Raises:
+        BenchError: a wrong shape, a number that is not finite, a class out of range, an unknown field.
+    """
+    _checked("name", name, "method")
+    given, scores = _read(file, labels, len(class_counts))
+    metrics: dict[str, Any] = {**score(scores, labels, class_counts, dataset.shots)}
+    if given == "labels":
+        metrics["ece"] = None  # labels are sure of everything: nothing to calibrate
+    stated = {key: _checked("protocol", value, key) for key, value in (protocol or {}).items()}
+    return External(
+        name=name,
+        dataset=dataset.copy_of or dataset.name,
+        data_copy=dataset.copy_kind or ("copy" if dataset.copy_of else "original"),
+        imbalance_factor=imbalance_factor,
+        protocol=stated,
+        given=given,
+        images=len(labels),
+        sha256=sha256(file),
+        metrics=metrics,
+    )
+
+
+def save(results: Path, external: External) -> Path:
+    """Keep scored predictions below the results folder; those of the same name are replaced."""
+    file = results / "external" / f"{external.name}.json"
+    write_text(file, external.model_dump_json(indent=1) + "\n")
+    return file
+
+
+def load(results: Path, problems: list[str] | None = None) -> pd.DataFrame:
+    """Return all external rows as entries; a file that cannot be read is told in `problems`, or raised."""
+    rows = []
+    for file in sorted((results / "external").glob("*.json")):
+        try:
+            rows.append(_entry(External.model_validate_json(file.read_bytes())))
+        except (OSError, ValidationError, BenchError) as error:
+            told = f"{file}: not scored predictions ({first_line(error)}); score them again"
+            if problems is None:
+                raise BenchError(told) from error
+            problems.append(told)
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def _entry(external: External) -> dict[str, Any]:
+    row: dict[str, Any] = {name: external.metrics.get(name) for name in SCORES}
+    row |= {"kind": "external", "key": f"external/{external.name}", "method": external.name}
+    row |= {"title": external.name, "dataset": external.dataset, "n": 1, "data_copy": external.data_copy}
+    stated = {key: _checked("protocol", str(value), key) for key, value in external.protocol.items()}
+    row |= {"imbalance_factor": external.imbalance_factor, **stated}
+    return row | {"epochs_class": epochs_class(row.get("epochs"))}
+
+
+def _checked(where: str, value: str, column: str) -> Any:
+    if column not in (*FIELDS, "method"):
+        raise BenchError(f"{where}: {column}: no such field{did_you_mean(column, FIELDS)}")
+    try:
+        return PUBLISHED["backbone" if column == "method" else column].read(value)
+    except ValueError as error:
+        raise BenchError(f"{where}: {column}: {error}") from None
+
+
+def _read(file: Path, labels: np.ndarray, classes: int) -> tuple[Literal["scores", "labels"], np.ndarray]:
+    """Return what the file gives and scores (N, C); predicted labels become certain scores."""
+    if not file.is_file():
+        raise BenchError(f"{file}: no such file; name an npz or CSV file of predictions")
+    array = _from_npz(file, labels) if file.suffix == ".npz" else _from_csv(file)
+    if array.dtype.kind not in "fiu":
+        raise BenchError(f"{file}: holds {array.dtype}, not numbers")
+    if array.shape == (len(labels), classes) and classes > 1:
+        if not np.isfinite(array).all():
+            raise BenchError(
+                f"{file}: image {_first(~np.isfinite(array).all(axis=1))} has a score that is not finite"
+            )
+        return "scores", array
+    if array.shape not in ((len(labels),), (len(labels), 1)):
+        wanted = f"scores ({len(labels)}, {classes}) or labels ({len(labels)},)"
+        raise BenchError(f"{file}: has the shape {array.shape}; this split wants {wanted}")
+    predicted = array.reshape(-1)
+    wrong = ~np.isin(predicted, np.arange(classes))
+    if wrong.any():
+        said = predicted[wrong][0]
+        raise BenchError(f"{file}: image {_first(wrong)} is given class {said}; classes are 0..{classes - 1}")
+    return "labels", np.eye(classes)[predicted.astype(int)]
+
+
+def _from_npz(file: Path, labels: np.ndarray) -> np.ndarray:
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            found = {name: arrays[name] for name in (*_ARRAYS, "labels") if name in arrays}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise BenchError(f"{file}: not a readable npz file of plain numbers") from error
+    name = next((name for name in _ARRAYS if name in found), None)
+    if name is None:
+        raise BenchError(f"{file}: has no array named {' or '.join(_ARRAYS)}; name the predictions so")
+    if name != "predictions" and "labels" in found and not np.array_equal(found["labels"], labels):
+        raise BenchError(f"{file}: its labels are not this test set's; other images, or another order")
+    return found[name]
+
+
+def _from_csv(file: Path) -> np.ndarray:
+    rows = []
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            lines = csv.reader(stream, strict=True)
+            for cells in lines:
+                try:
+                    rows.append([float(cell) for cell in cells])
+                except ValueError as error:
+                    raise BenchError(f"{file}:{lines.line_num}: {error}") from None
+                if len(cells) != len(rows[0]):
+                    raise BenchError(
+                        f"{file}:{lines.line_num}: {len(cells)} numbers, the first line has {len(rows[0])}"
+                    )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BenchError(f"{file}: not a readable CSV file: {error}") from error
+    return np.array(rows)
+
+
+def _first(wrong: np.ndarray) -> int:
+    return int(np.flatnonzero(wrong)[0])

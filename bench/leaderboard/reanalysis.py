@@ -1,0 +1,196 @@
+"""What stored test scores still tell, without training again.
+
+Other shot rules of the field, calibration by group, post-hoc logit adjustment and test sets with a tail of
+their own are all functions of the stored scores, the labels and the training counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from bench.cell import ShotRule
+from bench.data.longtail import shot_groups
+from bench.errors import BenchError, did_you_mean
+from bench.metrics import score
+from bench.records import RunDir
+
+Groups = dict[str, list[int]]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A run's test scores (N, C), labels (N,), training counts (C,), and of what kind the scores are.
+
+    `kind` is "train_prior" (logits that follow the training prior), "balanced" or "distances".
+    `epoch_counts` (C,) are those of an epoch where generated images joined the training images.
+    """
+
+    scores: np.ndarray
+    labels: np.ndarray
+    counts: np.ndarray
+    kind: str
+    shots: ShotRule
+    epoch_counts: np.ndarray | None = None
+
+
+def stored(results: Path, run_id: str) -> Stored:
+    """Read what a run stored.
+
+    Raises:
+        BenchError: the run has no trustworthy record, stored no scores, or they are not at hand.
+    """
+    run = RunDir(results, run_id)
+    record = run.read_record()
+    expected = (record.get("files") or {}).get("logits.npz")
+    if record.get("status") != "done" or expected is None:
+        raise BenchError(f"{run.record}: says of no stored scores; rerun with --force to have them")
+    scores, labels = run.read_logits(expected)
+    shots = ShotRule.model_validate(record["cell"]["dataset"]["shots"])
+    counts = np.array(record["data"]["class_counts"])
+    seen = np.array(record["data"].get("epoch_counts", counts))
+    return Stored(scores.astype(np.float64), labels, counts, record["method"]["scores"], shots, seen)
+
+
+# -- shot rules -----------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Rule:
+    """A way of the field to group classes; `pooled` means over a group's images, not its classes."""
+
+    says: str
+    used_by: str
+    groups: Callable[[np.ndarray], Groups]
+    pooled: bool = False
+
+
+def _thresholds(many: int, few: int) -> Callable[[np.ndarray], Groups]:
+    return lambda counts: shot_groups(counts, ShotRule(many_above=many, few_below=few))
+
+
+def _slices(*sizes: int) -> Callable[[np.ndarray], Groups]:
+    def groups(counts: np.ndarray) -> Groups:
+        if len(counts) != sum(sizes):
+            raise BenchError(f"this shot rule is made for {sum(sizes)} classes, not {len(counts)}")
+        frequent_first = np.argsort(-counts, kind="stable")
+        parts = np.split(frequent_first, np.cumsum(sizes)[:-1])
+        return {
+            name: sorted(part.tolist()) for name, part in zip(("many", "medium", "few"), parts, strict=True)
+        }
+
+    return groups
+
+
+#: The rules in use, by name and version: a rule that changes gets a new version, so that old numbers keep
+#: their meaning. The first is ours.
+SHOT_RULES = {
+    "standard/1": Rule(
+        "> 100, 20..100, < 20",
+        "OLTR, decoupling, LDAM's heirs, BCL, PaCo, RIDE, SADE, ProCo",
+        _thresholds(100, 20),
+    ),
+    "few_to_20/1": Rule("> 100, 21..100, <= 20", "CMO on ImageNet-LT and iNaturalist", _thresholds(100, 21)),
+    "ncl/1": Rule(">= 100, 21..99, <= 20, over images", "NCL", _thresholds(99, 21), pooled=True),
+    "slices_36_35_29/1": Rule(
+        "the 36, 35 and 29 next frequent classes", "ResLT, MiSLAS", _slices(36, 35, 29)
+    ),
+    "thirds/1": Rule("the 33, 33 and 34 next frequent classes", "UniMix", _slices(33, 33, 34)),
+}
+
+
+def shots(run: Stored, rule: str) -> pd.DataFrame:
+    """Return accuracy and number of classes per shot group under a named rule; an empty group is NA."""
+    if rule not in SHOT_RULES:
+        raise BenchError(f"{rule}: no such shot rule{did_you_mean(rule, SHOT_RULES)}")
+    chosen = SHOT_RULES[rule]
+    rows = []
+    for name, classes in chosen.groups(run.counts).items():
+        accuracy = _over_images(run, classes) if chosen.pooled else _over_classes(run, classes)
+        rows.append([name, len(classes), accuracy])
+    table = pd.DataFrame(rows, columns=["group", "classes", "accuracy"])
+    return table.astype({"group": "string", "classes": "Int64", "accuracy": "Float64"})
+
+
+def _over_images(run: Stored, classes: list[int]) -> float | None:
+    inside = np.isin(run.labels, classes)
+    return float(100 * _hits(run)[inside].mean()) if inside.any() else None
+
+
+def _over_classes(run: Stored, classes: list[int]) -> float | None:
+    hit = _hits(run)
+    tested = [hit[run.labels == c].mean() for c in classes if (run.labels == c).any()]
+    return float(100 * np.mean(tested)) if tested else None
+
+
+def _hits(run: Stored) -> np.ndarray:
+    return run.scores.argmax(axis=1) == run.labels
+
+
+# -- calibration ----------------------------------------------------------------------------------
+def calibration(run: Stored) -> pd.DataFrame:
+    """Return accuracy, mean confidence and expected calibration error, overall and of each group's images.
+
+    Percent. Confidence is the softmax of the scores; a tail whose confidence exceeds its accuracy is what
+    a long tail does to a classifier. Distances have no softmax to speak of, but are scored the same way.
+    """
+    groups = {"all": list(range(len(run.counts))), **shot_groups(run.counts, run.shots)}
+    rows = []
+    for name, classes in groups.items():
+        inside = np.isin(run.labels, classes)
+        if not inside.any():
+            rows.append([name, 0, None, None, None])
+            continue
+        scores, labels = run.scores[inside], run.labels[inside]
+        said = score(scores, labels, run.counts, run.shots)
+        rest = np.exp(scores - scores.max(axis=1, keepdims=True)).sum(axis=1)
+        rows.append([name, len(labels), said["accuracy"], float(100 * (1 / rest).mean()), said["ece"]])
+    table = pd.DataFrame(rows, columns=["group", "images", "accuracy", "confidence", "ece"])
+    return table.astype({"group": "string", "images": "Int64"} | dict.fromkeys(table.columns[2:], "Float64"))
+
+
+# -- logit adjustment -----------------------------------------------------------------------------
+def adjusted(run: Stored, taus: Sequence[float] = (0, 0.5, 1, 1.5, 2)) -> pd.DataFrame:
+    """Sweep post-hoc logit adjustment, z - tau log pi (Menon et al., ICLR 2021): one row of scores per tau.
+
+    The best tau of a sweep was chosen on the test set: an upper bound, not a result.
+
+    Raises:
+        BenchError: scores that are balanced already, or distances: there is no prior in them to take out.
+    """
+    if run.kind != "train_prior":
+        raise BenchError(f"these scores are declared {run.kind}; only train_prior scores can be adjusted")
+    seen = run.counts if run.epoch_counts is None else run.epoch_counts
+    if not (seen > 0).all():
+        raise BenchError("a class without training images has no prior to adjust for")
+    prior = np.log(seen / seen.sum())
+    rows = []
+    for tau in taus:
+        said = score(run.scores - tau * prior, run.labels, run.counts, run.shots)
+        rows.append({"tau": tau, **said})
+    return pd.DataFrame(rows).drop(columns="per_class").astype("Float64")
+
+
+# -- test distributions ---------------------------------------------------------------------------
+def skewed(run: Stored, imbalance_factors: Sequence[float] = (50, 25, 10, 5, 2)) -> pd.DataFrame:
+    """Return the accuracy on test sets with a tail of their own, as LADE and SADE report it.
+
+    Class shares fall exponentially by `imbalance_factor`: `forward` in the order of the training counts,
+    `backward` against it; `uniform` is factor 1. Classes are weighted instead of images dropped, so what
+    those papers estimate from a sample is here its expectation. The model is not told of the shares.
+    """
+    hit, classes = _hits(run), len(run.counts)
+    tested = np.bincount(run.labels, minlength=classes)
+    accuracy = np.bincount(run.labels[hit], minlength=classes) / np.maximum(tested, 1)
+    rank = np.empty(classes)
+    rank[np.argsort(-run.counts, kind="stable")] = np.linspace(0, 1, classes)
+    rows = []
+    orders = [("forward", factor, 1) for factor in imbalance_factors] + [("uniform", 1.0, 1)]
+    orders += [("backward", factor, -1) for factor in reversed(imbalance_factors)]
+    for direction, factor, sign in orders:
+        shares = np.where(tested > 0, float(factor) ** (-sign * rank), 0.0)
+        rows.append([direction, float(factor), 100 * (shares * accuracy).sum() / shares.sum()])
+    table = pd.DataFrame(rows, columns=["direction", "imbalance_factor", "accuracy"])
+    return table.astype({"direction": "string", "imbalance_factor": "Float64", "accuracy": "Float64"})

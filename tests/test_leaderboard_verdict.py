@@ -1,0 +1,265 @@
+"""The verdict, the number it is held against, and its explanation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from leaderboard_fakes import NUMBER, literature, run, table
+
+from bench import leaderboard, published
+from bench.errors import BenchError
+from bench.leaderboard import Verdict, verdict
+from bench.leaderboard.check import FIELDS
+
+#: The machine may be busy.
+steady = settings(deadline=None)
+
+gaps = st.floats(-100, 100)
+errors = st.floats(0, 50)
+seeds = st.integers(2, 100)
+
+
+# -- the verdict ----------------------------------------------------------------------------------
+@pytest.mark.parametrize(
+    ("d", "s", "n", "expected"),
+    [
+        (0.5, 0.25, 3, Verdict.REPRODUCED),
+        (-0.5, 0.25, 3, Verdict.REPRODUCED),
+        (52.3 - 51.8, 0.1, 3, Verdict.REPRODUCED),  # 0.5 but for binary fractions
+        (0.1, 0.26, 3, Verdict.INCONCLUSIVE),
+        (0.51, 0.0, 3, Verdict.ABOVE),
+        (-0.51, 0.0, 3, Verdict.BELOW),
+        (-1.0, 0.25, 3, Verdict.INCONCLUSIVE),  # exactly 0.5 + 2 s
+        (-1.01, 0.25, 3, Verdict.BELOW),
+        (1.01, 0.25, 3, Verdict.ABOVE),
+        (0.5, None, 1, Verdict.CLOSE),
+        (-0.2, None, 1, Verdict.CLOSE),
+        (-30.0, None, 1, Verdict.INCONCLUSIVE),
+        (30.0, None, 1, Verdict.INCONCLUSIVE),
+        (None, 0.1, 3, Verdict.NONE),
+        (float("nan"), 0.1, 3, Verdict.NONE),
+        (0.0, None, 0, Verdict.NONE),
+        (0.0, None, 3, Verdict.INCONCLUSIVE),
+    ],
+)
+def test_verdicts(d: float | None, s: float | None, n: int, expected: Verdict) -> None:
+    assert verdict(d, s, n) is expected
+
+
+@steady
+@given(gaps, errors, st.integers(1, 100), st.lists(st.sampled_from(FIELDS), min_size=1))
+def test_a_known_difference_of_protocol_decides_alone(d: float, s: float, n: int, differs: list[str]) -> None:
+    assert verdict(d, s, n, differs) is Verdict.DIFFERS
+
+
+@steady
+@given(gaps, errors, seeds)
+def test_above_and_below_mirror_each_other(d: float, s: float, n: int) -> None:
+    mirror = {Verdict.ABOVE: Verdict.BELOW, Verdict.BELOW: Verdict.ABOVE}
+    said = verdict(d, s, n)
+    assert verdict(-d, s, n) is mirror.get(said, said)
+
+
+@steady
+@given(gaps, errors, seeds)
+def test_a_verdict_of_several_seeds_is_the_rule_s(d: float, s: float, n: int) -> None:
+    said = verdict(d, s, n)
+    if said is Verdict.REPRODUCED:
+        assert abs(d) <= 0.5 + 1e-6
+        assert s <= 0.25 + 1e-6
+    elif said in (Verdict.ABOVE, Verdict.BELOW):
+        assert abs(d) > 0.5 + 2 * s
+        assert (d > 0) == (said is Verdict.ABOVE)
+    else:
+        assert said is Verdict.INCONCLUSIVE
+        assert abs(d) <= 0.5 + 2 * s + 1e-6
+
+
+@steady
+@given(gaps, errors, errors)
+def test_more_noise_never_makes_a_verdict_surer(d: float, s: float, more: float) -> None:
+    if verdict(d, s, 3) is Verdict.INCONCLUSIVE and abs(d) > 0.5 + 1e-6:
+        assert verdict(d, s + more, 3) is Verdict.INCONCLUSIVE
+
+
+@steady
+@given(gaps)
+def test_one_seed_is_never_conclusive(d: float) -> None:
+    assert verdict(d, None, 1) in (Verdict.CLOSE, Verdict.INCONCLUSIVE)
+
+
+# -- what is held against what --------------------------------------------------------------------
+def judged(folder: Path, runs: pd.DataFrame, *numbers: dict[str, str]) -> tuple[pd.DataFrame, bool]:
+    return leaderboard.check(leaderboard.entries(runs, literature(folder, *numbers)))
+
+
+def three(mean: float, **changes: Any) -> pd.DataFrame:
+    return table(*(run(seed=i, accuracy=mean + gap, **changes) for i, gap in enumerate((-0.1, 0.0, 0.1))))
+
+
+@pytest.mark.parametrize(
+    ("mean", "said"), [(52.2, "reproduced"), (53.0, "above"), (51.0, "below"), (50.9, "below")]
+)
+def test_a_cell_is_judged_by_its_mean(tmp_path: Path, mean: float, said: str) -> None:
+    found, below = judged(tmp_path, three(mean), {})
+    assert found["verdict"].tolist() == [said]
+    assert found["d"].iloc[0] == pytest.approx(mean - 52)
+    assert found["s"].iloc[0] == pytest.approx(0.1 / 3**0.5)
+    assert below == (said == "below")
+
+
+def test_a_method_that_nobody_published_has_no_verdict(tmp_path: Path) -> None:
+    found, below = judged(tmp_path, three(10.0, method="mine"), {})
+    assert found["verdict"].tolist() == ["no published number"]
+    assert not below
+
+
+@pytest.mark.parametrize(
+    ("field", "theirs"),
+    [
+        ("backbone", "resnet34"),
+        ("width_class", "4x-wide"),
+        ("epochs", "400"),
+        ("augmentation", "std"),
+        ("experts", "3"),
+        ("pretraining", "clip"),
+        ("extra_data", "text"),
+        ("data_copy", "glmc_subset"),
+    ],
+)
+def test_a_known_field_that_differs_is_named_and_an_unstated_one_matches_with_a_mark(
+    tmp_path: Path, field: str, theirs: str
+) -> None:
+    found, below = judged(tmp_path, three(40.0), {field: theirs})
+    assert found["verdict"].iloc[0] == "protocol differs"
+    assert found["differs"].iloc[0] == [field]
+    assert not below
+
+    found, below = judged(tmp_path, three(40.0), {field: ""})
+    assert found["verdict"].iloc[0] == "below"
+    assert (found["differs"].iloc[0], found["unstated"].iloc[0]) == ([], [field])
+    assert below
+
+
+def test_a_table_that_mixes_policies_does_not_state_them(tmp_path: Path) -> None:
+    found, _ = judged(tmp_path, three(52.0), {"augmentation": "mixed"})
+    assert found["unstated"].iloc[0] == ["augmentation"]
+
+
+def test_our_copy_of_the_data_differs_from_the_original(tmp_path: Path) -> None:
+    copy = {"dataset": "cifar100_jpeg", "copy_of": "cifar100", "copy_kind": "JPEG quality 75"}
+    found, below = judged(tmp_path, three(40.0, **copy), {})
+    assert found["differs"].iloc[0] == ["data_copy"]
+    assert not below
+
+
+@pytest.mark.parametrize(
+    ("selection", "ours", "measured", "unstated"),
+    [
+        ("last", "last", 52.0, []),
+        ("best_test", "best_test", 52.6, []),
+        ("best_val", "last", 52.0, ["selection"]),
+        ("", "last", 52.0, ["selection"]),
+    ],
+)
+def test_best_on_test_is_compared_with_best_on_test(
+    tmp_path: Path, selection: str, ours: str, measured: float, unstated: list[str]
+) -> None:
+    found, _ = judged(tmp_path, three(52.0, best_accuracy=52.6), {"selection": selection})
+    row = found.iloc[0]
+    assert (row["ours"], row["unstated"]) == (ours, unstated)
+    assert row["measured"] == pytest.approx(measured)
+
+
+def test_without_our_best_on_test_the_last_is_compared_and_marked(tmp_path: Path) -> None:
+    found, _ = judged(tmp_path, three(52.0), {"selection": "best_test"})
+    assert (found["ours"].iloc[0], found["unstated"].iloc[0]) == ("last", ["selection"])
+
+
+REFERENCES = [
+    {"value": "50.1", "original": "no"},
+    {"value": "50.2", "epochs": "400"},
+    {"value": "50.3", "epochs": ""},
+    {"value": "50.4", "note": "doubtful: a typo"},
+    {"value": "50.5", "trust": "third-party notes"},
+    {"value": "50.6"},
+    {"value": "50.7", "year": "2020"},
+]
+
+
+def test_the_reference_is_chosen_by_protocol_and_source_and_never_by_value(tmp_path: Path) -> None:
+    board = leaderboard.entries(three(50.0), literature(tmp_path, *REFERENCES))
+    pairs = leaderboard.compared(board)
+    assert pairs["published"].tolist() == [50.6, 50.7, 50.3, 50.5, 50.1, 50.4, 50.2]
+    assert pairs["reference"].tolist() == [True] + [False] * 6
+    alike = pairs[["low", "high", "reports"]].drop_duplicates()
+    assert alike.to_numpy().tolist() == [[50.1, 50.7, 6]]  # all but the one of 400 epochs
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.randoms(use_true_random=False))
+def test_the_order_of_rows_does_not_matter(tmp_path_factory: pytest.TempPathFactory, random: Random) -> None:
+    folder = tmp_path_factory.mktemp("order")
+    rows = [run(seed=i, accuracy=50 + i) for i in range(3)] + [run("ce", seed=i) for i in range(2)]
+    known = literature(folder, *REFERENCES, {"method": "ce"})
+    one = leaderboard.compared(leaderboard.entries(table(*rows), known))
+    rows, order = random.sample(rows, len(rows)), random.sample(range(len(known)), len(known))
+    other = leaderboard.compared(leaderboard.entries(table(*rows), known.iloc[order]))
+    pd.testing.assert_frame_equal(one, other)
+
+
+def test_the_literature_s_own_numbers_are_found() -> None:
+    rows = [run(method, seed, 60.0, epochs=200) for method in ("bcl", "ce") for seed in range(3)]
+    found, below = leaderboard.check(leaderboard.entries(table(*rows), published.load()))
+    assert found.set_index("method").loc["ce", ["published", "reported_by"]].tolist() == [
+        44.6,
+        "DBM (AAAI25)",
+    ]
+    assert not below
+
+
+# -- explain --------------------------------------------------------------------------------------
+def test_both_protocols_stand_side_by_side(tmp_path: Path) -> None:
+    runs = three(51.0, best_accuracy=51.5, few=30.0)
+    numbers = {"augmentation": "std", "experts": "", "selection": "best_test"}, {"method": "ce"}
+    first, *others = leaderboard.explain(runs, literature(tmp_path, *numbers), runs["run_id"].iloc[0])
+    assert not others
+    assert first.pair["verdict"] == "protocol differs"
+    rows = {name: tuple(rest) for name, *rest in first.fields}
+    assert rows["augmentation"] == ("autoaug_cutout", "std", "differs")
+    assert rows["experts"] == ("1", "n/a", "not stated")
+    assert rows["epochs"] == ("200", "200", "same")
+    assert rows["selection"] == ("best_test", "best_test", "same")
+    assert rows["seeds"] == ("3", "n/a", "")
+    assert rows["accuracy"] == ("51", "52", "")
+    assert rows["few"] == ("30", "n/a", "")
+    assert set(FIELDS) <= set(rows)
+
+
+def test_every_published_number_is_explained_the_reference_first(tmp_path: Path) -> None:
+    runs = three(51.0)
+    found = leaderboard.explain(runs, literature(tmp_path, *REFERENCES), runs["run_id"].iloc[0])
+    assert [each.pair["published"] for each in found][:2] == [50.6, 50.7]
+    assert len(found) == len(REFERENCES)
+
+
+def test_a_run_beside_which_nothing_is_published_is_explained_as_such(tmp_path: Path) -> None:
+    runs = three(51.0, method="mine")
+    (only,) = leaderboard.explain(runs, literature(tmp_path, NUMBER), runs["run_id"].iloc[0])
+    assert only.pair["verdict"] == "no published number"
+    assert {state for *_, state in only.fields} <= {"not stated", ""}
+
+
+def test_only_a_run_that_is_done_can_be_explained(tmp_path: Path) -> None:
+    runs = table(run(status="failed"))
+    known = literature(tmp_path, {})
+    with pytest.raises(BenchError, match="the run is failed"):
+        leaderboard.explain(runs, known, runs["run_id"].iloc[0])
+    with pytest.raises(BenchError, match=r"no such run; did you mean 'series-bcl"):
+        leaderboard.explain(runs, known, "series-bcl-s0")
