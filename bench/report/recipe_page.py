@@ -1,0 +1,169 @@
+"""The pages of one recipe: what it asked for, what came out, and how it was measured."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args
+
+from bench.errors import BenchError, did_you_mean
+from bench.files import write_text
+from bench.records import grids, load_grid
+from bench.report import figures
+from bench.report.page import Column, Table, Value, render
+from bench.report.recipe_table import HINTS, name_of, section_table, seeds_of
+from bench.report.summary import Row, Section, sections, settings
+from bench.report.text import counted
+from bench.rundir import Status
+
+
+def render_recipe(results: Path, recipe: str, reports: Path) -> list[Path]:
+    """Write a recipe's page as HTML and Markdown, its figure, and its runs as CSV; return their paths.
+
+    The same results give the same bytes.
+
+    Raises:
+        BenchError: no recipe of that name was run.
+    """
+    recipes = grids(results)
+    if recipe not in recipes:
+        raise BenchError(f"{results}: recipe {recipe!r} was not run{did_you_mean(recipe, recipes)}")
+    grid = recipes[recipe]
+    runs = load_grid(results, grid)
+    parts = sections(results, grid, runs)
+    rows = [row for part in parts for row in part.rows]
+    counts = Counter(runs.status)
+    measured = [(_title(part), _bars(part)) for part in parts if _bars(part)]
+    page = {
+        "title": grid["title"],
+        "recipe": recipe,
+        "notes": grid["notes"].strip(),
+        "statuses": [(status, counts[status]) for status in get_args(Status) if counts[status]],
+        "sections": [_section(part) for part in parts],
+        "protocol": _protocol(rows),
+        "methods": _methods(rows),
+        "hints": HINTS,
+        "figure": f"{recipe}_shots.svg" if measured else None,
+        "csv": f"{recipe}.csv",
+    }
+    written = {
+        f"{recipe}.html": render("recipe.html.jinja", **page),
+        f"{recipe}.md": render("recipe.md.jinja", **page),
+        f"{recipe}.csv": runs.to_csv(index=False, lineterminator="\n"),
+    }
+    if measured:
+        alt = f"Accuracy of the methods of {grid['title']}, over all classes and by shot group"
+        written[f"{recipe}_shots.svg"] = figures.standalone(figures.accuracies(measured, alt))
+    for name, content in written.items():
+        write_text(reports / name, content)
+    return [reports / name for name in written]
+
+
+def _title(part: Section) -> str:
+    name = part.dataset.title or part.dataset.name
+    return f"{name}, imbalance factor {part.imbalance_factor:g}"
+
+
+def _section(part: Section) -> dict[str, Any]:
+    """Gather what a section shows; figures are None while nothing is known."""
+    title, bars, data, groups = _title(part), _bars(part), part.data, part.groups
+    return {
+        "title": title,
+        "anchor": f"{part.dataset.name}-if{part.imbalance_factor:g}",
+        "copy_of": part.dataset.copy_of,
+        "copy_kind": part.dataset.copy_kind,
+        "splits": part.splits,
+        "facts": _facts(part),
+        "table": section_table(part),
+        "not_done": [line for row in part.rows for line in _not_done(row)],
+        "counts_figure": data
+        and groups
+        and figures.class_counts(data["class_counts"], groups, f"Training images per class of {title}"),
+        "accuracy_figure": figures.accuracies([("", bars)], f"Accuracies on {title}") if bars else None,
+    }
+
+
+def _facts(part: Section) -> list[str]:
+    if part.data is None:
+        return ["Nothing is measured yet."]
+    counts, tests = part.data["class_counts"], part.data["test_counts"]
+    devices = dict.fromkeys(device for row in part.rows for device in row.done.device.dropna())
+    return [
+        f"{sum(counts):,} training images of {counted(len(counts), 'class')}, "
+        f"from {max(counts):,} to {min(counts):,} per class",
+        f"{sum(tests):,} test images",
+        f"split (train/test) {' and '.join(part.splits)}",
+        f"measured on {', '.join(devices) or 'n/a'}",
+        *(part.backbones if len(part.backbones) == 1 else []),
+    ]
+
+
+def _bars(part: Section) -> list[figures.Bars]:
+    metrics = ("accuracy", "many", "medium", "few")
+    return [
+        (" ".join(filter(None, (name_of(row), row.variant, row.split))), {m: row.values(m) for m in metrics})
+        for row in part.rows
+        if len(row.done)
+    ]
+
+
+def _not_done(row: Row) -> list[tuple[str, str, str]]:
+    """Say why seeds of a row have no number, where more is known than the table says."""
+    name = row.label + (f" [{row.variant}]" if row.variant else "")
+    return [
+        (status, f"{name}, {seeds_of(seeds)}: {status}", reason.partition("\n")[0])
+        for status, reason, seeds in row.not_done
+        if reason
+    ]
+
+
+def _protocol(rows: Iterable[Row]) -> Table:
+    """List the settings: first those that differ, by value, then those that all methods share."""
+    said: dict[str, dict[str, list[str]]] = {}
+    for row in rows:
+        for name, value in settings(row.cell).items():
+            labels = said.setdefault(name, {}).setdefault(_plain(value), [])
+            if row.label not in labels:
+                labels.append(row.label)
+    lines = [
+        [Value(name), Value(value), Value("all methods" if len(values) == 1 else ", ".join(labels))]
+        for name, values in sorted(said.items(), key=lambda item: len(item[1]) == 1)
+        for value, labels in values.items()
+    ]
+    return _listing(("setting", "value", "of"), lines)
+
+
+def _methods(rows: Iterable[Row]) -> Table:
+    """List each label's method and hyper-parameters, those that are not its defaults first."""
+    lines = {}
+    for row in rows:
+        method = row.cell.method
+        changed = {name: value for name, value in method.params.items() if name in method.changed}
+        kept = {name: value for name, value in method.params.items() if name not in method.changed}
+        lines[row.label, str(method)] = [
+            Value(row.label),
+            Value(f"{name_of(row)}, version {method.version}", href=row.first("paper")),
+            Value(_listed(changed)),
+            Value(_listed(kept)),
+        ]
+    return _listing(("label", "method", "hyper-parameters set", "at their defaults"), list(lines.values()))
+
+
+def _listing(heads: Sequence[str], rows: Sequence[Sequence[Value]]) -> Table:
+    return Table([Column(head, numeric=False) for head in heads], rows)
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_plain(value)}" for name, value in values.items()) or "none"
+
+
+def _plain(value: Any) -> str:
+    """Write a setting as a recipe would."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_plain, value)) or "none"
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

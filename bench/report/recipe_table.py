@@ -1,0 +1,106 @@
+"""The table of one data set and imbalance factor: a row per method, numbers over seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bench.report.page import Column, Table, Value
+from bench.report.summary import Row, Section, split_of
+from bench.report.text import counted, mean, number, short, spread
+
+#: What each metric's column says to who points at it.
+HINTS = {
+    "accuracy": "share of test images classified correctly, by the weights of the last epoch",
+    "many": "mean accuracy of the classes with this many training images",
+    "balanced": "mean over classes of their accuracies",
+    "worst_class": "the lowest accuracy of a class",
+    "ece": "expected calibration error: how far confidence is from accuracy, 15 bins",
+    "best": "the epoch that scored best on the test set, as papers often report it, and by how much "
+    "choosing it flatters the last epoch",
+    "parameters": "all that the method learns; its scores may need fewer",
+    "images_per_second": "training speed, mean over seeds; it depends on the machine",
+    "minutes": "wall-clock time of one run, mean over seeds",
+}
+
+
+def section_table(part: Section) -> Table:
+    """Return the table; the backbone has a column where there are several."""
+    caption = "percent; mean ± standard deviation over n seeds, a single seed has no ±"
+    return Table(_columns(part), [_cells(row, part) for row in part.rows], caption)
+
+
+def name_of(row: Row) -> str:
+    """Return the method's title, or its label as long as no run has told it."""
+    return str(row.first("title") or row.label)
+
+
+def seeds_of(seeds: Sequence[int]) -> str:
+    """Write which seeds."""
+    return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
+
+
+def _columns(part: Section) -> list[Column]:
+    rule, groups = part.dataset.shots, part.groups
+    bounds = {
+        "many": f">{rule.many_above}",
+        "medium": f"{rule.few_below}–{rule.many_above}",
+        "few": f"<{rule.few_below}",
+    }
+    sizes = {name: f": {counted(len(groups[name]), 'class')}" if groups else "" for name in bounds}
+    return [
+        Column("method", numeric=False),
+        *([Column("backbone", numeric=False)] if len(part.backbones) > 1 else []),
+        Column("n", "seeds that are done, of those asked for"),
+        Column("accuracy (last epoch)", HINTS["accuracy"], headline=True),
+        *(Column(f"{name} ({bounds[name]}){sizes[name]}", HINTS["many"]) for name in bounds),
+        Column("balanced", HINTS["balanced"]),
+        Column("worst class", HINTS["worst_class"]),
+        Column("ECE", HINTS["ece"]),
+        Column("best on test (selection optimism)", HINTS["best"]),
+        Column("parameters", HINTS["parameters"]),
+        Column("images/s", HINTS["images_per_second"]),
+        Column("minutes", HINTS["minutes"]),
+    ]
+
+
+def _cells(row: Row, part: Section) -> list[Value]:
+    done, asked = len(row.done), len(row.runs)
+    parameters, speed = mean(row.values("parameters")), mean(row.values("images_per_second"))
+    seconds = mean(row.values("wall_seconds"))
+    minutes = None if seconds is None else seconds / 60
+    shares = ("accuracy", "many", "medium", "few", "balanced", "worst_class", "ece")
+    return [
+        _method(row, len(part.splits) > 1),
+        *([Value(row.cell.backbone.name)] if len(part.backbones) > 1 else []),
+        Value(str(done) if done == asked else f"{done} of {asked}", done),
+        *(_share(row.values(name)) for name in shares),
+        _best(row),
+        Value(number(parameters, 0), _order(parameters)),
+        Value(number(speed, 0), _order(speed)),
+        Value(short(minutes), _order(minutes)),
+    ]
+
+
+def _method(row: Row, splits_differ: bool) -> Value:
+    notes = [("code", row.label)] if row.label != name_of(row) else []
+    notes += [("plain", row.variant)] if row.variant else []
+    if splits_differ and len(row.done):
+        notes.append(("failed", f"split {row.split or split_of(row.done.iloc[0])}"))
+    notes += [(status, f"{seeds_of(seeds)} {status}") for status, _, seeds in row.not_done]
+    tags = ("reconstruction",) if row.first("reconstruction") else ()
+    return Value(name_of(row), href=row.first("paper"), tags=tags, notes=tuple(notes))
+
+
+def _best(row: Row) -> Value:
+    best = row.values("best_accuracy")
+    gained = mean(row.optimism)
+    text = spread(best) if gained is None else f"{spread(best)} ({gained:+.2f})"
+    return Value(text, _order(mean(best)))
+
+
+def _share(values: Sequence[float]) -> Value:
+    return Value(spread(values), _order(mean(values)))
+
+
+def _order(value: float | None) -> float:
+    return -1 if value is None else round(value, 6)

@@ -1,0 +1,399 @@
+"""The recipe page: made-up runs in; true numbers, honest gaps and harmless text out."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from records_factory import CIFAR10_JPEG, DIGITS, fail, finish, make_cell, make_grid
+
+from bench.cell import BackboneChoice, Protocol
+from bench.errors import BenchError
+from bench.records import RunDir, load_results
+from bench.report import figures, page, render_recipe, text
+
+HOSTILE = (
+    "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> "
+    "| $x^2$ `b` *c* [d](javascript:0) & {{ 7*7 }}"
+)
+
+
+class Reader(HTMLParser):
+    """Collects tables, scripts and links, and fails on a tag that is not closed."""
+
+    EMPTY = ("meta", "br", "img", "input", "link", "hr")
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.scripts, self.links = 0, list[str]()
+        self.tables: list[list[list[str]]] = []
+        self.feed(source)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+        self.scripts += tag == "script"
+        self.links += [value or "" for name, value in attrs if name in ("href", "src", "xlink:href", "data")]
+        assert not [name for name, _ in attrs if name.startswith("on")]
+        if tag == "table":
+            self.tables.append([])
+        elif tag == "tr":
+            self.tables[-1].append([])
+        elif tag in ("td", "th"):
+            self.tables[-1][-1].append("")
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in self.EMPTY:
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "td" in self.open or "th" in self.open:
+            self.tables[-1][-1][-1] += data
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    return tmp_path / "results"
+
+
+def show(results: Path, name: str = "small") -> tuple[str, str]:
+    """Render and return HTML and Markdown."""
+    reports = results.parent / "reports"
+    render_recipe(results, name, reports)
+    return (reports / f"{name}.html").read_text(), (reports / f"{name}.md").read_text()
+
+
+def line_of(table: list[list[str]], start: str) -> dict[str, str]:
+    """Return the row whose first cell begins so, by the heads of its columns."""
+    rows = [row for row in table[1:] if row[0].startswith(start)]
+    assert len(rows) == 1
+    return dict(zip(table[0], rows[0], strict=True))
+
+
+# -- numbers -------------------------------------------------------------------------------------
+def test_a_row_is_the_mean_over_its_seeds(results: Path) -> None:
+    cells = [make_cell("ldam_drw", seed) for seed in range(3)]
+    for cell in cells:
+        finish(results, cell)
+    make_grid(results, "small", [("ldam", cell) for cell in cells])
+    html, md = show(results)
+    row = line_of(Reader(html).tables[0], "LDAM-DRW")
+
+    runs = load_results(results)
+    mean, deviation = statistics.mean(runs.accuracy), statistics.stdev(runs.accuracy)
+    assert row["accuracy (last epoch)"] == f"{mean:.2f} ± {deviation:.2f}"
+    assert row["n"] == "3"
+    assert row["many (>100): 8 classes"].startswith(f"{statistics.mean(runs.many):.2f} ± ")
+    assert row["few (<20): 0 classes"] == "n/a"
+    assert row["best on test (selection optimism)"] == f"{mean + 0.25:.2f} ± {deviation:.2f} (+0.25)"
+    assert row["parameters"] == "464,154"
+    assert row["minutes"] == "3.02"
+    assert f"{mean:.2f} ± {deviation:.2f}" in md
+    assert "<code>" not in md
+
+
+def test_one_seed_looks_like_one(results: Path) -> None:
+    done, absent = make_cell(seed=0), make_cell(seed=1)
+    finish(results, done)
+    make_grid(results, "small", [("ce", done), ("ce", absent)])
+    row = line_of(Reader(show(results)[0]).tables[0], "Cross-entropy")
+    assert row["n"] == "1 of 2"
+    assert not [value for value in row.values() if "±" in value]
+
+
+def test_what_is_not_done_is_seen_with_its_reason(results: Path) -> None:
+    failed, stopped, absent = (make_cell(seed=seed) for seed in range(3))
+    blocked = make_cell("crt", parent=failed)
+    spoilt = make_cell("ldam_drw")
+    fail(results, failed, "out of memory\nsecond line")
+    RunDir(results, stopped.run_id).write_cell(stopped)
+    finish(results, spoilt).record.write_text("{}")
+    labels = [("ce", failed), ("ce", stopped), ("ce", absent), ("crt", blocked), ("ldam", spoilt)]
+    make_grid(results, "small", labels)
+    for shown in show(results):
+        plain = shown.replace("\\", "")
+        assert "ce, seed 0: failed" in plain
+        assert "out of memory" in plain
+        assert "second line" not in plain
+        assert "ce, seed 1: interrupted" in plain
+        assert "seed 2 missing" in plain
+        assert f"failed parent {failed.run_id}" in plain
+        assert "not a record" in plain
+        assert "1 blocked" in plain
+        assert "Nothing is measured yet" in plain
+    row = line_of(Reader(show(results)[0]).tables[0], "ce")
+    assert row["n"] == "0 of 3"
+    assert row["accuracy (last epoch)"] == row["parameters"] == row["minutes"] == "n/a"
+    assert not list(results.parent.glob("reports/*.svg"))
+
+
+def test_different_splits_are_never_averaged(results: Path) -> None:
+    cells = [make_cell(seed=seed) for seed in range(3)]
+    for cell, fingerprint in zip(cells, ("aaaaaaaa", "bbbbbbbb", "aaaaaaaa"), strict=True):
+        finish(results, cell, fingerprint=fingerprint)
+    make_grid(results, "small", [("ce", cell) for cell in cells])
+    html, md = show(results)
+    rows = [row for row in Reader(html).tables[0] if row[0].startswith("Cross-entropy")]
+    assert [row[1] for row in rows] == ["2", "1"]
+    assert ["split aaaaaa" in rows[0][0], "split bbbbbb" in rows[1][0]] == [True, True]
+    assert "2 different splits" in html
+    assert "2 different splits" in md
+
+
+def test_different_settings_are_never_averaged(results: Path) -> None:
+    cells = [make_cell(protocol=Protocol(epochs=epochs)) for epochs in (200, 400)]
+    cells.append(make_cell(backbone=BackboneChoice(name="cifar_resnet56")))
+    for cell in cells:
+        finish(results, cell)
+    make_grid(results, "small", [("ce", cell) for cell in cells])
+    rows = Reader(show(results)[0]).tables[0][1:]
+    assert [row[2] for row in rows] == ["1", "1", "1"]
+    assert [row[1] for row in rows] == ["cifar_resnet32", "cifar_resnet32", "cifar_resnet56"]
+    assert "epochs 200" in rows[0][0]
+    assert "epochs 400" in rows[1][0]
+
+
+def test_each_data_set_and_imbalance_factor_has_its_table(results: Path) -> None:
+    cells = [make_cell(dataset=DIGITS), make_cell(), make_cell(imbalance_factor=10.0)]
+    for cell in cells:
+        finish(results, cell)
+    make_grid(results, "small", [("ce", cell) for cell in cells])
+    html, _ = show(results)
+    titles = re.findall("<h2>(.*?)</h2>", html)
+    assert titles[:3] == [
+        "Digits-LT, imbalance factor 100",
+        "CIFAR-10-LT, imbalance factor 100",
+        "CIFAR-10-LT, imbalance factor 10",
+    ]
+    heads = [table[0] for table in Reader(html).tables[:3]]
+    assert ["few (<20): 6 classes" in heads[0], "few (<20): 0 classes" in heads[1]] == [True, True]
+    assert "medium (20–100): 0 classes" in heads[2]
+
+
+def test_what_a_reader_must_know_is_there(results: Path) -> None:
+    cells = [make_cell("tsc", dataset=CIFAR10_JPEG, params={"tau": 0.25})]
+    finish(results, cells[0])
+    make_grid(results, "small", [("ours", cells[0])])
+    html, md = show(results)
+    assert "(reconstruction)" in html
+    assert '<a href="https://arxiv.org/abs/2111.13998" rel="noreferrer">TSC</a>' in html
+    assert "[TSC](https://arxiv.org/abs/2111.13998) (reconstruction)" in md
+    for shown in (html, md):
+        assert "changed copy of cifar10 (JPEG quality 75)" in shown
+        assert "Nothing of this was measured" in shown
+        assert "run_bench.py run recipes/small.yaml" in shown
+        assert "tau 0.25" in shown
+        assert "5,000 to 50 per class" in shown
+    assert line_of(Reader(html).tables[-1], "epochs")["value"] == "200"
+
+
+def test_protocol_says_where_methods_differ(results: Path) -> None:
+    parent = make_cell()
+    child = make_cell("crt", parent=parent, protocol=Protocol(epochs=10))
+    make_grid(results, "small", [("ce", parent), ("crt", child)])
+    table = Reader(show(results)[0]).tables[-1]
+    said = {tuple(row) for row in table}
+    assert {("epochs", "200", "ce"), ("epochs", "10", "crt"), ("batch_size", "128", "all methods")} <= said
+    assert ("starts from", "ce, 200 epochs", "crt") in said
+
+
+# -- files ---------------------------------------------------------------------------------------
+def test_runs_as_csv_are_tidy(results: Path) -> None:
+    done, absent = make_cell(seed=0), make_cell(seed=1)
+    finish(results, done)
+    make_grid(results, "small", [("ce", done), ("ce", absent)])
+    show(results)
+    table = pd.read_csv(results.parent / "reports" / "small.csv")
+    assert table.status.tolist() == ["done", "missing"]
+    assert table.seed.tolist() == [0, 1]
+    assert table.accuracy[0] == load_results(results).accuracy[0]
+    assert pd.isna(table.accuracy[1])
+
+
+def test_the_markdown_page_has_tables_of_one_width_and_its_figure(results: Path) -> None:
+    finish(results, make_cell())
+    make_grid(results, "small", [("a | b", make_cell())])
+    _, md = show(results)
+    blocks = re.findall(r"(?:^\|.*\n)+", md, flags=re.M)
+    assert len(blocks) == 3
+    for block in blocks:
+        widths = {len(re.findall(r"(?<!\\)\|", line)) for line in block.splitlines()}
+        assert len(widths) == 1
+        assert re.fullmatch(r"\|( -+:? \|)+", block.splitlines()[1])
+    (figure,) = re.findall(r"!\[.*\]\((.*)\)", md)
+    assert (results.parent / "reports" / figure).exists()
+
+
+def test_the_figure_is_a_file_of_its_own(results: Path) -> None:
+    finish(results, make_cell())
+    make_grid(results, "small", [("ce", make_cell())], title='A "title" <b>')
+    show(results)
+    source = (results.parent / "reports" / "small_shots.svg").read_text()
+    root = ET.fromstring(source)
+    assert root.attrib["aria-label"].startswith('Accuracy of the methods of A "title" <b>')
+    assert "currentColor" not in source
+    assert "#ffffff" in source
+    assert "few" not in "".join(root.itertext())  # no class is few-shot here: no empty panel
+
+
+def test_the_same_results_give_the_same_bytes_and_need_no_torch(results: Path, tmp_path: Path) -> None:
+    cells = [make_cell(name, seed) for name in ("ce", "tsc") for seed in range(2)]
+    for cell in cells:
+        finish(results, cell)
+    make_grid(results, "small", [(cell.method.name, cell) for cell in cells])
+    here = render_recipe(results, "small", tmp_path / "here")
+    code = (
+        "import sys; from pathlib import Path; from bench.report import render_recipe\n"
+        "render_recipe(Path(sys.argv[1]), 'small', Path(sys.argv[2]))\n"
+        "assert not {'torch', 'torchvision', 'timm'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, results, tmp_path / "there"], check=True)
+    assert [path.name for path in here] == ["small.html", "small.md", "small.csv", "small_shots.svg"]
+    for path in here:
+        assert path.read_bytes() == (tmp_path / "there" / path.name).read_bytes()
+    assert str(tmp_path) not in "".join(path.read_text() for path in here)
+
+
+def test_an_unknown_recipe_is_told_the_nearest(results: Path) -> None:
+    make_grid(results, "small", [("ce", make_cell())])
+    with pytest.raises(BenchError, match=r"'smal' was not run; did you mean 'small'"):
+        render_recipe(results, "smal", results)
+
+
+# -- hostile text --------------------------------------------------------------------------------
+@pytest.fixture
+def hostile(results: Path) -> Path:
+    evil, failed = make_cell(HOSTILE), make_cell("ce", backbone=BackboneChoice(name=HOSTILE))
+    about = {"title": HOSTILE, "paper": "javascript:document.title='owned'", "reconstruction": False}
+    finish(results, evil, method=about, environment={"device": HOSTILE})
+    fail(results, failed, HOSTILE)
+    make_grid(results, "small", [(HOSTILE, evil), ("ce", failed)], title=HOSTILE, notes=HOSTILE)
+    return results
+
+
+def test_hostile_text_is_shown_and_does_nothing(hostile: Path) -> None:
+    html, md = show(hostile)
+    reader = Reader(html)  # fails on an event handler
+    assert reader.scripts == 3  # two are packed data
+    assert "&lt;script&gt;document.title" in html
+    assert not [link for link in reader.links if not link.startswith(("#", "small.csv"))]
+    assert not re.search(r"<(?!br>)", md)
+    assert "49" not in re.sub(r"[^\n]*\d{3}[^\n]*", "", md)  # no template ran inside the text
+    blocks = re.findall(r"(?:^\|.*\n)+", md, flags=re.M)
+    assert all(len({len(re.findall(r"(?<!\\)\|", line)) for line in b.splitlines()}) == 1 for b in blocks)
+
+
+def test_a_page_lets_only_its_own_script_run(hostile: Path) -> None:
+    html, _ = show(hostile)
+    (policy,) = re.findall('http-equiv="Content-Security-Policy" content="(.*?)"', html)
+    (script,) = re.findall("<script>(.*?)</script>", html, flags=re.S)
+    assert page.policy([script]) == policy.replace("&#39;", "'")
+    assert "default-src 'none'" in page.policy([script])
+    assert "unsafe-inline' 'sha" not in page.policy([script])
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    if not chromium or not driver:
+        pytest.skip("needs chromium and chromedriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    flags = (
+        "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
+        "disable-component-update disable-sync"
+    )
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        for flag in [*flags.split(), f"user-data-dir={profile}", "window-size=1400,1000"]:
+            options.add_argument(f"--{flag}")
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        session = webdriver.Chrome(options, webdriver.ChromeService(driver))
+        yield session
+        session.quit()
+
+
+def webdriver_wait(browser: Any) -> Any:
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    return WebDriverWait(browser, 20).until
+
+
+@pytest.mark.browser
+def test_the_page_in_a_browser(hostile: Path, browser: Any) -> None:
+    cells = [make_cell(name) for name in ("tsc", "ce", "ldam_drw")]
+    for cell in cells:
+        finish(hostile, cell)
+    labels = [(cell.method.name, cell) for cell in cells]
+    make_grid(hostile, "small", [*labels, (HOSTILE, make_cell(HOSTILE))], title="A page", notes=HOSTILE)
+    render_recipe(hostile, "small", hostile.parent)
+    browser.get((hostile.parent / "small.html").as_uri())
+    wait = webdriver_wait(browser)
+    wait(lambda _: browser.find_elements("css selector", ".dt-container"))
+    assert browser.title == "A page"
+    assert browser.get_log("browser") == []
+
+    def column() -> list[float]:
+        cells = browser.find_elements("css selector", "table.sortable td.headline")
+        return [float(cell.text.split()[0]) for cell in cells]
+
+    heads = browser.find_elements("css selector", "table.sortable th")
+    (head,) = [head for head in heads if head.text.startswith("accuracy")]
+    before = column()
+    assert before != sorted(before)
+    for order in (sorted(before), sorted(before, reverse=True)):
+        head.click()
+        wait(lambda _, order=order: column() == order)
+    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+
+
+# -- parts ---------------------------------------------------------------------------------------
+def test_numbers_as_text() -> None:
+    assert text.spread([]) == text.number(None) == text.number(float("nan")) == text.short(None) == "n/a"
+    assert text.spread([71.234]) == "71.23"
+    assert text.spread([70.0, 72.0]) == "71.00 ± 1.41"
+    assert [text.short(v) for v in (0.0, 0.0123, 1.5, 61.26, 1234.5)] == [
+        "0",
+        "0.0123",
+        "1.50",
+        "61.3",
+        "1,234",
+    ]
+    assert [text.counted(n, "class") for n in (0, 1, 2)] == ["0 classes", "1 class", "2 classes"]
+    assert text.counted(2, "seed") == "2 seeds"
+
+
+def test_links_lead_to_the_web_or_nowhere() -> None:
+    assert text.web_link("https://arxiv.org/abs/1906.07413") == "https://arxiv.org/abs/1906.07413"
+    assert text.web_link("https://a.b/(x) y\"<>'") == "https://a.b/%28x%29%20y%22%3C%3E'"
+    for bad in (None, "", "javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", " https://a.b"):
+        assert text.web_link(bad) is None
+
+
+def test_figures_take_any_label_and_any_number_of_classes() -> None:
+    counts = [max(1, 1000 // (c + 1)) for c in range(1000)]
+    groups = {"many": range(9), "medium": range(9, 50), "few": range(50, 1000)}
+    svg = figures.class_counts(counts, groups, "a & b")
+    assert "few: 950 classes" in "".join(ET.fromstring(svg).itertext())
+    assert len(svg) < 100_000
+    bars = [("$\\frac{" + HOSTILE, {"accuracy": [50.0, 52.0], "many": [60.0], "few": []})]
+    shown = figures.accuracies([("", bars)], "x")
+    assert "51.0" in "".join(ET.fromstring(shown).itertext())
+    assert "currentColor" in shown
