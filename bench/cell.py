@@ -18,6 +18,8 @@ from pydantic.config import JsonDict
 Scalar = bool | int | float | str | None
 Param = Scalar | tuple[Scalar, ...]
 
+#: What may stand in a run directory's name.
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=64)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -53,16 +55,36 @@ class ShotRule(Frozen):
     few_below: int = 20
 
 
+class ExtraTrain(Frozen):
+    """Generated images to train on beside the real ones, in one folder per class that has any.
+
+    `folder` is a path below the data directory; as it only describes, `name` tells one set of images from
+    another. Each class takes its first images in the order of their file names: at most `max_per_class`,
+    and no more than fill it up to `fill_to`, real ones included. `weight` is the share of the epochs in
+    which each of them takes part. `kind` is the literature's word for where they come from.
+    """
+
+    name: str
+    folder: str = Field(json_schema_extra=DESCRIBES)
+    kind: Literal["generated_pretrained", "generated_in_domain", "other"] = Field(
+        "generated_pretrained", json_schema_extra=DESCRIBES
+    )
+    weight: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_per_class: Count | None = None
+    fill_to: Count | None = None
+
+
 class DataSet(Frozen):
     """A data set and how its long tail is cut.
 
     `folder` is a path below the data directory. `copy_of` names the published data set of which this
     is a changed copy and `copy_kind` says how it differs ("JPEG quality 75"): such a copy is never
     compared as if it were the original. `n_max` is the size of the largest class (default: all
-    images), `test_per_class` what is held out where a source has no test set of its own.
+    images), `test_per_class` what is held out where a source has no test set of its own. Shot groups go
+    by the real images alone, whatever `extra_train` adds.
     """
 
-    name: str
+    name: Name
     source: Literal["digits", "cifar10", "cifar100", "folder"]
     title: str = Field("", json_schema_extra=DESCRIBES)
     folder: str | None = Field(None, json_schema_extra=DESCRIBES)
@@ -75,6 +97,7 @@ class DataSet(Frozen):
     n_max: Count | None = None
     test_per_class: Count | None = None
     shots: ShotRule = ShotRule()
+    extra_train: ExtraTrain | None = None
 
 
 class Optimizer(Frozen):
@@ -116,7 +139,8 @@ class Schedule(Frozen):
 class Protocol(Frozen):
     """How a cell is trained and scored: what makes two numbers comparable.
 
-    `augmentation` is the policy of the view "main"; `sampler` overrides the method's own.
+    `augmentation` is the policy of the view "main"; `views` overrides the policies of the method's views,
+    one for each, and `sampler` its sampler.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 200
@@ -125,6 +149,7 @@ class Protocol(Frozen):
     optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     augmentation: str = "crop_flip"
+    views: tuple[str, ...] = ()
     sampler: str | None = None
     evaluate_every: Count = 1
 
@@ -135,7 +160,7 @@ class MethodChoice(Frozen):
     `changed` names those that are not the method's defaults: they alone enter the id.
     """
 
-    name: str
+    name: Name
     version: Count = 1
     params: dict[str, Param] = {}
     changed: tuple[str, ...] = ()

@@ -46,7 +46,13 @@ class CRT(CrossEntropy):
         trained = getattr(parent, "backbone", None)
         if trained is None:
             raise BenchError(f"{type(parent).__name__} has no single backbone to re-train on")
-        self.backbone.load_state_dict(trained.state_dict())
+        try:
+            self.backbone.load_state_dict(trained.state_dict())
+        except RuntimeError as error:
+            raise BenchError(
+                f"the backbone of {type(parent).__name__} is not the one {type(self).__name__} builds; name "
+                "the child of its kind, with the parent's backbone, experts and width"
+            ) from error
         self.backbone.requires_grad_(False)
 
     def sampler(self, epoch: int, epochs: int) -> str:

@@ -141,15 +141,6 @@ class DSCLLinear(CRT):
         nn.init.zeros_(head.bias)
         return head
 
-    def start_from(self, parent: Method) -> None:
-        try:
-            super().start_from(parent)
-        except RuntimeError as error:
-            raise BenchError(
-                "the parent's backbone is not this cell's: after dscl_pbsd_ensemble use "
-                "dscl_ensemble_linear with its experts and width, and else the parent's backbone"
-            ) from error
-
 
 def _unit(projections: Tensor) -> Tensor:
     return F.normalize(projections.float(), dim=-1)

@@ -304,7 +304,7 @@ def test_the_linear_stage_trains_a_classifier_on_the_frozen_query_encoder(first,
 
 
 def test_the_linear_stage_refuses_another_backbone():
-    with pytest.raises(BenchError, match="dscl_ensemble_linear"):
+    with pytest.raises(BenchError, match="child of its kind"):
         make("dscl_linear").start_from(make("dscl_pbsd_ensemble"))
     with pytest.raises(BenchError, match="experts and width"):
         make("dscl_ensemble_linear", experts=2).start_from(make("dscl_pbsd_ensemble"))

@@ -140,6 +140,7 @@ def test_what_fails_is_a_record_with_its_reason(tmp_path, cell, reason):
     assert record["status"] == "failed"
     assert reason in record["reason"]
     assert "Traceback" in record["traceback"]
+    assert str(Path(__file__).parents[1]) not in record["traceback"]
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:100], lambda b: b[:50] + b"x" + b[51:], lambda b: b""])

@@ -41,7 +41,7 @@ class Loader:
     """Training batches and test batches of one run.
 
     Attributes:
-        size: images an epoch draws, which is how many the subset has.
+        size: images an epoch draws, which is how many the subset has, and the extra images of an epoch.
         steps: batches of an epoch; the last is smaller where sizes do not divide, or left out with the
             protocol's `drop_last`.
     """
@@ -65,9 +65,11 @@ class Loader:
         for i, view in enumerate(views):
             if view.patch_of is not None and not (view.patch_of < i and view.boxes and view.size):
                 raise BenchError(f"view {i}: a patch needs `patch_of` an earlier view, `boxes` and `size`")
-        self.policies = [
-            policy(protocol.augmentation if view.policy == "main" else view.policy) for view in views
-        ]
+        names = protocol.views or tuple(view.policy for view in views)
+        if len(names) != len(views):
+            own = ", ".join(view.policy for view in views)
+            raise BenchError(f"protocol.views names {len(names)} policies for {len(views)} views: {own}")
+        self.policies = [policy(protocol.augmentation if name == "main" else name) for name in names]
 
         self.size = len(split.labels)
         whole, ragged = divmod(self.size, self.batch_size)
@@ -83,7 +85,8 @@ class Loader:
         self._images = _on_device(split.key, "train", split.images, self.device)
         self._test_images = _on_device(split.key, "test", split.test_images, self.device)
         self._subset, self._labels, self._test_labels = (
-            self._upload(array) for array in (split.positions, split.labels, split.test_labels)
+            self._upload(array)
+            for array in (split.epoch_positions(self.seed, 0), split.labels, split.test_labels)
         )
         mean, std = (torch.tensor(x, device=self.device) for x in (split.dataset.mean, split.dataset.std))
         self._mean, self._std = mean.view(3, 1, 1), std.view(3, 1, 1)
@@ -97,6 +100,8 @@ class Loader:
             sampler: who comes in which order (see `bench.data.samplers`).
             draws: the method's own random numbers, `size` rows each; an extra batch shares them.
         """
+        if self.split.extra is not None:
+            self._subset.copy_(self._upload(self.split.epoch_positions(self.seed, epoch)))
         uploaded = {name: self._upload(array) for name, array in (draws or {}).items()}
         main = self._plan(sampler, (), epoch, epochs)
         extra = self._plan(self.extra_sampler, ("extra",), epoch, epochs) if self.extra_sampler else None
@@ -113,8 +118,9 @@ class Loader:
             yield self._normalise(self._test_images[rows]), self._test_labels[rows]
 
     def train_eval(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the training subset as it would be tested: in its order, unaugmented."""
-        for positions in torch.arange(self.size, device=self.device).split(self.test_batch_size):
+        """Yield the real training images as they would be tested: in their order, unaugmented."""
+        real = torch.arange(len(self.split.positions), device=self.device)
+        for positions in real.split(self.test_batch_size):
             yield self.images_at(positions), self._labels[positions]
 
     def images_at(self, positions: Tensor) -> Tensor:

@@ -163,8 +163,14 @@ def _check_policies(cell: Cell, draft: Node) -> None:
     from bench.data.augment import POLICIES  # it imports torch
     from bench.data.samplers import SAMPLERS
 
-    for key, known in (("augmentation", POLICIES), ("sampler", SAMPLERS)):
-        name = getattr(cell.protocol, key)
-        if name is not None and name not in known:
-            at = draft.find(("protocol", key))
-            raise at.fault(f"unknown {key} {shown(name)}{did_you_mean(name, known)}")
+    protocol = cell.protocol
+    named = {
+        "augmentation": ((protocol.augmentation,), POLICIES),
+        "views": (protocol.views, [*POLICIES, "main"]),
+        "sampler": ((protocol.sampler,) if protocol.sampler else (), SAMPLERS),
+    }
+    for key, (names, known) in named.items():
+        for name in names:
+            if name not in known:
+                at = draft.find(("protocol", key))
+                raise at.fault(f"unknown {key} {shown(name)}{did_you_mean(name, known)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
@@ -115,5 +115,6 @@ def _told(error: ValidationError, model: type[BaseModel], node: Node, unknown: s
 def _names(model: Any, path: tuple[Key, ...]) -> list[str]:
     """Name the keys of the model that stands at a path inside of another."""
     for key in path:
-        model = model.model_fields[key].annotation
+        kind = model.model_fields[key].annotation
+        model = next((member for member in get_args(kind) if hasattr(member, "model_fields")), kind)
     return [field.alias or name for name, field in model.model_fields.items()]

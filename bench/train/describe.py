@@ -30,8 +30,8 @@ def describe_method(cell: Cell, method: Method) -> dict[str, Any]:
 
 
 def describe_data(cell: Cell, split: Split) -> dict[str, Any]:
-    """Return the split's fingerprint, counts and what it is a copy of."""
-    return {
+    """Return the split's fingerprint, real counts, what it is a copy of and what was added to it."""
+    described = {
         "title": cell.dataset.title,
         "copy_of": cell.dataset.copy_of,
         "copy_kind": cell.dataset.copy_kind,
@@ -40,6 +40,10 @@ def describe_data(cell: Cell, split: Split) -> dict[str, Any]:
         "class_counts": split.class_counts.tolist(),
         "test_counts": np.bincount(split.test_labels, minlength=len(split.class_counts)).tolist(),
     }
+    if split.extra is not None:
+        described["extra_train"] = split.extra.describe()
+        described["epoch_counts"] = split.epoch_counts.tolist()
+    return described
 
 
 def describe_model(method: Method, images: torch.Tensor) -> dict[str, Any]:

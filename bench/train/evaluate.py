@@ -43,7 +43,7 @@ def evaluate_run(run: RunDir, data: Path, folder: Path | None = None) -> Score:
     if record["status"] != "done":
         raise BenchError(f"{run.run_id}: is {record['status']}, and has no weights to score")
     counts = np.array(record["data"]["class_counts"])
-    method = build(cell, counts)
+    method = build(cell, np.array(record["data"].get("epoch_counts", counts)))
     read_weights(run.weights, method, record["files"][run.weights.name])
     if folder is None:
         source = sources.read(cell.dataset, data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import time
 import traceback
@@ -50,8 +51,13 @@ def run_cell(
             record |= _train_and_score(cell, run, results, data, device, report, checkpoint_seconds)
         except Exception as error:
             reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-            record |= {"status": "failed", "reason": reason, "traceback": traceback.format_exc()}
+            record |= {"status": "failed", "reason": reason, "traceback": _traceback()}
         run.write_record(record)
+
+
+def _traceback() -> str:
+    """Return the traceback in hand, its paths without what comes before the package: no machine's."""
+    return re.sub(r'File ".*/((?:bench|methods|site-packages|lib)/)', r'File "\1', traceback.format_exc())
 
 
 def _train_and_score(
@@ -59,7 +65,7 @@ def _train_and_score(
 ) -> dict[str, Any]:
     started = time.monotonic()
     split = load(cell.dataset, cell.imbalance_factor, data)
-    method = build(cell, split.class_counts, lambda parent, built: load_trained(results, parent, built))
+    method = build(cell, split.epoch_counts, lambda parent, built: load_trained(results, parent, built))
     method.to(device)
     loader = Loader(split, method.views, cell, device, extra_sampler=method.extra_sampler)
     training = Training(cell, method, loader, run, device, checkpoint_seconds)
