@@ -81,12 +81,17 @@ class RSGMethod(LDAM):
         self.generator.contrast.requires_grad_(not self.generating)
 
     def loss(self, batch: Batch) -> Tensor:
+        features, labels, generator_loss = self.enlarged(batch.images, batch.labels)
+        return self.loss_of_features(features, labels) + generator_loss
+
+    def enlarged(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return features and labels, generated ones behind the images' own, and the weighted losses."""
         trunk, rest = self.backbone.split(self.after)
-        maps = trunk.feature_map(batch.images)
-        made = self.generator(maps, batch.labels, self.is_head, bool(self.generating), self.strength)
-        features = rest(made.maps)
-        total = self.loss_of_features(features, made.labels)
-        return total + self.cesc_weight * made.cesc + self.mv_weight * made.mv
+        made = self.generator(
+            trunk.feature_map(images), labels, self.is_head, bool(self.generating), self.strength
+        )
+        losses = self.cesc_weight * made.cesc + self.mv_weight * made.mv
+        return rest(made.maps), made.labels, losses
 
 
 def _output_channels(trunk: nn.Module) -> int:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from golden_values import check, golden
 
+from bench.backbones import create
 from bench.method import Clock
+from bench.registry import find
 from methods.parts.margin import (
     ArcFaceHead,
     CosFaceHead,
@@ -91,3 +94,18 @@ def test_gradients_are_finite_on_and_against_the_class_vector(kind):
     F.cross_entropy(head.margin_logits(features, torch.tensor([0, 0])), torch.tensor([0, 0])).backward()
     assert features.grad.isfinite().all()
     assert head.weight.grad.isfinite().all()
+
+
+def test_an_auxiliary_margin_head_adds_its_cross_entropy_and_leaves_the_scores():
+    counts = np.array([30, 20, 10])
+    torch.manual_seed(0)
+    method = find("ce").build(
+        lambda **_: create("resnet8_cifar"), counts, auxiliary=("arcface", "sphereface")
+    )
+    features, labels = torch.randn(6, 64), torch.tensor([0, 1, 2, 0, 1, 0])
+    alone = method.criterion(method.head(features), labels)
+    heads = [F.cross_entropy(h.margin_logits(features, labels), labels) for h in method.auxiliary.values()]
+    torch.testing.assert_close(method.loss_of_features(features, labels), alone + sum(heads))
+    before = method.auxiliary["sphereface"].annealed.clone()
+    method.before_step(Clock(5, 10, 500, 1000), None)
+    assert method.auxiliary["sphereface"].annealed < before

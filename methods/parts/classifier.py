@@ -66,7 +66,12 @@ class Classifier(Method):
 
     def loss_of_features(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return the criterion of the main head plus the cross-entropies of the auxiliary ones."""
-        total = self.criterion(self.training_outputs(features, labels), labels)
+        main = self.criterion(self.training_outputs(features, labels), labels)
+        return main + self.auxiliary_loss(features, labels)
+
+    def auxiliary_loss(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return the sum of the auxiliary heads' cross-entropies; 0 without such heads."""
+        total = features.new_zeros(())
         for head in self.auxiliary.values():
             assert isinstance(head, MarginHead)
             logits = head.margin_logits(features, labels)

@@ -1,0 +1,218 @@
+"""GML: Gaussian mixture likelihood contrast with a teacher's queue (Suh & Seo, ICML 2023).
+
+The published ancestor of the CGM-BF-CP reconstruction.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.errors import BenchError
+from bench.method import Batch, Clock, MakeBackbone, Method, View
+from bench.registry import register
+from methods.logit_adjustment import log_class_prior
+from methods.parts.heads import CosineHead
+from methods.parts.projector import Projector
+
+
+@register(
+    "gml",
+    title="GML",
+    family="contrastive",
+    venue="ICML",
+    year=2023,
+    paper="https://proceedings.mlr.press/v202/suh23a.html",
+    golden=True,
+)
+class GML(Method):
+    """Contrast with class mixtures of a frozen teacher's features, distillation, and logit adjustment.
+
+    The parent is the teacher (the authors' is a larger network; ours has the cell's own backbone, which
+    they say is not essential). Its features wait in a queue with slots for each class, and are embedded
+    anew at every step.
+
+    Args:
+        distill: weight of the distillation (0 on ImageNet-LT and iNaturalist).
+        contrast_weight: of the two contrastive terms.
+        ce_weight: of the logit-adjusted cross-entropy.
+        queue: slots in all (16384 on ImageNet-LT).
+        base_slots: slots that every class has at least (3 on ImageNet-LT).
+        temperature: initial, then learned.
+        distill_temperature: of the softened predictions.
+        scale: of the classifier's cosines.
+        hidden: width inside the projectors.
+        dim: of the embeddings.
+    """
+
+    capturable = False  # what enters the queue depends on the batch
+    needs_parent = True
+    usual_parent = "ldam_drw"
+    scores = "balanced"
+    views = (View("main"), View("main"), View("main"))
+    teacher_backbone: nn.Module
+    teacher_head: nn.Module
+    log_prior: Tensor
+    keys: Tensor
+    key_labels: Tensor
+    key_index: Tensor
+    first_slot: Tensor
+    slots: Tensor
+    written: Tensor
+
+    def __init__(
+        self,
+        make_backbone: MakeBackbone,
+        class_counts: np.ndarray,
+        *,
+        distill: float = 1.0,
+        contrast_weight: float = 1.0,
+        ce_weight: float = 1.0,
+        queue: int = 4096,
+        base_slots: int = 2,
+        temperature: float = 0.1,
+        distill_temperature: float = 4.0,
+        scale: float = 30.0,
+        hidden: int = 512,
+        dim: int = 32,
+    ) -> None:
+        super().__init__(make_backbone, class_counts)
+        self.distill, self.contrast_weight, self.ce_weight = distill, contrast_weight, ce_weight
+        self.distill_temperature = distill_temperature
+        self.backbone = make_backbone()
+        features = self.backbone.num_features
+        self.head = CosineHead(features, self.num_classes, scale)
+        self.embed_query = Projector(features, hidden, dim)
+        self.embed_key = Projector(features, hidden, dim)
+        self.log_temperature = nn.Parameter(torch.tensor([math.log(temperature)]))
+        self.register_buffer("log_prior", log_class_prior(self.class_counts))
+        slots = class_slots(self.class_counts, queue, base_slots)
+        self.register_buffer("slots", slots)
+        self.register_buffer("first_slot", slots.cumsum(0) - slots)
+        self.register_buffer("written", torch.zeros_like(slots))
+        self.register_buffer("keys", torch.zeros(int(slots.sum()), features))
+        labels = torch.arange(self.num_classes).repeat_interleave(slots)
+        self.register_buffer("key_labels", labels)
+        self.register_buffer("key_index", torch.full_like(labels, -1))
+        self.latest = torch.empty(0)
+
+    def start_from(self, parent: Method) -> None:
+        if not hasattr(parent, "backbone") or not hasattr(parent, "head"):
+            raise BenchError(f"{type(parent).__name__} has no single backbone and head to learn from")
+        self.teacher_backbone = parent.get_submodule("backbone")
+        self.teacher_head = parent.get_submodule("head")
+        self.teacher_backbone.requires_grad_(False)
+        self.teacher_head.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> GML:
+        super().train(mode)
+        if hasattr(self, "teacher_backbone"):
+            self.teacher_backbone.eval()
+        return self
+
+    def param_groups(self) -> list[dict[str, Any]]:
+        others = [p for p in self.parameters() if p.requires_grad and p is not self.log_temperature]
+        return [{"params": others}, {"params": [self.log_temperature], "weight_decay": 0.0}]
+
+    def loss(self, batch: Batch) -> Tensor:
+        images = torch.cat(batch.views)
+        labels, index = (t.repeat(len(batch.views)) for t in (batch.labels, batch.positions))
+        features = self.backbone(images)
+        with torch.no_grad():
+            taught = self.teacher_backbone(images)
+            teacher_logits = self.teacher_head(taught)
+        self.latest = taught[: len(batch.labels)]
+        logits = self.head(features)
+        loss = self.ce_weight * F.cross_entropy(logits + self.log_prior, labels)
+        loss = loss + self.distill * distillation_loss(logits, teacher_logits, self.distill_temperature)
+        # the batch's own teacher features are keys too: no class that is present is without one
+        keys = self.embed_key(torch.cat([self.latest, self.keys]))
+        key_labels = torch.cat([batch.labels, self.key_labels])
+        key_index = torch.cat([batch.positions, self.key_index])
+        empty = torch.cat([torch.zeros_like(batch.labels), self.key_index + 1 == 0]).bool()
+        contrast = mixture_contrast_loss(
+            self.embed_query(features),
+            labels,
+            index,
+            keys,
+            key_labels.masked_fill(empty, -1),
+            key_index,
+            self.log_temperature,
+            self.log_prior,
+        )
+        return loss + self.contrast_weight * contrast
+
+    @torch.no_grad()
+    def after_step(self, clock: Clock, batch: Batch) -> None:
+        """Write the batch's teacher features into the slots of their classes, oldest first."""
+        member = F.one_hot(batch.labels, self.num_classes)
+        rank = (member.cumsum(0) - 1).gather(1, batch.labels[:, None])[:, 0]
+        slots = self.slots[batch.labels]
+        last = rank >= member.sum(0)[batch.labels] - slots  # what the batch itself would overwrite stays out
+        at = (self.first_slot[batch.labels] + (self.written[batch.labels] + rank) % slots)[last]
+        self.keys[at] = self.latest[last].to(self.keys)
+        self.key_index[at] = batch.positions[last]
+        self.written.add_(member.sum(0)).remainder_(self.slots)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.head(self.backbone(images))
+
+
+def class_slots(class_counts: Tensor, total: int, base: int) -> Tensor:
+    """Share `total` slots: `base` for each class and the rest by frequency, rounded by cumulative ceil."""
+    shares = class_counts.double().cumsum(0) / class_counts.sum()
+    free = max(total - len(class_counts) * base, 0)
+    ends = (shares * free - 1e-9).ceil().long().clamp(min=0)
+    return base + ends.diff(prepend=ends.new_zeros(1))
+
+
+def mixture_contrast_loss(
+    query: Tensor,
+    labels: Tensor,
+    index: Tensor,
+    keys: Tensor,
+    key_labels: Tensor,
+    key_index: Tensor,
+    log_temperature: Tensor,
+    log_prior: Tensor,
+) -> Tensor:
+    """Return twice CE([log S_c(i) + log pi_c]_c, y_i), S_c the mean of exp(q k / T) over keys of class c.
+
+    The first copy trains the embeddings at a fixed temperature and keeps keys of the same image; the
+    second trains the temperature at fixed embeddings and leaves them out. Key label -1 is an empty slot.
+    """
+    classes = torch.arange(len(log_prior), device=labels.device)
+    member = key_labels[:, None] == classes
+    other_image = index[:, None] != key_index
+    every = torch.ones_like(other_image)
+    temperature = log_temperature.exp()
+    cosines = query @ keys.T
+    first = _class_means(cosines / temperature.detach(), member, every)
+    second = _class_means(cosines.detach() / temperature, member, other_image)
+    return F.cross_entropy(first + log_prior, labels) + F.cross_entropy(second + log_prior, labels)
+
+
+def _class_means(logits: Tensor, member: Tensor, allowed: Tensor) -> Tensor:
+    """Return log of the mean of exp(logits) (N, M) over each class's allowed keys, (N, C).
+
+    A class without one gets the row's least likely value there is, instead of minus infinity.
+    """
+    allowed = allowed & member.any(dim=1)
+    top = logits.detach().masked_fill(~allowed, -torch.inf).amax(dim=1, keepdim=True).clamp(min=-1e4)
+    weights = torch.where(allowed, (logits - top).exp(), 0)
+    sums = weights @ member.to(logits)
+    sizes = allowed.to(logits) @ member.to(logits)
+    tiny = torch.finfo(logits.dtype).tiny
+    return sums.clamp(min=tiny).log() + top - sizes.clamp(min=1).log()
+
+
+def distillation_loss(logits: Tensor, teacher_logits: Tensor, temperature: float) -> Tensor:
+    """Return T^2 KL(teacher / T || student / T), the batch mean (Hinton et al., 2015)."""
+    student = F.log_softmax(logits / temperature, dim=1)
+    teacher = F.log_softmax(teacher_logits / temperature, dim=1)
+    return temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)

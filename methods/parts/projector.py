@@ -1,0 +1,23 @@
+"""Projection heads of the contrastive methods."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Projector(nn.Module):
+    """Linear, batch norm, ReLU, linear, then unit length, in float32 (BCL, BCCL and ProCo on CIFAR)."""
+
+    def __init__(self, features: int, hidden: int = 512, dim: int = 128) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(features, hidden),
+            nn.BatchNorm1d(hidden),
+            nn.ReLU(),
+            nn.Linear(hidden, dim),
+        )
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return unit vectors (N, dim) of features (N, D)."""
+        return F.normalize(self.layers(features).float(), dim=1)

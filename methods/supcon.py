@@ -1,0 +1,139 @@
+"""Supervised contrastive learning (Khosla et al., NeurIPS 2020): beside a classifier, or before one."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.method import Batch, MakeBackbone, Method, View
+from bench.registry import register
+from methods.cross_entropy import CrossEntropy
+from methods.crt import CRT
+from methods.parts.projector import Projector
+from methods.parts.prototypes import RunningPrototypes
+
+PAPER = "https://arxiv.org/abs/2004.11362"
+ENTRY: dict[str, Any] = {"family": "contrastive", "venue": "NeurIPS", "year": 2020, "paper": PAPER}
+Anchors = Literal["all", "one"]
+
+
+@register("supcon", title="CE + SupCon", golden=True, **ENTRY)
+class SupCon(CrossEntropy):
+    """Cross-entropy on one view and supervised contrast between two others, in one forward pass.
+
+    Args:
+        contrast_weight: of the contrastive term beside the cross-entropy.
+        temperature: of the similarities.
+        base_temperature: the loss is multiplied by temperature / base_temperature. The authors' default of
+            0.07 scales it by 1.43 at temperature 0.1; ours equals the temperature, which scales by 1.
+        anchors: "all" views or only the first ("one").
+        hidden: width inside the projector.
+        dim: of the projections.
+    """
+
+    views = (View("main"), View("simclr"), View("simclr"))
+
+    def __init__(
+        self,
+        make_backbone: MakeBackbone,
+        class_counts: np.ndarray,
+        *,
+        contrast_weight: float = 1.0,
+        temperature: float = 0.1,
+        base_temperature: float = 0.1,
+        anchors: Anchors = "all",
+        hidden: int = 512,
+        dim: int = 128,
+        **common: Any,
+    ) -> None:
+        super().__init__(make_backbone, class_counts, **common)
+        self.contrast_weight, self.anchors = contrast_weight, anchors
+        self.temperature, self.base_temperature = temperature, base_temperature
+        self.projector = Projector(self.backbone.num_features, hidden, dim)
+
+    def loss(self, batch: Batch) -> Tensor:
+        features = self.backbone(torch.cat(batch.views))
+        main, *contrasted = features.chunk(len(batch.views))
+        views = self.projector(torch.cat(contrasted)).view(len(contrasted), len(batch.labels), -1)
+        contrast = supcon_loss(views, batch.labels, self.temperature, self.base_temperature, self.anchors)
+        return self.loss_of_features(main, batch.labels) + self.contrast_weight * contrast
+
+
+@register("supcon_pretrain", title="SupCon", golden=True, **ENTRY)
+class SupConPretrain(Method):
+    """The first of two stages: supervised contrast alone; a linear stage follows.
+
+    Evaluated by itself, it scores an image by the cosines of its projection to running class means.
+
+    Args:
+        temperature: of the similarities.
+        base_temperature: see "supcon".
+        anchors: "all" views or only the first ("one").
+        hidden: width inside the projector.
+        dim: of the projections.
+    """
+
+    views = (View("simclr"), View("simclr"))
+    scores = "distances"
+
+    def __init__(
+        self,
+        make_backbone: MakeBackbone,
+        class_counts: np.ndarray,
+        *,
+        temperature: float = 0.1,
+        base_temperature: float = 0.1,
+        anchors: Anchors = "all",
+        hidden: int = 512,
+        dim: int = 128,
+    ) -> None:
+        super().__init__(make_backbone, class_counts)
+        self.temperature, self.base_temperature, self.anchors = temperature, base_temperature, anchors
+        self.backbone = make_backbone()
+        self.projector = Projector(self.backbone.num_features, hidden, dim)
+        self.prototypes = RunningPrototypes(self.num_classes, dim)
+
+    def loss(self, batch: Batch) -> Tensor:
+        projections = self.projector(self.backbone(torch.cat(batch.views)))
+        self.prototypes.follow(projections, batch.labels.repeat(len(batch.views)))
+        views = projections.view(len(batch.views), len(batch.labels), -1)
+        return supcon_loss(views, batch.labels, self.temperature, self.base_temperature, self.anchors)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.prototypes.cosines(self.projector(self.backbone(images)))
+
+
+@register("supcon_linear", title="SupCon, linear stage", **ENTRY)
+class SupConLinear(CRT):
+    """The second stage: a linear classifier on the frozen encoder, from class-balanced batches."""
+
+    usual_parent = "supcon_pretrain"
+
+
+def supcon_loss(
+    views: Tensor,
+    labels: Tensor | None,
+    temperature: float,
+    base_temperature: float,
+    anchors: Anchors = "all",
+) -> Tensor:
+    """Return (t / t_base) * mean_i -1/|P(i)| sum_{p in P(i)} log p_ip of unit vectors (V, B, D), eq. 2.
+
+    Without labels only an image's own views are positives (SimCLR). quirk: an anchor without a positive
+    contributes 0 and still counts in the mean, as in the authors' code since December 2023.
+    """
+    count, size, _ = views.shape
+    everything = views.flatten(0, 1)
+    y = torch.arange(size, device=views.device) if labels is None else labels
+    y = y.repeat(count)
+    chosen = slice(None) if anchors == "all" else slice(size)
+    logits = everything[chosen] @ everything.T / temperature
+    itself = torch.eye(len(everything), dtype=torch.bool, device=views.device)[chosen]
+    positive = (y[chosen, None] == y) & ~itself
+    log_p = logits - logits.masked_fill(itself, -torch.inf).logsumexp(dim=1, keepdim=True)
+    sums = log_p.masked_fill(~positive, 0).sum(dim=1)
+    per_anchor = -sums / positive.sum(dim=1).clamp(min=1)
+    return temperature / base_temperature * per_anchor.mean()
