@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from bench.data.augment.op import to_bytes
+from bench.data.augment.exact import to_bytes
 
 Colour = tuple[int, int, int]
 
@@ -59,7 +59,7 @@ def smooth(images: Tensor, matrix: Tensor, fill: Colour, across: int, down: int)
     lines = [(top + j).clamp(0, height - 1).long() * width for j in _OFFSETS[down]]
     places = [(left + i).clamp(0, width - 1).long() for i in _OFFSETS[across]]
     levels = images.double()
-    values = [_BETWEEN[across]([_take(levels, a + b) for b in places], dx) for a in lines]
+    values = [_BETWEEN[across]([_take(levels, line + at) for at in places], dx) for line in lines]
     value = to_bytes(_BETWEEN[down](values, dy).clamp_(0, 255))
     return _filled(value, y, x, fill)
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from bench.data.augment.exact import divide
+
 ONE = 2**24
 
 
@@ -37,7 +39,7 @@ def _weights(radius: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     the edge: Gwosdek et al., "Theoretical foundations of Gaussian convolution by extended box filtering"
     (2011), in single precision where Pillow's is.
     """
-    variance = radius.float() * radius.float() / 3
+    variance = divide(radius.float().square(), 3)
     length = (12 * variance.double() + 1).sqrt().float()
     whole = ((length - 1) / 2).floor()
     rest = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance)

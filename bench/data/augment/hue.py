@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.data.augment.op import to_bytes
+from bench.data.augment.exact import divide, to_bytes
 
 
 def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
@@ -23,23 +23,23 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
 def _hue(images: Tensor, high: Tensor, spread: Tensor) -> Tensor:
     """Return the hue (B, 1, H, W) as int32 from 0 to 255; of gray it is 0."""
     red, green, blue = ((high - images).float() / spread.clamp(min=1)).split(1, dim=1)
-    is_red = red == 0
-    is_green = (green == 0) & ~is_red
+    red_most = (red == 0).to(torch.uint8)
+    green_most = (green == 0).to(torch.uint8) & ~red_most
     turn = (
-        (blue - green) * is_red
-        + (2 + red.double() - blue).float() * is_green
-        + (4 + green.double() - red).float() * ~(is_red | is_green)
+        (blue - green) * red_most
+        + (2 + red.double() - blue).float() * green_most
+        + (4 + green.double() - red).float() * (1 - red_most - green_most)
     )
-    turn = turn.double() / 6 + 1
+    turn = divide(turn.double(), 6) + 1
     return (turn - turn.floor()).float().double().mul_(255).int()
 
 
 def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     """Turn planes (B, 1, H, W) of hue, saturation and value, 0 to 255, to images."""
-    sixth = hue.double() * 6 / 255
+    sixth = divide(hue.double() * 6, 255)
     sector = sixth.floor()
     part = (sixth - sector).float()
-    share = (saturation / 255).float()
+    share = divide(saturation.float(), 255)
     least = value * (1 - share.double())
     falling = value * (1 - (share * part).double())
     rising = value * (1 - share.double() * (1 - part.double()))
@@ -47,7 +47,7 @@ def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     # Over the six sectors red is value, falling, least, least, rising, value; green and blue are the same,
     # four and two sectors on.
     ahead = 4 * torch.arange(3, dtype=torch.uint8, device=hue.device) % 6
-    place = sector.to(torch.uint8) + ahead[:, None, None]
+    place = to_bytes(sector) + ahead[:, None, None]
     place = place - (place > 5).to(torch.uint8) * 6
     place = (place - (place > 2).to(torch.uint8)) & 3
     return levels.flatten(2).gather(1, place.flatten(2).long()).view_as(place)

@@ -53,8 +53,3 @@ def by_kind(images: Tensor, kind: Tensor, hows: Sequence[How], *rows: Tensor) ->
 def change(images: Tensor, chosen: Tensor, how: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     """Change the `chosen` (B,) images by `how` and leave the others."""
     return by_kind(images, chosen.long(), (None, how), *rows)
-
-
-def to_bytes(levels: Tensor) -> Tensor:
-    """Truncate levels from 0 to below 256 to uint8; through int32, as torch vectorises no direct way."""
-    return levels.to(torch.int32).to(torch.uint8)

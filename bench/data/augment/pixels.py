@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.data.augment.op import to_bytes
+from bench.data.augment.exact import divide, to_bytes
 
 
 def gray(images: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def sharpness(images: Tensor, factor: Tensor) -> Tensor:
     line = level[..., :-2] + level[..., 1:-1] + level[..., 2:]
     total = line[..., :-2, :] + line[..., 1:-1, :] + line[..., 2:, :] + 4 * level[..., 1:-1, 1:-1]
     smooth = images.clone()
-    smooth[..., 1:-1, 1:-1] = to_bytes(total / 13 + 0.5)
+    smooth[..., 1:-1, 1:-1] = to_bytes(divide(total, 13) + 0.5)
     return blend(smooth, images, factor)
 
 
@@ -66,7 +66,8 @@ def solarize_add(images: Tensor, add: Tensor) -> Tensor:
 
 def posterize(images: Tensor, bits: Tensor) -> Tensor:
     """Keep the first `bits` bits of each level."""
-    mask = 256 - torch.bitwise_left_shift(torch.ones_like(bits, dtype=torch.int64), 8 - bits.long())
+    dropped = 8 - bits.long().clamp(0, 8)
+    mask = 256 - torch.bitwise_left_shift(torch.ones_like(dropped), dropped)
     return images & mask.to(torch.uint8)[:, None, None, None]
 
 
@@ -84,11 +85,11 @@ def autocontrast(images: Tensor) -> Tensor:
 def equalize(images: Tensor) -> Tensor:
     """Spread each channel's levels evenly, by its cumulated histogram."""
     flat = images.flatten(2).long()
-    histogram = torch.zeros((*flat.shape[:2], 256), device=images.device)
-    histogram.scatter_add_(2, flat, torch.ones((), device=images.device).expand_as(flat))
-    above = histogram.gather(2, flat.amax(2, keepdim=True))
-    step = ((flat.shape[2] - above) / 255).floor_()
-    below = histogram.cumsum(2) - histogram
+    one = torch.ones((), dtype=torch.int32, device=images.device)
+    histogram = one.new_zeros((*flat.shape[:2], 256)).scatter_add_(2, flat, one.expand_as(flat))
+    highest = histogram.gather(2, flat.amax(2, keepdim=True))
+    step = divide(flat.shape[2] - highest, 255).floor_()
+    below = histogram.cumsum(2, dtype=torch.int32) - histogram
     table = ((below + (step / 2).floor_()) / step.clamp(min=1)).clamp_(max=255)
     return _look_up(images, torch.where(step > 0, table, torch.arange(256, device=images.device)))
 

@@ -43,7 +43,7 @@ class Policy:
         return _run(self.colour_ops, images, tables)
 
     def apply(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
-        """Apply the whole policy; `images` is left as it is, no operation may pass it through."""
+        """Apply the whole policy; `images` is never written to, and returned itself where nothing is done."""
         return self.colour(self.geometry(images, tables), tables)
 
 

@@ -27,9 +27,19 @@ KINDS: dict[str, How] = {
 }
 
 _Magnitude = Callable[[np.ndarray, np.ndarray], np.ndarray]
-_BLEND: _Magnitude = lambda level, sign: 0.1 + 1.8 * level  # noqa: E731
-_SHIFT: _Magnitude = lambda level, sign: 0.45 * level * sign  # noqa: E731
-_SHEAR: _Magnitude = lambda level, sign: 0.3 * level * sign  # noqa: E731
+
+
+def _blend(level: np.ndarray, sign: np.ndarray) -> np.ndarray:
+    return 0.1 + 1.8 * level
+
+
+def _shear(level: np.ndarray, sign: np.ndarray) -> np.ndarray:
+    return 0.3 * level * sign
+
+
+def _shift(level: np.ndarray, sign: np.ndarray) -> np.ndarray:
+    return 0.45 * level * sign
+
 
 #: From a level (0 to 1) and a sign to the magnitude of each of the 15 operations.
 OPERATIONS: dict[str, _Magnitude] = {
@@ -40,14 +50,14 @@ OPERATIONS: dict[str, _Magnitude] = {
     "posterize": lambda level, sign: np.trunc(4 * level),
     "solarize": lambda level, sign: np.trunc(256 * level),
     "solarize_add": lambda level, sign: np.trunc(110 * level),
-    "color": _BLEND,
-    "contrast": _BLEND,
-    "brightness": _BLEND,
-    "sharpness": _BLEND,
-    "shear_x": _SHEAR,
-    "shear_y": _SHEAR,
-    "translate_x": _SHIFT,
-    "translate_y": _SHIFT,
+    "color": _blend,
+    "contrast": _blend,
+    "brightness": _blend,
+    "sharpness": _blend,
+    "shear_x": _shear,
+    "shear_y": _shear,
+    "translate_x": _shift,
+    "translate_y": _shift,
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bench.data.augment.op import to_bytes
+from bench.data.augment.exact import divide, to_bytes
 
 ONE = 2**22
 
@@ -29,13 +29,13 @@ def _rows_resized(images: Tensor, weights: Tensor) -> Tensor:
     """Resize the rows of (B, 3, H, W), and exchange rows and columns."""
     total = images.flatten(1, 2).double() @ weights.transpose(1, 2)
     level = to_bytes(total.add_(ONE // 2).div_(ONE))
-    return level.unflatten(1, images.shape[1:3]).transpose(2, 3)
+    return level.unflatten(1, images.shape[1:3]).transpose(2, 3).contiguous()
 
 
 def _weights(start: Tensor, stop: Tensor, low: Tensor, high: Tensor, inside: int, outside: int) -> Tensor:
     """Return what each of `inside` pixels adds to each of `outside` pixels: (B, outside, inside)."""
     start, stop, low, high = (t[:, None, None] for t in (start, stop, low, high))
-    scale = (stop - start).double() / outside
+    scale = divide((stop - start).double(), outside)
     reach = scale.clamp(min=1.0)
     to = torch.arange(outside, dtype=torch.float64, device=start.device)[:, None]
     centre = start.double() + (to + 0.5) * scale
