@@ -64,7 +64,7 @@ class ExtraTrain(Frozen):
     which each of them takes part. `kind` is the literature's word for where they come from.
     """
 
-    name: str
+    name: Name
     folder: str = Field(json_schema_extra=DESCRIBES)
     kind: Literal["generated_pretrained", "generated_in_domain", "other"] = Field(
         "generated_pretrained", json_schema_extra=DESCRIBES

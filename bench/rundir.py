@@ -198,6 +198,13 @@ class RunDir:
             raise BenchError(f"{where}: is of run {content['run_id']}; name its folder so")
         return content
 
+    def is_done(self) -> bool:
+        """Tell whether there is a record that can be trusted and says so."""
+        try:
+            return self.record.exists() and self.read_record()["status"] == "done"
+        except BenchError:
+            return False
+
     def look(self) -> tuple[State, dict[str, Any] | None]:
         """Say how the run stands, its parent aside, and return its record if it can be trusted."""
         if self.is_running():

@@ -158,9 +158,7 @@ def test_logit_adjustment(name):
     tau = settings.get("tau", 1.0)
     prior = log_class_prior(g["in_cls_num"])
     check(
-        lambda z: weighted_cross_entropy(
-            z + tau * prior, g["in_labels"], torch.ones(10)
-        ),
+        lambda z: weighted_cross_entropy(z + tau * prior, g["in_labels"], torch.ones(10)),
         g["in_logits"],
         g["out_loss"],
         g["out_grad_logits"],

@@ -104,8 +104,8 @@ def test_an_auxiliary_margin_head_adds_its_cross_entropy_and_leaves_the_scores()
     )
     features, labels = torch.randn(6, 64), torch.tensor([0, 1, 2, 0, 1, 0])
     alone = method.criterion(method.head(features), labels)
-    heads = [F.cross_entropy(h.margin_logits(features, labels), labels) for h in method.auxiliary.values()]
-    torch.testing.assert_close(method.loss_of_features(features, labels), alone + sum(heads))
+    added = [F.cross_entropy(h.margin_logits(features, labels), labels) for h in method.auxiliary.values()]
+    torch.testing.assert_close(method.loss_of_features(features, labels), alone + sum(added))
     before = method.auxiliary["sphereface"].annealed.clone()
     method.before_step(Clock(5, 10, 500, 1000), None)
     assert method.auxiliary["sphereface"].annealed < before

@@ -43,7 +43,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path)
 # -- cell, epochs, logits ------------------------------------------------------------------------
 def test_a_cell_comes_back_with_its_id(tmp_path: Path) -> None:
     params = {"tau": 1, "scale": 1e-5, "betas": (0.9, 1), "on": True, "note": "yes: 'no'\n# 1e3", "off": None}
-    parent = make_cell("cross entropy", params=params)
+    parent = make_cell("cross_entropy", params=params)
     cell = make_cell(dataset=CIFAR10_JPEG, imbalance_factor=50.5, parent=parent, seed=3)
     run = RunDir(tmp_path, cell.run_id)
     run.write_cell(cell)
@@ -248,8 +248,8 @@ def test_states_of_a_grid(tmp_path: Path) -> None:
         "done",
     ]
     assert got[failed.run_id].reason == "BenchError: too hot"
-    assert got[child.run_id].reason == f"its parent {failed.run_id} is failed"
-    assert "after 1 epoch" in str(got[stopped.run_id].reason)
+    assert got[child.run_id].reason == f"failed parent {failed.run_id}"
+    assert "epochs done: 1" in str(got[stopped.run_id].reason)
     with run.lock():
         assert states(tmp_path, [stopped])[stopped.run_id].status == "running"
 

@@ -280,7 +280,7 @@ def test_an_unknown_recipe_is_told_the_nearest(results: Path) -> None:
 # -- hostile text --------------------------------------------------------------------------------
 @pytest.fixture
 def hostile(results: Path) -> Path:
-    evil, failed = make_cell(HOSTILE), make_cell("ce", backbone=BackboneChoice(name=HOSTILE))
+    evil, failed = make_cell("evil"), make_cell("ce", backbone=BackboneChoice(name=HOSTILE))
     about = {"title": HOSTILE, "paper": "javascript:document.title='owned'", "reconstruction": False}
     finish(results, evil, method=about, environment={"device": HOSTILE})
     fail(results, failed, HOSTILE)
@@ -342,7 +342,7 @@ def test_the_page_in_a_browser(hostile: Path, browser: Any) -> None:
     for cell in cells:
         finish(hostile, cell)
     labels = [(cell.method.name, cell) for cell in cells]
-    make_grid(hostile, "small", [*labels, (HOSTILE, make_cell(HOSTILE))], title="A page", notes=HOSTILE)
+    make_grid(hostile, "small", [*labels, (HOSTILE, make_cell("evil"))], title="A page", notes=HOSTILE)
     render_recipe(hostile, "small", hostile.parent)
     browser.get((hostile.parent / "small.html").as_uri())
     wait = webdriver_wait(browser)

@@ -65,6 +65,11 @@ def test_a_run_leaves_a_record_that_says_it_all(tmp_path):
     assert str(tmp_path) not in json.dumps(record)
 
 
+def test_a_finished_run_is_left_as_it_is(tmp_path):
+    run(make_cell(epochs=1), tmp_path, tmp_path)
+    run(make_cell(epochs=1), tmp_path, tmp_path, report=lambda line: pytest.fail("it trained again"))
+
+
 def test_same_cell_same_record_other_seed_other_weights(tmp_path):
     first = run(make_cell(), tmp_path / "a", tmp_path)
     again = run(make_cell(), tmp_path / "b", tmp_path)
@@ -149,6 +154,7 @@ def test_a_damaged_checkpoint_is_refused_by_its_name(tmp_path, damage):
     run(cell, tmp_path, tmp_path, checkpoint_seconds=0)
     checkpoint = RunDir(tmp_path, cell.run_id).checkpoint
     checkpoint.write_bytes(damage(checkpoint.read_bytes()))
+    RunDir(tmp_path, cell.run_id).record.unlink()
     record = run(cell, tmp_path, tmp_path)
     assert record["status"] == "failed"
     assert "checkpoint.pt: damaged" in record["reason"]

@@ -28,13 +28,28 @@ def list_images(part: Path) -> dict[str, list[Path]]:
         )
     classes = {}
     for name in names:
-        files = sorted(e.name for e in os.scandir(part / name) if _is_image(e.name))
-        if not files:
+        classes[name] = files_in(part / name)
+        if not classes[name]:
             raise BenchError(
                 f"{part / name}: no image in this class folder ({', '.join(SUFFIXES)}); fill it or remove it"
             )
-        classes[name] = [part / name / file for file in files]
     return classes
+
+
+def files_in(folder: Path) -> list[Path]:
+    """Return the images of one folder, sorted by name; hidden ones are not read."""
+    return [folder / name for name in sorted(e.name for e in os.scandir(folder)) if _is_image(name)]
+
+
+def below(data_dir: Path, folder: str, of: str) -> Path:
+    """Return the place of a folder of the data set `of`, which must lie below the data directory."""
+    inside = os.path.normpath(folder)
+    if os.path.isabs(inside) or inside.split(os.sep)[0] == os.pardir:
+        raise BenchError(
+            f"{of}: folder {folder!r} leaves the data directory; "
+            "give a path below it (a symbolic link there may lead elsewhere)"
+        )
+    return data_dir / inside
 
 
 def list_tree(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
@@ -54,11 +69,7 @@ def labels_of(classes: dict[str, list[Path]]) -> np.ndarray:
 
 
 def decode(classes: dict[str, list[Path]], size: int) -> np.ndarray:
-    """Decode all images to (n, size, size, 3) uint8 RGB.
-
-    An image of another size is cut to its centre square and resized bilinearly with antialiasing
-    (Pillow's, which weighs every source pixel when it shrinks).
-    """
+    """Decode all images to (n, size, size, 3) uint8 RGB, those of another size as `fit` does."""
     files = [path for images in classes.values() for path in images]
     pixels = np.empty((len(files), size, size, 3), np.uint8)
     for i, path in enumerate(files):  # measured: threads make small images slower, not faster
@@ -74,9 +85,17 @@ def _decode(path: Path, size: int) -> np.ndarray:
         raise BenchError(
             f"{path}: not a readable image ({type(error).__name__}: {error}); replace or remove it"
         ) from error
-    if image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
-    return np.asarray(image)
+    return np.asarray(fit(image, size))
+
+
+def fit(image: Image.Image, size: int) -> Image.Image:
+    """Cut an image to its centre square and resize it bilinearly with antialiasing.
+
+    Pillow's antialiasing weighs every source pixel when it shrinks.
+    """
+    if image.size == (size, size):
+        return image
+    return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
 
 
 def _is_image(name: str) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,13 +144,7 @@ def _folder(dataset: DataSet, data_dir: Path) -> Images:
     """A tree of the user's below the data directory (see `bench.data.folder`)."""
     if not dataset.folder:
         raise BenchError(f"{dataset.name}: source 'folder' needs `folder`, a path below --data")
-    below = os.path.normpath(dataset.folder)
-    if os.path.isabs(below) or below.split(os.sep)[0] == os.pardir:
-        raise BenchError(
-            f"{dataset.name}: folder {dataset.folder!r} leaves the data directory; "
-            "give a path below it (a symbolic link there may lead elsewhere)"
-        )
-    root, size = data_dir / below, dataset.image_size
+    root, size = folder.below(data_dir, dataset.folder, dataset.name), dataset.image_size
     if not root.is_dir():
         raise BenchError(
             f"{root}: no such folder for {dataset.name!r}; put train/<class>/*.jpg and "
@@ -167,7 +160,8 @@ def _folder(dataset: DataSet, data_dir: Path) -> Images:
         )
 
     files = [path for part in (train, test) for images in part.values() for path in images]
-    return _cached(data_dir, below.replace(os.sep, "-"), key_of(root, files, size), decode)
+    name = root.relative_to(data_dir).as_posix().replace("/", "-")
+    return _cached(data_dir, name, key_of(root, files, size), decode)
 
 
 def _cached(data_dir: Path, name: str, key: str, decode: Callable[[], Arrays]) -> Images:

@@ -45,6 +45,8 @@ def run_cell(
     """
     run = RunDir(results, cell.run_id)
     with run.lock():
+        if run.is_done():  # by another launcher, since ours last looked
+            return
         run.write_cell(cell)
         record: dict[str, Any] = {"cell": cell.model_dump(mode="json"), "environment": environment(device)}
         try:

@@ -39,7 +39,7 @@ def make_optimizer(method: Method, settings: Optimizer, fused: bool) -> torch.op
     groups = [{"lr_factor": 1.0, **group} for group in method.param_groups()]
     if settings.name == "adamw":
         return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused)
-    return torch.optim.SGD(
+    sgd = torch.optim.SGD(
         groups,
         lr=settings.lr,
         momentum=settings.momentum,
@@ -47,6 +47,13 @@ def make_optimizer(method: Method, settings: Optimizer, fused: bool) -> torch.op
         weight_decay=settings.weight_decay,
         fused=fused,
     )
+    if settings.momentum:
+        # The fused step wants all momenta at once, but a parameter may see its first gradient late (RSG).
+        # From zero the first step is the same as torch's own, which starts from the gradient.
+        for group in sgd.param_groups:
+            for parameter in group["params"]:
+                sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+    return sgd
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:

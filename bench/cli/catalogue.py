@@ -1,0 +1,169 @@
+"""What there is: methods, data sets, backbones, recipes, and whether the images are at hand."""
+
+from __future__ import annotations
+
+import builtins
+import json
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from bench.cli.common import DATA, AsJson, Data, Methods, console, table
+from bench.errors import BenchError, did_you_mean
+
+if TYPE_CHECKING:
+    from bench.registry import Entry
+
+Row = dict[str, Any]
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    METHODS = "methods"
+    DATASETS = "datasets"
+    BACKBONES = "backbones"
+    RECIPES = "recipes"
+
+
+def list(
+    kind: Annotated[Kind, typer.Argument(show_default=False)],
+    pattern: Annotated[str, typer.Argument(help="Names to show, with * and ? (in quotes).")] = "*",
+    methods: Methods = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the methods, data sets, backbones or recipes that there are.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py list methods
+    python run_bench.py list methods 'ldam*' --json
+    python run_bench.py list backbones 'resnet*_cifar'
+    python run_bench.py list recipes
+    """
+    rows = {
+        Kind.METHODS: lambda: _methods(methods or ()),
+        Kind.DATASETS: _datasets,
+        Kind.BACKBONES: _backbones,
+        Kind.RECIPES: _recipes,
+    }[kind]()
+    chosen = [row for row in rows if fnmatch(row["name"], pattern)]
+    if not chosen:
+        near = did_you_mean(pattern, [row["name"] for row in rows])
+        raise BenchError(f"none of {len(rows)} {kind} is called {pattern!r}{near[:100]}")
+    if as_json:
+        print(json.dumps(chosen, indent=1))
+        return
+    shown = table(f"{len(chosen)} of {len(rows)} {kind}", *chosen[0])
+    for row in chosen:
+        shown.add_row(*(escape(_text(value)) for value in row.values()))
+    console().print(shown)
+
+
+def _methods(files: Iterable[Path]) -> Sequence[Row]:
+    from bench import registry
+
+    registry.load_files(files)
+    return [
+        {
+            "name": entry.name,
+            "title": entry.title,
+            "family": entry.family,
+            "venue": f"{entry.venue} {entry.year or ''}".strip(),
+            "views": _views(entry),
+            "parent": entry.build.needs_parent,
+            "golden": entry.golden,
+            "reconstruction": entry.reconstruction,
+            "captured": entry.build.capturable,
+            "pretrained": entry.pretrained,
+        }
+        for entry in registry.methods().values()
+    ]
+
+
+def _views(entry: Entry) -> Sequence[str]:
+    """Name the policies of a method's views, which may depend on its hyper-parameters."""
+    import numpy as np
+
+    from bench import backbones
+
+    params = entry.hyperparameters().model_dump()
+    try:
+        method = entry.build(
+            lambda **options: backbones.create("resnet8_cifar", **options), np.arange(100, 0, -10), **params
+        )
+    except BenchError:  # it wants another kind of backbone
+        return [view.policy for view in entry.build.views]
+    return [view.policy for view in method.views]
+
+
+def _datasets() -> Sequence[Row]:
+    from bench.data.catalogue import DATASETS
+
+    columns = ("name", "title", "source", "image_size", "profile", "n_max")
+    return [{key: getattr(dataset, key) for key in columns} for dataset in DATASETS.values()]
+
+
+def _backbones() -> Sequence[Row]:
+    import bench.backbones  # noqa: F401 - it registers the CIFAR ResNets
+    from bench.vision import timm
+
+    pretrained = set(timm.list_models(pretrained=True))
+    with_weights = {name.partition(".")[0] for name in pretrained}
+    return [{"name": name, "pretrained": name in with_weights} for name in timm.list_models()]
+
+
+def _recipes() -> Sequence[Row]:
+    from bench.recipe.files import read
+
+    rows = []
+    for path in sorted(Path("recipes").rglob("*.yaml")):
+        try:
+            tree, notes = read(path)
+            title = str(tree.plain.get("title", ""))
+        except BenchError as error:
+            title, notes = "cannot be read", str(error)
+        rows.append({"name": path.stem, "file": path.as_posix(), "title": title, "notes": notes})
+    return [row | {"notes": row["notes"].partition("\n\n")[0]} for row in rows]
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else ""
+    if isinstance(value, builtins.list):
+        return ", ".join(dict.fromkeys(value))
+    return "" if value is None else str(value)
+
+
+def data(
+    name: Annotated[str, typer.Argument(help="As in [bold]list datasets[/].", show_default=False)],
+    download: Annotated[bool, typer.Option("--download", help="Fetch it if it is missing.")] = False,
+    data: Data = DATA,
+) -> None:
+    """Check that the images of a data set are at hand, and count them.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py data digits
+    python run_bench.py data cifar10 --download
+    python run_bench.py data cifar100 --data ~/images
+    """
+    from bench.data.catalogue import DATASETS
+    from bench.data.sources import read
+
+    if name not in DATASETS:
+        raise BenchError(f"unknown data set {name!r}{did_you_mean(name, DATASETS)}")
+    images = read(DATASETS[name], data, download=download)
+    shown = table(f"{name}: {DATASETS[name].title}", "", "images", "size", numbers=("images",))
+    for part, pixels in (("train", images.train_images), ("test", images.test_images)):
+        shown.add_row(part, f"{len(pixels):,}", f"{pixels.shape[1]}x{pixels.shape[2]}")
+    console().print(shown)
+    names = ", ".join(images.class_names[:20]) + (", ..." if len(images.class_names) > 20 else "")
+    console().print(f"{len(images.class_names)} classes: {names}", highlight=False)

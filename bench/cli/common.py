@@ -1,0 +1,94 @@
+"""What the commands share: their options, and how they print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from bench.errors import BenchError, did_you_mean
+from bench.rundir import RunDir
+
+#: Exit codes; 2 is also what the command line itself answers to a wrong option.
+SOME_FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130
+
+#: Colours of a run's state.
+COLOURS = {"done": "green", "failed": "red", "unreadable": "red", "running": "cyan"}
+
+Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, as recipes/quick.yaml.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option("--only", metavar="KEY=VALUE", help="Only these cells; several are all held to."),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a value of the recipe; may be repeated."),
+]
+Methods = Annotated[
+    list[Path] | None,
+    typer.Option("--methods", metavar="FILE", help="A Python file with methods of your own."),
+]
+Jobs = Annotated[
+    int | None,
+    typer.Option("--jobs", min=1, help="Runs at once [dim](default: one per core or place on a GPU)[/]"),
+]
+Gpus = Annotated[
+    str | None, typer.Option("--gpus", metavar="0,1", help="GPUs, or 'none' [dim](default: all)[/]")
+]
+PerGpu = Annotated[int, typer.Option("--per-gpu", min=1, help="Runs that share a GPU.")]
+Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where the runs are.")]
+Data = Annotated[
+    Path, typer.Option("--data", metavar="DIR", envvar="LONGTAIL_DATA", help="Where the images are.")
+]
+Reports = Annotated[Path, typer.Option("--reports", metavar="DIR", help="Where the pages go.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+RESULTS, DATA, REPORTS = Path("results"), Path("data"), Path("reports")
+
+
+def console() -> Console:
+    """Return the terminal; where there is none, lines are long enough for whole tables."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=200)
+
+
+def table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> Table:
+    """Return an empty table; columns in `numbers` stand to the right."""
+    made = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+    return made
+
+
+def coloured(status: str) -> str:
+    """Return a run's state as markup."""
+    return f"[{COLOURS.get(status, 'yellow')}]{status}[/]"
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time as a reader wants it: 42 s, 7 min, 3.5 h."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def find_run(results: Path, name: str) -> RunDir:
+    """Find a run by its directory's name, the beginning of it, or its cell's ten digits.
+
+    Raises:
+        BenchError: none is called so, or several.
+    """
+    names = [path.name for path in sorted(results.glob("runs/*")) if path.is_dir()]
+    hits = [n for n in names if n == name] or [
+        n for n in names if n.startswith(name) or n.endswith(f"-{name}")
+    ]
+    if len(hits) > 1:
+        raise BenchError(f"{name!r} begins {len(hits)} runs: {', '.join(hits[:3])} ...; write more of it")
+    if not hits:
+        raise BenchError(f"no run {name!r} in {results / 'runs'}{did_you_mean(name, names[:50])}")
+    return RunDir(results, hits[0])

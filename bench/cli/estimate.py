@@ -1,0 +1,76 @@
+"""How long a cell would train, judged by the pace of past runs on the same device."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+
+from bench import registry
+from bench.cell import Cell, DataSet
+from bench.errors import BenchError
+from bench.records import RunDir
+
+
+def training_images(cell: Cell, data: Path) -> int:
+    """Count the images of an epoch of a cell; data that is missing is a `BenchError`."""
+    return _count(cell.dataset, cell.imbalance_factor, data)
+
+
+@functools.cache
+def _count(dataset: DataSet, imbalance_factor: float, data: Path) -> int:
+    import numpy as np
+
+    from bench.data import longtail, sources
+    from bench.data.extra import read_extra
+
+    images = sources.read(dataset, data)
+    available = np.bincount(images.train_labels, minlength=len(images.class_names))
+    counts = longtail.class_counts(dataset, imbalance_factor, available, images.class_names)
+    extra = read_extra(dataset, counts, images.class_names, data)
+    return int(counts.sum() + (0 if extra is None else extra.drawn.sum()))
+
+
+class Pace:
+    """Images per second of past runs, and `problems` with the data of those to come."""
+
+    def __init__(self, results: Path, data: Path, on_gpu: bool) -> None:
+        from bench.train.describe import environment
+
+        self.data = data
+        self.problems: dict[str, None] = {}
+        device = environment("cuda" if on_gpu else "cpu")["device"]
+        self.past: dict[tuple[str, ...], list[float]] = {}
+        for path in sorted(results.glob("runs/*/record.json")):
+            record = RunDir(results, path.parent.name).look()[1]
+            if record and record["status"] == "done" and record["environment"]["device"] == device:
+                pace = record["timing"]["images_per_second"]
+                cell = record["cell"]
+                backbone = cell["backbone"]["name"]
+                if pace is not None:
+                    alike = (cell["method"]["name"], backbone, cell["mode"])
+                    self.past.setdefault(alike, []).append(pace)
+                    self.past.setdefault((backbone,), []).append(pace)
+
+    def seconds(self, cell: Cell) -> float | None:
+        """Estimate a cell's training time, by runs of its method or else of its backbone."""
+        if not registry.find(cell.method.name).build.trains:
+            return 0.0
+        try:
+            images = training_images(cell, self.data) * cell.protocol.epochs
+        except BenchError as error:
+            self.problems[str(error)] = None
+            return None
+        backbone = cell.backbone.name
+        alike = (cell.method.name, backbone, cell.mode)
+        paces = sorted(self.past.get(alike) or self.past.get((backbone,)) or [])
+        return images / paces[len(paces) // 2] if paces else None
+
+
+def total(times: Mapping[str, float | None], cells: Mapping[str, Cell], places: int) -> float | None:
+    """Estimate how long several runs take at so many at once, those of unknown time left out."""
+    if times and all(seconds is None for seconds in times.values()):
+        return None
+    known = {run_id: seconds or 0.0 for run_id, seconds in times.items()}
+    chains = (sum(known.get(member.run_id, 0.0) for member in cells[r].family()) for r in known)
+    return max(sum(known.values()) / places, max(chains, default=0.0))

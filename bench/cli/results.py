@@ -1,0 +1,163 @@
+"""What came out: how runs stand, the pages that tell of them, a trained model on other images."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Group
+from rich.markup import escape
+
+from bench.cli.common import (
+    DATA,
+    REPORTS,
+    RESULTS,
+    Data,
+    Reports,
+    Results,
+    coloured,
+    console,
+    find_run,
+    table,
+)
+from bench.errors import BenchError, did_you_mean
+
+STATUSES = ("done", "running", "interrupted", "failed", "blocked", "unreadable", "missing")
+
+Names = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[RECIPE]...", help="Recipes that were run, by file or name; default: all."),
+]
+
+
+def status(recipes: Names = None, results: Results = RESULTS) -> None:
+    """Count what is done, running and failed; of recipes that are named, show every cell.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py status
+    python run_bench.py status recipes/quick.yaml
+    """
+    from bench.records import states
+    from bench.rundir import cell_from
+
+    counts = table("Recipes", "recipe", "cells", *STATUSES, numbers=("cells", *STATUSES))
+    details = []
+    for name, grid in _chosen(recipes, results).items():
+        known = states(results, [cell_from(entry["cell"]) for entry in grid["cells"]])
+        seen = Counter[str](state.status for state in known.values())
+        counts.add_row(name, str(len(known)), *(str(seen[s] or "") for s in STATUSES))
+        shown = table(name, "run", "label", "state", "")
+        for entry in grid["cells"]:
+            state = known[entry["run_id"]]
+            if recipes or state.status in ("running", "failed", "unreadable"):
+                reason = escape(state.reason or "")
+                shown.add_row(entry["run_id"], escape(entry["label"]), coloured(state.status), reason)
+        if shown.rows:
+            details.append(shown)
+    console().print(Group(counts, *details))
+
+
+def report(recipes: Names = None, results: Results = RESULTS, reports: Reports = REPORTS) -> None:
+    """Write the pages of recipes that were run, from what is there of their results.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py report
+    python run_bench.py report quick --reports pages
+    """
+    for name in _chosen(recipes, results):
+        write_report(name, results, reports)
+
+
+def write_report(name: str, results: Path, reports: Path) -> None:
+    """Render one recipe's pages and say where they are."""
+    from bench.report import render_recipe
+
+    for path in render_recipe(results, name, reports):
+        console().print(f"report  {path}", soft_wrap=True, highlight=False)
+
+
+def _chosen(names: Iterable[str] | None, results: Path) -> Mapping[str, dict[str, Any]]:
+    """Return the grids of the named recipes, or of all."""
+    from bench.records import grids
+
+    known = grids(results)
+    if not known:
+        raise BenchError(f"{results / 'grids'}: no recipe was run yet; start with `run RECIPE`")
+    chosen = {}
+    for name in [Path(text).name.removesuffix(".yaml") for text in names or ()] or known:
+        if name not in known:
+            raise BenchError(f"recipe {name!r} was not run with {results}{did_you_mean(name, known)}")
+        chosen[name] = known[name]
+    return chosen
+
+
+def evaluate(
+    model: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run's name, its ten digits, or its weights file.")
+    ],
+    folder: Annotated[
+        Path | None, typer.Option("--folder", metavar="DIR", help="Images in one folder per class.")
+    ] = None,
+    results: Results = RESULTS,
+    data: Data = DATA,
+) -> None:
+    """Score a trained model on its test set, or on any folder of images by class.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py evaluate 0123456789
+    python run_bench.py evaluate results/runs/RUN/weights.safetensors --folder data/my_images
+    """
+    from bench.rundir import RunDir
+    from bench.train.evaluate import evaluate_run
+
+    if model.endswith(".safetensors"):
+        home = Path(model).absolute().parent
+        run = RunDir(home.parents[1], home.name)
+    else:
+        run = find_run(results, model)
+    metrics = evaluate_run(run, data, folder)
+    shown = table(run.run_id, "metric", "value", numbers=("value",))
+    for key, value in metrics.items():
+        if not isinstance(value, list | dict):
+            shown.add_row(key, "n/a" if value is None else f"{value:.2f}")
+    console().print(shown)
+
+
+def clean(
+    results: Results = RESULTS,
+    older_than: Annotated[
+        float, typer.Option("--older-than", metavar="DAYS", min=0, help="Only runs that ended before.")
+    ] = 0,
+    apply: Annotated[bool, typer.Option("--apply", help="Delete; without it they are only shown.")] = False,
+) -> None:
+    """Delete the checkpoints of finished runs, which nothing needs any more.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py clean
+    python run_bench.py clean --older-than 7 --apply
+    """
+    from bench.rundir import RunDir
+
+    freed, before = 0, time.time() - older_than * 86400
+    for path in sorted(results.glob("runs/*/checkpoint.pt")):
+        run = RunDir(results, path.parent.name)
+        if run.look()[0].status == "done" and run.record.stat().st_mtime <= before:
+            size = path.stat().st_size
+            freed += size
+            console().print(f"{size / 1e6:9.1f} MB  {path}", soft_wrap=True, highlight=False)
+            if apply:
+                path.unlink()
+    told = "deleted" if apply else "in all; delete them with --apply"
+    console().print(f"{freed / 1e6:9.1f} MB  {told}", highlight=False)

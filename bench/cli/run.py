@@ -1,0 +1,290 @@
+"""Training: what a recipe would cost, its runs, and one run once more."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from bench.cli.common import (
+    DATA,
+    INTERRUPTED,
+    REPORTS,
+    RESULTS,
+    SOME_FAILED,
+    Data,
+    Gpus,
+    Jobs,
+    Methods,
+    Only,
+    PerGpu,
+    Recipe,
+    Reports,
+    Results,
+    Set,
+    coloured,
+    console,
+    duration,
+    find_run,
+    table,
+)
+from bench.cli.results import write_report
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.cell import Cell
+    from bench.recipe import Recipe as Grid
+    from bench.records import State
+
+
+def run(
+    recipe: Recipe,
+    only: Only = None,
+    set_: Set = None,
+    methods: Methods = None,
+    jobs: Jobs = None,
+    gpus: Gpus = None,
+    per_gpu: PerGpu = 1,
+    force: Annotated[bool, typer.Option("--force", help="Start over, done or not.")] = False,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Start over what failed or cannot be read.")
+    ] = False,
+    results: Results = RESULTS,
+    data: Data = DATA,
+    reports: Reports = REPORTS,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write each run's curves to its events/ as well.")
+    ] = False,
+) -> None:
+    """Train the cells of a recipe that are not trained yet, and write its report.
+
+    What is done stays, what was interrupted goes on from its checkpoint. Stop it with Ctrl-C.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py run recipes/quick.yaml
+    python run_bench.py run recipes/quick.yaml --only method=ldam --only seed=0,1
+    python run_bench.py run recipes/quick.yaml --set protocol.epochs=2 --jobs 2
+    python run_bench.py run recipes/cifar100.yaml --gpus 0,1 --per-gpu 3
+    python run_bench.py run my.yaml --methods my_method.py
+    python run_bench.py run recipes/quick.yaml --retry-failed
+    """
+    from bench.recipe import grid_file
+    from bench.records import write_grid
+
+    grid, cells = _read(recipe, only, set_, methods)
+    _check_data(cells, results, data, force)
+    write_grid(results, grid.name, grid_file(grid))
+    ends = _launch(
+        cells,
+        results,
+        data,
+        labels=_labels(grid),
+        jobs=jobs,
+        gpus=_gpus(gpus),
+        per_gpu=per_gpu,
+        force=force,
+        retry_failed=retry_failed,
+        methods=methods or (),
+        tensorboard=tensorboard,
+    )
+    write_report(grid.name, results, reports)
+    raise typer.Exit(_sum_up(ends))
+
+
+def plan(
+    recipe: Recipe,
+    only: Only = None,
+    set_: Set = None,
+    methods: Methods = None,
+    jobs: Jobs = None,
+    gpus: Gpus = None,
+    per_gpu: PerGpu = 1,
+    results: Results = RESULTS,
+    data: Data = DATA,
+) -> None:
+    """Show what `run` would train, and how long it would take by the pace of past runs.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py plan recipes/quick.yaml
+    python run_bench.py plan recipes/quick.yaml --only method=ldam --jobs 1
+    """
+    from bench.cli.estimate import Pace, total
+    from bench.launch.local import places
+    from bench.records import states
+
+    grid, cells = _read(recipe, only, set_, methods)
+    labels = _labels(grid)
+    family = {member.run_id: member for cell in cells for member in cell.family()}
+    known = states(results, family.values())
+    slots = places(jobs, _gpus(gpus), per_gpu)
+    pace = Pace(results, data, on_gpu=slots[0] is not None)
+    shown = table(grid.name, "run", "label", "state", "time", numbers=("time",))
+    times: dict[str, float | None] = {}
+    for run_id, cell in family.items():
+        state, told = known[run_id], ""
+        if state.status in ("missing", "interrupted"):
+            times[run_id] = pace.seconds(cell)
+            told = duration(times[run_id])
+        label = labels.get(run_id, cell.method.name)
+        shown.add_row(run_id, escape(label), coloured(state.status), told)
+    console().print(shown)
+    for problem in pace.problems:
+        console().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True)
+    unknown = sum(seconds is None for seconds in times.values())
+    told = f"{len(times)} of {len(family)} runs to train, {len(slots)} at once: "
+    told += duration(total(times, family, len(slots)))
+    if unknown and unknown < len(times):
+        told += f", and {unknown} of unknown time"
+    console().print(told, highlight=False)
+
+
+def rerun(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="Its name, the beginning of it, or its ten digits.")
+    ],
+    methods: Methods = None,
+    gpus: Gpus = None,
+    results: Results = RESULTS,
+    data: Data = DATA,
+) -> None:
+    """Train one run once more, in its place, and compare the new record with the old one.
+
+    Exits with 1 if they differ.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py rerun 0123456789
+    python run_bench.py rerun digits-if10-ce-s0
+    """
+    from bench.records import equal
+
+    found = find_run(results, run)
+    cell = found.read_cell()
+    old = found.look()[1]
+    ends = _launch([cell], results, data, labels={}, gpus=_gpus(gpus)[:1], force=True, methods=methods or ())
+    new = found.look()[1]
+    if new is None or new["status"] != "done":
+        raise typer.Exit(_sum_up(ends))
+    if old is None or old["status"] != "done":
+        console().print("there is no record of an earlier run to compare with")
+    elif equal(old, new):
+        console().print("[green]EQUAL[/]: the new record says what the old one said")
+    else:
+        shown = table("The new record differs", "where", "old", "new")
+        for where, before, after in _differences(old, new):
+            shown.add_row(where, escape(str(before)), escape(str(after)))
+        console().print(shown)
+        raise typer.Exit(SOME_FAILED)
+
+
+def _differences(old: Any, new: Any, where: str = "") -> list[tuple[str, Any, Any]]:
+    """List the places where two records differ, as far as they are equal in shape."""
+    from bench.rundir import INCIDENTAL
+
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [(where, old, new)]
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        if where or key not in INCIDENTAL:
+            found += _differences(old.get(key), new.get(key), f"{where}.{key}".strip("."))
+    return found
+
+
+def _read(
+    recipe: Path, only: list[str] | None, sets: list[str] | None, methods: list[Path] | None
+) -> tuple[Grid, list[Cell]]:
+    """Return a recipe and the cells of it that were chosen."""
+    from bench import registry
+    from bench.recipe import load
+
+    registry.load_files(methods or ())
+    grid = load(recipe, sets or ())
+    if sets:  # other cells than the recipe's own must not take the place of its report
+        grid = replace(grid, name=f"{grid.name}-set", title=f"{grid.title} ({', '.join(sets)})")
+    return grid, [point.cell for point in grid.only(only or ()).points]
+
+
+def _labels(grid: Grid) -> dict[str, str]:
+    return {point.cell.run_id: point.label for point in grid.points}
+
+
+def _check_data(cells: Sequence[Cell], results: Path, data: Path, force: bool) -> None:
+    """Read the data of what is to be trained: better one error now than one in each run."""
+    from bench.cli.estimate import training_images
+    from bench.records import states
+
+    known = states(results, cells)
+    wanted = [cell for cell in cells if force or known[cell.run_id].status != "done"]
+    for cell in {(cell.dataset, cell.imbalance_factor): cell for cell in wanted}.values():
+        training_images(cell, data)
+
+
+def _gpus(chosen: str | None) -> list[str]:
+    """Return the GPUs as `CUDA_VISIBLE_DEVICES` names them."""
+    if chosen == "none":
+        return []
+    import torch
+
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")[:count]
+    if chosen is None:
+        return visible
+    try:
+        return [visible[int(number)] for number in chosen.split(",")]
+    except (ValueError, IndexError):
+        raise BenchError(f"--gpus {chosen}: there are {count} GPUs here; write as 0,1 or none") from None
+
+
+def _launch(
+    cells: Sequence[Cell],
+    results: Path,
+    data: Path,
+    *,
+    labels: Mapping[str, str],
+    tensorboard: bool = False,
+    **options: Any,
+) -> dict[str, State]:
+    """Run the cells under the eyes of the user, who may stop it."""
+    from bench.launch.local import run_grid
+    from bench.launch.progress import watch
+    from bench.launch.tensorboard import curves
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)  # to end us in order is to press Ctrl-C
+    out = console()
+    try:
+        with watch(labels, out) as listen:
+            if tensorboard:
+                listen = curves(results, listen)
+            return run_grid(cells, results, data, listen=listen, **options)
+    except KeyboardInterrupt:
+        out.print("stopped; the same command goes on from here", style="yellow")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _sum_up(ends: Mapping[str, State]) -> int:
+    """Print how many runs ended how, and return the exit code that says it."""
+    seen = Counter[str](state.status for state in ends.values())
+    told = {"running": "running elsewhere"}
+    console().print(
+        "runs    " + ", ".join(f"{n} {told.get(status, status)}" for status, n in seen.most_common()),
+        highlight=False,
+    )
+    if seen["failed"] or seen["unreadable"]:
+        console().print(
+            "try what failed again with --retry-failed; why is in each run's log.txt, record.json"
+        )
+    bad = ("failed", "unreadable", "blocked", "interrupted")
+    return SOME_FAILED if any(seen[status] for status in bad) else 0

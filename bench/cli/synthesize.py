@@ -1,0 +1,119 @@
+"""Filling rare classes with generated images."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from bench.cli.common import DATA, INTERRUPTED, SOME_FAILED, Data, console
+from bench.errors import BenchError, did_you_mean
+
+
+def synthesize(
+    name: Annotated[
+        str, typer.Argument(metavar="DATASET", help="As in [bold]list datasets[/].", show_default=False)
+    ],
+    pipeline: Annotated[
+        Path, typer.Option("--pipeline", metavar="DIR", help="The folder of a StableDiffusionPipeline.")
+    ],
+    fill_to: Annotated[int, typer.Option("--fill-to", min=1, help="Images of each class, real ones too.")],
+    imbalance_factor: Annotated[
+        float, typer.Option("--imbalance-factor", min=1, help="Of the long tail to fill.")
+    ] = 1,
+    max_per_class: Annotated[
+        int | None, typer.Option("--max-per-class", min=1, help="No more generated ones than this.")
+    ] = None,
+    prompt: Annotated[
+        str, typer.Option("--prompt", help="{class} stands for the class.")
+    ] = "a photo of a {class}",
+    out: Annotated[
+        str | None,
+        typer.Option("--out", metavar="FOLDER", help="Below the data [dim](default: synthetic/DATASET)[/]"),
+    ] = None,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the denoising.")] = 50,
+    guidance: Annotated[float, typer.Option("--guidance", min=0, help="Weight of the prompt.")] = 7.5,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images at once.")] = 8,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Another one makes other images.")] = 0,
+    device: Annotated[
+        str | None, typer.Option("--device", help="As cpu or cuda:1 [dim](default: a GPU if there is one)[/]")
+    ] = None,
+    data: Data = DATA,
+) -> None:
+    """Fill rare classes up to a number of images with those of a local Stable Diffusion pipeline.
+
+    Good images that are there stay, so it can be stopped and go on. A recipe trains on them with the
+    `extra_train` of its data set.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py synthesize cifar100 --pipeline models/sd15 --imbalance-factor 100 --fill-to 500
+    python run_bench.py synthesize cifar10 --pipeline models/sd15 --imbalance-factor 50 --fill-to 1000 \\
+        --max-per-class 500 --prompt "a blurry photo of a {class}" --out synthetic/blurry
+    """
+    import numpy as np
+    import torch
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from bench.data import longtail, sources
+    from bench.data.catalogue import DATASETS
+    from bench.data.extra import room
+    from bench.data.folder import below
+    from bench.data.manifest import Settings
+    from bench.synthesis.fill import fill
+    from bench.synthesis.pipeline import Pipeline, identify, precision
+
+    if name not in DATASETS:
+        raise BenchError(f"unknown data set {name!r}{did_you_mean(name, DATASETS)}")
+    if "{class}" not in prompt:
+        raise BenchError(f"--prompt {prompt!r}: write {{class}} where the name of the class belongs")
+    dataset = DATASETS[name]
+    folder = below(data, out or f"synthetic/{name}", name)
+    images = sources.read(dataset, data)
+    available = np.bincount(images.train_labels, minlength=len(images.class_names))
+    counts = longtail.class_counts(dataset, imbalance_factor, available, images.class_names)
+    wanted = dict(zip(images.class_names, room(counts, fill_to, max_per_class).tolist(), strict=True))
+
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model, model_sha256 = identify(pipeline)
+    settings = Settings(
+        model=model,
+        model_sha256=model_sha256,
+        prompt=prompt,
+        steps=steps,
+        guidance=guidance,
+        seed=seed,
+        precision=precision(chosen),
+        image_size=dataset.image_size,
+    )
+    loaded = cache(lambda: Pipeline(pipeline, chosen))  # only where an image is missing
+    bars = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console(),
+    )
+    try:
+        with bars:
+            bar = bars.add_task("images", total=sum(wanted.values()))
+            given_up = fill(
+                folder,
+                wanted,
+                settings,
+                lambda prompts, seeds: loaded().paint(prompts, seeds, steps, guidance),
+                batch,
+                lambda at: bars.update(bar, advance=1, description=escape(at)),
+            )
+    except KeyboardInterrupt:
+        console().print("stopped; the same command goes on from here", style="yellow")
+        raise typer.Exit(INTERRUPTED) from None
+    console().print(f"images  {folder}", soft_wrap=True, highlight=False)
+    if given_up:
+        told = ", ".join(f"{number} of {at}" for at, number in given_up.items())
+        console().print(f"given up, as all attempts were black, constant or broken: {told}", style="yellow")
+        raise typer.Exit(SOME_FAILED)
