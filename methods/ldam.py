@@ -54,6 +54,10 @@ class LDAM(Classifier):
     def make_head(self, features: int, classes: int) -> nn.Module:
         return CosineHead(features, classes)
 
+    def forward(self, images: Tensor) -> Tensor:
+        # scaled as in training: argmax does not care, calibration and later adjustment do
+        return self.scale * super().forward(images)
+
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return ldam_loss(outputs, labels, self.margins, self.scale, self.class_weights.now)
 
