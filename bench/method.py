@@ -6,7 +6,7 @@ training loop (`bench.train.loop`) calls them in the order of this page and know
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -101,6 +101,8 @@ class Method(nn.Module):
     needs_parent: ClassVar[bool] = False
     #: Registry name of the parent its paper starts from, where it needs one.
     usual_parent: ClassVar[str] = "ce"
+    #: The kind of backbone it is made for, where it cannot take any.
+    needs_backbone: ClassVar[Literal["", "vit"]] = ""
     #: False for methods that only re-read a trained parent: no step is made.
     trains: ClassVar[bool] = True
 
@@ -136,6 +138,14 @@ class Method(nn.Module):
     # -- hooks, in the order they are called ----------------------------------------------------
     def start_from(self, parent: Method) -> None:
         """Take over what is wanted of a trained parent; called once, before anything else."""
+
+    def before_training(self, training_set: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Read the training images unaugmented, in batches with their labels: means of features, say.
+
+        Called once before the first epoch, on the run's device; for a method that does not train, before
+        it is scored. What it finds is kept in buffers. A run that resumes calls it again and then loads
+        its checkpoint.
+        """
 
     def before_epoch(self, clock: Clock) -> None:
         """Rewrite what changes from epoch to epoch."""

@@ -141,11 +141,20 @@ def load(*extra: Path, folder: Path = HOME, problems: list[str] | None = None) -
     return pd.DataFrame(rows, columns=[*types, "place"]).astype(types | {"place": "string"})
 
 
-def load_methods(*extra: Path, folder: Path = HOME) -> pd.DataFrame:
-    """Return what is established of each method, indexed by its name; `aliases` holds lists."""
+def load_methods(
+    *extra: Path, folder: Path = HOME, problems: list[str] | None = None
+) -> pd.DataFrame:
+    """Return what is established of each method, indexed by its name; `aliases` holds lists.
+
+    Args:
+        problems: takes the mistakes, as in `load`.
+    """
     told: list[str] = []
     rows = _methods([folder / "methods.csv", *extra], told)
-    _raise_first(told)
+    if problems is None:
+        _raise_first(told)
+    else:
+        problems += told
     table = pd.DataFrame(rows, columns=list(METHOD_COLUMNS))
     table = table.astype({name: column.dtype for name, column in METHOD_COLUMNS.items()})
     table["aliases"] = pd.Series([_aliases(row) for row in rows], dtype=object)

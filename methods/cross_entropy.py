@@ -1,6 +1,7 @@
-"""Cross-entropy (ERM), and its class-balanced and deferred (DRW) forms.
+"""Cross-entropy (ERM), and its class-balanced, cost-sensitive and deferred (DRW) forms.
 
-Class-balanced loss: Cui et al., CVPR 2019. DRW: Cao et al., NeurIPS 2019, section 3.3.
+Class-balanced loss: Cui et al., CVPR 2019. DRW: Cao et al., NeurIPS 2019, section 3.3. Cost-sensitive: by
+inverse frequency, as in Bag of Tricks (Zhang et al., AAAI 2021).
 """
 
 from __future__ import annotations
@@ -36,6 +37,17 @@ CLASS_BALANCED = "https://arxiv.org/abs/1901.05555"
     paper=CLASS_BALANCED,
     golden=True,
     reweight_from=0.0,
+)
+@register(
+    "cs_ce",
+    title="Cost-sensitive CE",
+    family="re-weighting",
+    venue="AAAI",
+    year=2021,
+    paper="https://ojs.aaai.org/index.php/AAAI/article/view/16458",
+    golden=True,
+    reweight_from=0.0,
+    beta=1.0,
 )
 @register(
     "ce_drw",

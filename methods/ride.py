@@ -57,9 +57,6 @@ class RIDE(ExpertEnsemble, LDAM):
         logits = self.scale * outputs
         return ride_loss(logits, labels, self.margins, self.scale, weights, temperature, self.diversity)
 
-    def forward(self, images: Tensor) -> Tensor:
-        return self.scale * super().forward(images)
-
 
 class _DeferredTemperature(DeferredWeights):
     """The temperature of each class in the diversity term: 1 until the class weights apply."""

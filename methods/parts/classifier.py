@@ -17,7 +17,7 @@ class Classifier(Method):
     Args:
         reweight_from: share of the epochs after which class-balanced weights apply; 0 is the
             class-balanced loss, 0.8 is DRW as published (epoch 160 of 200), None is never.
-        beta: of the effective number of samples, for those weights.
+        beta: of the effective number of samples, for those weights; 1 is plain inverse frequency.
         auxiliary: margin heads ("arcface", "cosface", "sphereface") on the same features, whose
             cross-entropies are added to the loss; scores come from the main head alone.
     """

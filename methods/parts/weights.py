@@ -12,10 +12,11 @@ from bench.method import Clock
 def effective_number_weights(class_counts: Tensor, beta: float) -> Tensor:
     """Return class-balanced weights (C,): (1 - beta) / (1 - beta^n_c), scaled to sum to C.
 
-    Cui et al. 2019, eq. 2; beta = 0 gives ones. An absent class is weighted like one of a single image.
+    Cui et al. 2019, eq. 2; beta = 0 gives ones, and 1 its limit, 1 / n_c. An absent class is weighted like
+    one of a single image.
     """
     counts = class_counts.clamp(min=1).double()
-    weights = (1 - beta) / (1 - beta**counts)
+    weights = (1 - beta) / (1 - beta**counts) if beta < 1 else 1 / counts
     return (weights * len(counts) / weights.sum()).float()
 
 
@@ -35,10 +36,13 @@ class DeferredWeights(nn.Module):
         self.register_buffer("balanced", effective_number_weights(class_counts, beta))
         self.register_buffer("now", torch.ones_like(self.balanced))
 
+    def on(self, clock: Clock) -> bool:
+        """Say whether the weights apply in the clock's epoch."""
+        return self.start is not None and clock.epoch >= round(self.start * clock.epochs)
+
     def update(self, clock: Clock) -> None:
         """Set the weights of the clock's epoch."""
-        on = self.start is not None and clock.epoch >= round(self.start * clock.epochs)
-        self.now.copy_(self.balanced) if on else self.now.fill_(1.0)
+        self.now.copy_(self.balanced) if self.on(clock) else self.now.fill_(1.0)
 
 
 def weighted_cross_entropy(

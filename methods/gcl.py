@@ -1,0 +1,138 @@
+"""GCL: Gaussian clouded logit adjustment (Li et al., CVPR 2022), its two stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bench.errors import BenchError
+from bench.method import Batch, MakeBackbone, Method
+from bench.registry import register
+from methods.focal import softmax_focal_loss
+from methods.parts.frozen import FrozenBackbone
+from methods.parts.heads import CosineHead
+from methods.parts.mixing import Mixup
+from methods.parts.weights import weighted_cross_entropy
+
+PAPER = "https://arxiv.org/abs/2305.11733"
+
+
+@register(
+    "gcl_stage_1",
+    title="GCL (stage 1)",
+    family="margin",
+    venue="CVPR",
+    year=2022,
+    paper=PAPER,
+    golden=True,
+)
+class GCLStage1(Mixup):
+    """Cross-entropy on scaled cosines under noise that is largest for the rarest class, with mixup.
+
+    quirk: the authors' code takes the noise off every class's cosine, not only the label's, and draws it
+    anew for the second label of a mix; here both labels see one draw, of the same expected loss.
+
+    Args:
+        noise: amplitude, in cosines, for the rarest class.
+        margin: taken off at the label, alike for all classes.
+        scale: of the cosines inside the loss.
+    """
+
+    scores = "balanced"
+    cloud: Tensor
+
+    def __init__(
+        self,
+        make_backbone: MakeBackbone,
+        class_counts: np.ndarray,
+        *,
+        noise: float = 0.5,
+        margin: float = 0.0,
+        scale: float = 30.0,
+        **common: Any,
+    ) -> None:
+        super().__init__(make_backbone, class_counts, **common)
+        self.margin, self.scale = margin, scale
+        self.register_buffer("cloud", noise * cloud_sizes(self.class_counts))
+
+    def make_head(self, features: int, classes: int) -> nn.Module:
+        return CosineHead(features, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.scale * super().forward(images)
+
+    def draws(self, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
+        noise = rng.standard_normal((size, self.num_classes), dtype=np.float32) / 3
+        return super().draws(rng, size) | {"noise": noise}
+
+    def loss(self, batch: Batch) -> Tensor:
+        mix = self.mix(batch)
+        features = self.backbone(mix.images)
+        clouded = clouded_cosines(self.head(features), batch.draws["noise"], self.cloud)
+        return mix.weigh(
+            lambda labels: self.criterion(clouded, labels) + self.auxiliary_loss(features, labels)
+        )
+
+    def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        logits = margin_logits(outputs, labels, self.margin, self.scale)
+        return weighted_cross_entropy(logits, labels, self.class_weights.now)
+
+
+@register(
+    "gcl",
+    title="GCL",
+    family="two-stage",
+    venue="CVPR",
+    year=2022,
+    paper=PAPER,
+    margin=0.1,
+    scale=20.0,
+    batch_norm="eval",
+)
+class GCL(FrozenBackbone, GCLStage1):
+    """The classifier of GCL's first stage, trained on from class-balanced batches, still with mixup.
+
+    Args:
+        gamma: of the focal factor, which has no gradient.
+    """
+
+    usual_parent = "gcl_stage_1"
+
+    def __init__(
+        self, make_backbone: MakeBackbone, class_counts: np.ndarray, *, gamma: float = 1.0, **common: Any
+    ) -> None:
+        super().__init__(make_backbone, class_counts, **common)
+        self.gamma = gamma
+
+    def start_from(self, parent: Method) -> None:
+        if not isinstance(parent, GCLStage1):
+            raise BenchError(f"gcl goes on with gcl_stage_1, not with {type(parent).__name__}")
+        super().start_from(parent)
+        self.head.load_state_dict(parent.head.state_dict())
+
+    def sampler(self, epoch: int, epochs: int) -> str:
+        return "class_balanced"
+
+    def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        logits = margin_logits(outputs, labels, self.margin, self.scale)
+        return softmax_focal_loss(logits, labels, self.class_weights.now, self.gamma, detach=True)
+
+
+def cloud_sizes(class_counts: Tensor) -> Tensor:
+    """Return (log n_max - log n_c) over its maximum, (C,): 0 for the commonest class, 1 for the rarest."""
+    logs = class_counts.clamp(min=1).double().log()
+    sizes = logs.max() - logs
+    return (sizes / sizes.max().clamp(min=1e-12)).float()
+
+
+def clouded_cosines(cosines: Tensor, noise: Tensor, cloud: Tensor) -> Tensor:
+    """Return cos_c - |eps_c| cloud_c for cosines and noise (B, C), the noise held within [-1, 1]."""
+    return cosines - noise.abs().clamp(max=1) * cloud
+
+
+def margin_logits(cosines: Tensor, labels: Tensor, margin: float, scale: float) -> Tensor:
+    """Return scale * (cos - margin at the label only)."""
+    return scale * (cosines - margin * F.one_hot(labels, cosines.shape[1]))

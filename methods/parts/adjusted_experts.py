@@ -1,0 +1,47 @@
+"""Experts with cosine heads that differ in how their logits are adjusted for the class prior."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bench.method import MakeBackbone
+from methods.parts.experts import ExpertEnsemble, PerExpert
+from methods.parts.heads import CosineHead
+from methods.parts.weights import weighted_cross_entropy
+
+
+class AdjustedExperts(ExpertEnsemble):
+    """An ensemble whose experts each add their own row of `adjustments` to their logits in training.
+
+    Args:
+        scale: of the experts' cosines, in training as in test.
+    """
+
+    #: What each expert adds, (K, C); a subclass registers it.
+    adjustments: Tensor
+    scores = "balanced"
+
+    def __init__(
+        self, make_backbone: MakeBackbone, class_counts: np.ndarray, *, scale: float = 30.0, **common: Any
+    ) -> None:
+        super().__init__(make_backbone, class_counts, **common)
+        self.scale = scale
+
+    def make_head(self, features: int, classes: int) -> nn.Module:
+        return PerExpert(CosineHead(features, classes) for _ in range(self.backbone.experts))
+
+    def training_outputs(self, features: Tensor, labels: Tensor) -> Tensor:
+        return self.scale * super().training_outputs(features, labels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.scale * super().forward(images)
+
+
+def adjusted_losses(logits: Tensor, labels: Tensor, adjustments: Tensor, class_weights: Tensor) -> Tensor:
+    """Return CE(z_k + a_k), (K,), of the experts' logits (K, B, C) and their adjustments (K, C)."""
+    experts = zip(logits, adjustments, strict=True)
+    return torch.stack([weighted_cross_entropy(z + a, labels, class_weights) for z, a in experts])

@@ -1,0 +1,54 @@
+"""SADE: experts for three class distributions (Zhang et al., NeurIPS 2022), without test-time training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.method import MakeBackbone
+from bench.registry import register
+from methods.logit_adjustment import log_class_prior
+from methods.parts.adjusted_experts import AdjustedExperts, adjusted_losses
+
+
+@register(
+    "sade",
+    title="SADE",
+    family="experts",
+    venue="NeurIPS",
+    year=2022,
+    paper="https://arxiv.org/abs/2107.09249",
+    golden=True,
+)
+class SADE(AdjustedExperts):
+    """Three experts, skilled in the long-tailed, the uniform and the inversely long-tailed distribution.
+
+    Scores are the plain mean of the experts, as for a uniform test set; the paper's weights, learnt from
+    unlabelled test images, are another setting and not part of this.
+
+    Args:
+        tau: how far the third expert leans to the tail; 2, on iNaturalist 1.
+    """
+
+    def __init__(
+        self, make_backbone: MakeBackbone, class_counts: np.ndarray, *, tau: float = 2.0, **common: Any
+    ) -> None:
+        super().__init__(make_backbone, class_counts, **common)
+        if self.backbone.experts != 3:
+            raise BenchError(f"sade has three experts, got experts: {self.backbone.experts}; leave it out")
+        self.register_buffer("adjustments", sade_adjustments(self.class_counts, tau))
+
+    def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return adjusted_losses(outputs, labels, self.adjustments, self.class_weights.now).sum()
+
+
+def sade_adjustments(class_counts: Tensor, tau: float) -> Tensor:
+    """Return 0, log pi and log pi - tau log pi', (3, C), pi' being the prior in reversed order of rank."""
+    log_prior = log_class_prior(class_counts)
+    rising, order = log_prior.sort(stable=True)
+    log_inverse = torch.empty_like(log_prior).scatter(0, order, rising.flip(0))
+    return torch.stack([torch.zeros_like(log_prior), log_prior, log_prior - tau * log_inverse])

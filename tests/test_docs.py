@@ -1,0 +1,83 @@
+"""What the documents say holds: code runs, files exist, commands are commands."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from bench import registry
+from bench.backbones import create
+from bench.method import Batch, Clock
+from bench.recipe import load
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_files_that_are_named_exist(name):
+    text = (ROOT / name).read_text()
+    links = re.findall(r"\]\((?!http)([^)#]+)\)", text)
+    named = re.findall(r"\b((?:recipes|tests|benchmarks|bench|methods)/[\w/]+\.(?:py|yaml))\b", text)
+    for path in {*links, *named}:
+        assert (ROOT / path).exists(), path
+
+
+def test_commands_of_the_readme_are_commands():
+    shown = subprocess.run(
+        [sys.executable, "run_bench.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    commands = set(re.findall(r"run_bench\.py +([a-z]+)", README))
+    assert {"run", "plan", "rerun", "status", "report", "evaluate", "list", "data"} <= commands
+    for command in commands:
+        assert re.search(rf"\b{command}\b", shown), command
+
+
+def test_recipes_of_the_repository_are_valid():
+    for path in sorted((ROOT / "recipes").glob("*.yaml")):
+        if not path.stem.endswith("_base"):
+            recipe = load(path)
+            assert recipe.notes, path
+            assert recipe.title, path
+
+
+def test_the_recipe_of_the_readme_is_valid(tmp_path):
+    (text,) = re.findall(r"```yaml\n(# What it reproduces.*?)```", README, flags=re.S)
+    (tmp_path / "shown.yaml").write_text(text)
+    assert len(load(tmp_path / "shown.yaml").points) == 2 * 3 * 3
+
+
+def test_the_method_of_the_readme_trains(tmp_path, monkeypatch):
+    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    (code,) = re.findall(r"<!-- method -->\n```python\n(.*?)```", README, flags=re.S)
+    assert len([line for line in code.splitlines() if line.strip()]) <= 20
+    (tmp_path / "my_method.py").write_text(code)
+    registry.load_files([tmp_path / "my_method.py"])
+    entry = registry.find("temperature_ce")
+    assert entry.choose(tau=0.5, reweight_from=0.8).changed == ("reweight_from", "tau")
+    torch.manual_seed(0)
+    method = entry.build(lambda **_: create("resnet8_cifar"), np.array([9, 3, 1]), tau=0.5)
+    method.before_epoch(Clock(0, 1, 0, 1))
+    batch = Batch((torch.randn(4, 3, 16, 16),), torch.tensor([0, 1, 2, 0]), torch.arange(4))
+    expected = F.cross_entropy(method(batch.images) / 0.5, batch.labels)
+    torch.testing.assert_close(method.loss(batch), expected)
+
+
+def test_the_table_of_the_readme_is_the_reports():
+    (table,) = re.findall(r"<!-- measured -->\n(.*?)<!-- /measured -->", README, flags=re.S)
+    rows = [row for row in table.splitlines() if row.startswith("| ") and "±" in row]
+    assert rows
+    (report,) = re.findall(r"\((reports/\w+\.md)\)", table)
+    reported = (ROOT / report).read_text().splitlines()
+    for row in rows:
+        title, *numbers = (cell.strip() for cell in row.strip("|").split("|"))
+        (of_report,) = [line for line in reported if re.match(rf"\| \[?{re.escape(title)}[\]<]", line)]
+        assert all(number in of_report for number in numbers), row
