@@ -141,9 +141,7 @@ def load(*extra: Path, folder: Path = HOME, problems: list[str] | None = None) -
     return pd.DataFrame(rows, columns=[*types, "place"]).astype(types | {"place": "string"})
 
 
-def load_methods(
-    *extra: Path, folder: Path = HOME, problems: list[str] | None = None
-) -> pd.DataFrame:
+def load_methods(*extra: Path, folder: Path = HOME, problems: list[str] | None = None) -> pd.DataFrame:
     """Return what is established of each method, indexed by its name; `aliases` holds lists.
 
     Args:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import xml.etree.ElementTree as ET
-from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -309,61 +305,6 @@ def test_a_page_lets_only_its_own_script_run(hostile: Path) -> None:
     assert "unsafe-inline' 'sha" not in page.policy([script])
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
-    webdriver = pytest.importorskip("selenium.webdriver")
-    if not chromium or not driver:
-        pytest.skip("needs chromium and chromedriver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    flags = (
-        "headless=new no-sandbox disable-gpu disable-quic no-first-run disable-background-networking "
-        "disable-component-update disable-sync"
-    )
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        for flag in [*flags.split(), f"user-data-dir={profile}", "window-size=1400,1000"]:
-            options.add_argument(f"--{flag}")
-        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        session = webdriver.Chrome(options, webdriver.ChromeService(driver))
-        yield session
-        session.quit()
-
-
-def webdriver_wait(browser: Any) -> Any:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    return WebDriverWait(browser, 20).until
-
-
-@pytest.mark.browser
-def test_the_page_in_a_browser(hostile: Path, browser: Any) -> None:
-    cells = [make_cell(name) for name in ("tsc", "ce", "ldam_drw")]
-    for cell in cells:
-        finish(hostile, cell)
-    labels = [(cell.method.name, cell) for cell in cells]
-    make_grid(hostile, "small", [*labels, (HOSTILE, make_cell("evil"))], title="A page", notes=HOSTILE)
-    render_recipe(hostile, "small", hostile.parent)
-    browser.get((hostile.parent / "small.html").as_uri())
-    wait = webdriver_wait(browser)
-    wait(lambda _: browser.find_elements("css selector", ".dt-container"))
-    assert browser.title == "A page"
-    assert browser.get_log("browser") == []
-
-    def column() -> list[float]:
-        cells = browser.find_elements("css selector", "table.sortable td.headline")
-        return [float(cell.text.split()[0]) for cell in cells]
-
-    heads = browser.find_elements("css selector", "table.sortable th")
-    (head,) = [head for head in heads if head.text.startswith("accuracy")]
-    before = column()
-    assert before != sorted(before)
-    for order in (sorted(before), sorted(before, reverse=True)):
-        head.click()
-        wait(lambda _, order=order: column() == order)
-    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
-
-
 # -- parts ---------------------------------------------------------------------------------------
 def test_numbers_as_text() -> None:
     assert text.spread([]) == text.number(None) == text.number(float("nan")) == text.short(None) == "n/a"
@@ -381,10 +322,10 @@ def test_numbers_as_text() -> None:
 
 
 def test_links_lead_to_the_web_or_nowhere() -> None:
-    assert text.web_link("https://arxiv.org/abs/1906.07413") == "https://arxiv.org/abs/1906.07413"
-    assert text.web_link("https://a.b/(x) y\"<>'") == "https://a.b/%28x%29%20y%22%3C%3E'"
+    assert text.link("https://arxiv.org/abs/1906.07413") == "https://arxiv.org/abs/1906.07413"
+    assert text.link("https://a.b/(x) y\"<>'") == "https://a.b/%28x%29%20y%22%3C%3E'"
     for bad in (None, "", "javascript:alert(1)", "data:text/html,x", "file:///etc/passwd", " https://a.b"):
-        assert text.web_link(bad) is None
+        assert text.link(bad) is None
 
 
 def test_figures_take_any_label_and_any_number_of_classes() -> None:

@@ -6,7 +6,7 @@ torch, formats a number for display, or knows of pages.
 
 from __future__ import annotations
 
-from bench.leaderboard.check import Explanation, check, compared, explain
+from bench.leaderboard.check import Explanation, check, compared, explain, side_by_side
 from bench.leaderboard.compare import Difference, best, by_seed, difference
 from bench.leaderboard.entries import entries
 from bench.leaderboard.leagues import ANY, FIELDS, League, average_rank, differences, leagues, ranked
@@ -32,5 +32,6 @@ __all__ = [
     "leagues",
     "protocols",
     "ranked",
+    "side_by_side",
     "verdict",
 ]

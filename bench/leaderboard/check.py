@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -95,7 +96,7 @@ def explain(runs: pd.DataFrame, published: pd.DataFrame, run_id: str) -> list[Ex
     nothing = dict.fromkeys(board.columns)
     pairs = _plain(compared(board[(board["key"] == key) | (board["kind"] == "published")]))
     found = [(pair, rows.get(pair["place"], nothing)) for pair in pairs]
-    return [Explanation(pair, _side_by_side(rows[key], number, pair["ours"])) for pair, number in found]
+    return [Explanation(pair, side_by_side(rows[key], number, pair["ours"])) for pair, number in found]
 
 
 def _pair(entry: dict[str, Any], number: dict[str, Any]) -> dict[str, Any]:
@@ -147,9 +148,10 @@ def _state(ours: Any, theirs: Any) -> str:
     return "same" if ours == theirs else "differs"
 
 
-def _side_by_side(
-    entry: dict[str, Any], number: dict[str, Any], ours: str
+def side_by_side(
+    entry: Mapping[str, Any], number: Mapping[str, Any], ours: str
 ) -> list[tuple[str, str, str, str]]:
+    """Return the `fields` of an `Explanation`: of a measured and a published entry, and a pair's `ours`."""
     rows = [(name, entry[name], number[name], _state(entry[name], number[name])) for name in FIELDS]
     rows.append(("selection", ours, number["selection"], _state(ours, number["selection"])))
     rows.append(("seeds", entry["n"], number["n"], ""))

@@ -10,10 +10,15 @@ import pandas as pd
 #: The classes of the literature that our augmentation policies belong to; others stand for themselves.
 AUGMENTATION_CLASSES = {
     "crop_flip": "std",
+    "resized_crop_flip": "std",
+    "resized_crop_flip_jitter": "std",
     "crop_flip_cutout": "cutout",
     "autoaugment": "autoaug",
     "autoaugment_cutout": "autoaug_cutout",
     "randaugment": "randaug",
+    "timm_randaugment": "randaug",
+    "randcls": "randaug",
+    "dscl_query": "simclr",
     "simclr_blur": "simclr",
 }
 

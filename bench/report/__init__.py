@@ -1,18 +1,27 @@
-"""What is shown of measured results: pages and tables made from records; never imports torch."""
+"""What is shown of results: pages and tables made from records and the literature; never imports torch."""
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bench.report.board import gather
+    from bench.report.index_page import render_index
     from bench.report.recipe_page import render_recipe
+    from bench.report.run_page import render_runs
 
-__all__ = ["render_recipe"]
+__all__ = ["gather", "render_index", "render_recipe", "render_runs"]
+
+_HOMES = {
+    "gather": "board",
+    "render_index": "index_page",
+    "render_recipe": "recipe_page",
+    "render_runs": "run_page",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:  # not before it is wanted: drawing takes a second to import
-        from bench.report import recipe_page
-
-        return getattr(recipe_page, name)
+        return getattr(import_module(f"bench.report.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

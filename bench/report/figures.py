@@ -5,7 +5,8 @@ from __future__ import annotations
 import io
 import re
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from html import escape
 from typing import Any
 
@@ -19,14 +20,15 @@ from bench.report.text import counted
 #: Of the shot groups everywhere: told apart by colour-blind readers, legible on white and on black.
 COLOURS = {"accuracy": "#858b94", "many": "#3f8ecf", "medium": "#17a07c", "few": "#e08b1f"}
 
-_INK = "#010203"  # stands for the colour of the text around the figure until the SVG is finished
+#: Stands for the colour of the text around a figure until its SVG is finished.
+INK = "#010203"
 _STYLE: Any = {
     "svg.fonttype": "none",
     "svg.hashsalt": "longtail-bench",
     "font.family": "sans-serif",
     "font.size": 9,
     "text.parse_math": False,  # a label is text, whatever it holds
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.linewidth": 0.6,
@@ -39,8 +41,7 @@ Bars = tuple[str, Mapping[str, Sequence[float]]]
 def class_counts(counts: Sequence[int], groups: Mapping[str, Sequence[int]], alt: str) -> str:
     """Draw the training images per class, most first, coloured by shot group."""
     order = np.argsort(-np.asarray(counts), kind="stable")
-    with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(6.4, 2.1), layout="constrained")
+    with canvas(6.4, 2.1) as figure:
         axes = figure.subplots()
         for name, members in groups.items():
             ranks = np.flatnonzero(np.isin(order, members))
@@ -55,7 +56,7 @@ def class_counts(counts: Sequence[int], groups: Mapping[str, Sequence[int]], alt
         axes.set_xlabel("classes, by their number of training images")
         axes.set_ylabel("training images")
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        return _svg(figure, alt)
+        return svg(figure, alt)
 
 
 def accuracies(sections: Sequence[tuple[str, Sequence[Bars]]], alt: str) -> str:
@@ -66,9 +67,7 @@ def accuracies(sections: Sequence[tuple[str, Sequence[Bars]]], alt: str) -> str:
     """
     shown = [m for m in COLOURS if any(row[1].get(m) for _, rows in sections for row in rows)]
     heights = [len(rows) for _, rows in sections]
-    with mpl.rc_context(_STYLE):
-        size = (1.6 + 1.7 * len(shown), sum(0.24 * height + 0.75 for height in heights))
-        figure = Figure(figsize=size, layout="constrained")
+    with canvas(1.6 + 1.7 * len(shown), sum(0.24 * height + 0.75 for height in heights)) as figure:
         grid = figure.subplots(len(sections), len(shown), squeeze=False, height_ratios=heights)
         for (title, rows), panels in zip(sections, grid, strict=True):
             for metric, axes in zip(shown, panels, strict=True):
@@ -80,7 +79,14 @@ def accuracies(sections: Sequence[tuple[str, Sequence[Bars]]], alt: str) -> str:
             panels[0].tick_params(axis="y", length=0)
             if len(sections) > 1:
                 panels[0].set_title(f"{title}\nall classes", fontsize=9, loc="left")
-        return _svg(figure, alt)
+        return svg(figure, alt)
+
+
+@contextmanager
+def canvas(width: float, height: float) -> Iterator[Figure]:
+    """Give an empty figure of a size in inches, in the style of all of them."""
+    with mpl.rc_context(_STYLE):
+        yield Figure(figsize=(width, height), layout="constrained")
 
 
 def _bars(axes: Axes, rows: Sequence[Sequence[float]], colour: str) -> None:
@@ -93,7 +99,7 @@ def _bars(axes: Axes, rows: Sequence[Sequence[float]], colour: str) -> None:
         end = mean
         if len(values) > 1:
             deviation = statistics.stdev(values)
-            axes.errorbar(mean, place, xerr=deviation, color=_INK, linewidth=0.8, capsize=1.5)
+            axes.errorbar(mean, place, xerr=deviation, color=INK, linewidth=0.8, capsize=1.5)
             end += deviation
         axes.text(end + 1.5, place, f"{mean:.1f}", va="center", fontsize=8)
     axes.set_xlim(0, 118)
@@ -101,11 +107,12 @@ def _bars(axes: Axes, rows: Sequence[Sequence[float]], colour: str) -> None:
     axes.set_ylim(len(rows) - 0.5, -0.5)
 
 
-def _svg(figure: Figure, alt: str) -> str:
+def svg(figure: Figure, alt: str) -> str:
+    """Return a figure as text, `alt` in words for those who cannot see it."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = text[text.index("<svg") :].replace(INK, "currentColor")
     # Without a fixed size it takes the width of its place, up to its own.
     width = re.search(r'width="([\d.]+)pt"', text)
     assert width is not None

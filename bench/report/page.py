@@ -10,8 +10,8 @@ import gzip
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,15 +22,33 @@ from markupsafe import Markup, escape
 
 from bench.report import text
 
+_LATEX = {
+    **{letter: "\\" + letter for letter in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "–": "--",
+}
+
 
 @dataclass(frozen=True)
 class Column:
-    """A column's head, and what is explained when one points at it."""
+    """A column's head, and what is explained when one points at it.
+
+    Attributes:
+        name: what scripts know it by.
+        hidden: only shown to a reader who chooses it.
+    """
 
     head: str
     hint: str = ""
     numeric: bool = True
     headline: bool = False
+    name: str = ""
+    hidden: bool = False
 
 
 @dataclass(frozen=True)
@@ -42,6 +60,8 @@ class Value:
         href: where the text leads.
         tags: short words after the text.
         notes: lines below it, each with its kind (a status, "plain" or "code").
+        kind: what sort of value it is, for its style; `strong` is bold everywhere.
+        data: what scripts are told of it, by name.
     """
 
     text: str
@@ -50,19 +70,29 @@ class Value:
     tags: tuple[str, ...] = ()
     notes: tuple[tuple[str, str], ...] = ()
     hint: str = ""
+    kind: str = ""
+    strong: bool = False
+    data: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; each row has a value for each column."""
+    """A table; each row has a value for each column.
+
+    `kinds` and `data` say of each row what `Value`'s say of a value, where there are any.
+    """
 
     columns: Sequence[Column]
     rows: Sequence[Sequence[Value]]
     caption: str = ""
+    kinds: Sequence[str] = ()
+    data: Sequence[Mapping[str, str]] = ()
 
 
-def render(template: str, **content: Any) -> str:
-    """Fill a template; in one whose name holds ``.html`` all text is escaped."""
+def render(template: str, scripts: Sequence[str] = ("tables.js",), **content: Any) -> str:
+    """Fill a template; in one whose name holds ``.html`` all text is escaped, and only `scripts` run."""
+    code = [_template(name) for name in scripts]
+    content |= {"scripts": [Markup(text) for text in code], "policy": policy(code)}
     return _environment().get_template(template).render(**content).strip() + "\n"
 
 
@@ -71,6 +101,12 @@ def markdown(value: str) -> str:
     line = " ".join(value.split())
     escaped = re.sub(r"([\\`*_{}\[\]<>|#~$!])", r"\\\1", line.replace("&", "&amp;"))
     return escaped.replace(r"\<", "&lt;").replace(r"\>", "&gt;")
+
+
+def latex(value: str) -> str:
+    """Escape text for LaTeX; ± becomes its sign of mathematics."""
+    escaped = "".join(_LATEX.get(letter, letter) for letter in " ".join(value.split()))
+    return escaped.replace("±", r"$\pm$").replace("−", "$-$")
 
 
 def spread(value: str) -> Markup:
@@ -82,7 +118,8 @@ def spread(value: str) -> Markup:
 def policy(scripts: Sequence[str]) -> str:
     """Return the content security policy that lets these scripts run, and nothing else be fetched."""
     hashes = [f"'sha256-{b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts]
-    allowed = " ".join([*hashes, "blob:"])  # the bundle of itables is imported as a blob
+    # The bundle of itables is imported as a blob.
+    allowed = " ".join([*hashes, "blob:"]) if scripts else "'none'"
     return f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {allowed}"
 
 
@@ -95,16 +132,19 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"markdown": markdown, "spread": spread, "web_link": text.web_link}
-    script = (Path(__file__).parent / "templates" / "tables.js").read_text(encoding="utf-8")
+    filters = {"markdown": markdown, "latex": latex, "spread": spread, "link": text.link}
+    environment.filters |= filters
     environment.globals |= {
-        "style": Markup((Path(__file__).parent / "templates" / "style.css").read_text(encoding="utf-8")),
-        "tables_script": Markup(script),
+        "style": Markup(_template("style.css")),
         "tables_code": _packed("html/dt_bundle.js"),
         "tables_style": _packed("html/dt_bundle.css"),
-        "policy": policy([script]),
     }
     return environment
+
+
+@cache
+def _template(name: str) -> str:
+    return (Path(__file__).parent / "templates" / name).read_text(encoding="utf-8")
 
 
 def _packed(file: str) -> str:

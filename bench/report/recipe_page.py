@@ -13,7 +13,7 @@ from bench.records import grids, load_grid
 from bench.report import figures
 from bench.report.page import Column, Table, Value, render
 from bench.report.recipe_table import HINTS, name_of, section_table, seeds_of
-from bench.report.summary import Row, Section, sections, settings
+from bench.report.summary import Row, Section, sections, settings, written
 from bench.report.text import counted
 from bench.rundir import Status
 
@@ -123,7 +123,7 @@ def _protocol(rows: Iterable[Row]) -> Table:
     said: dict[str, dict[str, list[str]]] = {}
     for row in rows:
         for name, value in settings(row.cell).items():
-            labels = said.setdefault(name, {}).setdefault(_plain(value), [])
+            labels = said.setdefault(name, {}).setdefault(written(value), [])
             if row.label not in labels:
                 labels.append(row.label)
     lines = [
@@ -155,15 +155,4 @@ def _listing(heads: Sequence[str], rows: Sequence[Sequence[Value]]) -> Table:
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_plain(value)}" for name, value in values.items()) or "none"
-
-
-def _plain(value: Any) -> str:
-    """Write a setting as a recipe would."""
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_plain, value)) or "none"
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return ", ".join(f"{name} {written(value)}" for name, value in values.items()) or "none"

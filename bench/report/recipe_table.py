@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.report.page import Column, Table, Value
+from bench.report.sets import group_heads
 from bench.report.summary import Row, Section, split_of
-from bench.report.text import counted, mean, number, short, spread
+from bench.report.text import mean, number, order, short, spread
 
 #: What each metric's column says to who points at it.
 HINTS = {
@@ -40,19 +41,14 @@ def seeds_of(seeds: Sequence[int]) -> str:
 
 
 def _columns(part: Section) -> list[Column]:
-    rule, groups = part.dataset.shots, part.groups
-    bounds = {
-        "many": f">{rule.many_above}",
-        "medium": f"{rule.few_below}–{rule.many_above}",
-        "few": f"<{rule.few_below}",
-    }
-    sizes = {name: f": {counted(len(groups[name]), 'class')}" if groups else "" for name in bounds}
+    sizes = {name: len(classes) for name, classes in (part.groups or {}).items()}
+    heads = group_heads(sizes, part.dataset.shots)
     return [
         Column("method", numeric=False),
         *([Column("backbone", numeric=False)] if len(part.backbones) > 1 else []),
         Column("n", "seeds that are done, of those asked for"),
         Column("accuracy (last epoch)", HINTS["accuracy"], headline=True),
-        *(Column(f"{name} ({bounds[name]}){sizes[name]}", HINTS["many"]) for name in bounds),
+        *(Column(head, HINTS["many"]) for head in heads.values()),
         Column("balanced", HINTS["balanced"]),
         Column("worst class", HINTS["worst_class"]),
         Column("ECE", HINTS["ece"]),
@@ -75,9 +71,9 @@ def _cells(row: Row, part: Section) -> list[Value]:
         Value(str(done) if done == asked else f"{done} of {asked}", done),
         *(_share(row.values(name)) for name in shares),
         _best(row),
-        Value(number(parameters, 0), _order(parameters)),
-        Value(number(speed, 0), _order(speed)),
-        Value(short(minutes), _order(minutes)),
+        Value(number(parameters, 0), order(parameters)),
+        Value(number(speed, 0), order(speed)),
+        Value(short(minutes), order(minutes)),
     ]
 
 
@@ -95,12 +91,8 @@ def _best(row: Row) -> Value:
     best = row.values("best_accuracy")
     gained = mean(row.optimism)
     text = spread(best) if gained is None else f"{spread(best)} ({gained:+.2f})"
-    return Value(text, _order(mean(best)))
+    return Value(text, order(mean(best)))
 
 
 def _share(values: Sequence[float]) -> Value:
-    return Value(spread(values), _order(mean(values)))
-
-
-def _order(value: float | None) -> float:
-    return -1 if value is None else round(value, 6)
+    return Value(spread(values), order(mean(values)))

@@ -5,7 +5,7 @@ Rows are never averaged across different settings or different splits. Nothing i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -112,7 +112,7 @@ def _rows(runs: pd.DataFrame, cells: Mapping[str, Cell]) -> Iterable[Row]:
     for label, of_label in _grouped(runs, runs.label):
         variants = list(_grouped(of_label, of_label.series))
         firsts = [cells[members.run_id.iloc[0]] for _, members in variants]
-        for cell, name, (_, members) in zip(firsts, _differences(firsts), variants, strict=True):
+        for cell, name, (_, members) in zip(firsts, differences(firsts), variants, strict=True):
             done = members[members.status == "done"]
             splits = [split_of(run) for _, run in done.iterrows()]
             first, *others = list(_grouped(done, splits)) or [("", done)]
@@ -152,9 +152,20 @@ def settings(cell: Cell) -> dict[str, Any]:
     return flat
 
 
-def _differences(cells: list[Cell]) -> list[str]:
+def differences(cells: Sequence[Cell]) -> list[str]:
     """Say of each cell in which settings and hyper-parameters it differs from the others."""
     flats = [settings(cell) | cell.method.params | {"version": cell.method.version} for cell in cells]
     names = list(dict.fromkeys(name for flat in flats for name in flat))
     differing = [name for name in names if len({str(flat.get(name)) for flat in flats}) > 1]
     return [", ".join(f"{name} {flat[name]}" for name in differing if name in flat) for flat in flats]
+
+
+def written(value: Any) -> str:
+    """Write a setting as a recipe would."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(written, value)) or "none"
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 from collections.abc import Sequence
 from urllib.parse import quote
 
-NA = "n/a"
+NA, NOT_STATED = "n/a", "not stated"
+
+_WEB = ("https://", "http://")
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -33,12 +36,42 @@ def spread(values: Sequence[float], digits: int = 2) -> str:
     return f"{number(mean(values), digits)} ± {number(statistics.stdev(values), digits)}"
 
 
+def around(center: float | None, deviation: float | None, digits: int = 2) -> str:
+    """Write a mean ± standard deviation that are known already."""
+    told = number(center, digits)
+    return told if deviation is None else f"{told} ± {number(deviation, digits)}"
+
+
+def order(value: float | None) -> float:
+    """Return what a column is sorted by: what is n/a is below all shares."""
+    return -1 if value is None else round(value, 6)
+
+
 def counted(count: int, noun: str) -> str:
     """Write a count and its noun: 1 class, 2 classes."""
     plural = noun + ("es" if noun.endswith("s") else "s")
     return f"{count:,} {noun if count == 1 else plural}"
 
 
-def web_link(url: str | None) -> str | None:
-    """Return the address, quoted, if it is one of the web: a link from a record must not run anything."""
-    return quote(url, safe=":/?#@!$&'*+,;=%") if url and url.startswith(("https://", "http://")) else None
+def printed(value: float | None) -> str:
+    """Write a published number as papers do: no more than two digits after the point, and one at least."""
+    return NA if value is None else f"{value:.2f}".removesuffix("0")
+
+
+def duration(seconds: float | None) -> str:
+    """Write a time in the unit that a reader would take."""
+    if seconds is None or seconds < 100:
+        return NA if seconds is None else f"{seconds:.2g} s" if seconds >= 0.1 else "<0.1 s"
+    return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def gap(value: float | None) -> str:
+    """Write a difference with its sign."""
+    return NA if value is None else f"{value:+.2f}".replace("-", "−")
+
+
+def link(address: str | None) -> str | None:
+    """Return an address, quoted, if it is one of the web or another page: it must not run anything."""
+    if address and re.fullmatch(r"(\.\./|runs/)?[A-Za-z0-9_.+-]+\.html", address):
+        return address
+    return quote(address, safe=":/?#@!$&'*+,;=%") if address and address.startswith(_WEB) else None

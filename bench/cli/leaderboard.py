@@ -1,0 +1,177 @@
+"""Measured against published: verdicts that can fail, protocols side by side, predictions of one's own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from bench.cli.common import DATA, RESULTS, SOME_FAILED, AsJson, Data, Results, console, find_run, table
+from bench.errors import BenchError, did_you_mean
+
+VERDICTS = {"reproduced": "green", "close, n = 1": "green", "above": "cyan", "below": "bold red"}
+
+
+def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
+    """Judge every measured cell by the published number nearest in protocol.
+
+    Exits with 1 if one is below. A number whose protocol differs is never judged.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py check
+    python run_bench.py check --results results --json
+    """
+    from bench import leaderboard
+    from bench.report import text
+    from bench.report.board import gather, plain
+    from bench.report.widening import words
+
+    board = gather(results)
+    judged, failed = leaderboard.check(board.entries)
+    rows = plain(judged)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        columns = ("n", "measured", "published", "gap")
+        shown = table("Verdicts", "method", "data", *columns, "verdict", "by", numbers=columns)
+        for row in sorted(rows, key=lambda row: (row["dataset"], row["imbalance_factor"], row["title"])):
+            told = escape(": ".join(filter(None, (row["verdict"], words(row["differs"])))))
+            shown.add_row(
+                escape(row["title"]),
+                f"{row['dataset']} {row['imbalance_factor']:g}",
+                str(row["n"]),
+                text.number(row["measured"]),
+                text.printed(row["published"]),
+                text.gap(row["d"]),
+                f"[{VERDICTS.get(row['verdict'], 'yellow')}]{told}[/]",
+                escape(row["reported_by"] or ""),
+            )
+        console().print(shown if rows else "nothing is measured yet; start with `run RECIPE`")
+        _tell(board.problems)
+    raise typer.Exit(SOME_FAILED if failed else 0)
+
+
+def explain(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="Its name, the beginning of it, or its ten digits.")
+    ],
+    results: Results = RESULTS,
+) -> None:
+    """Set a run's protocol beside that of each published number of its method, field by field.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py explain 0123456789
+    python run_bench.py explain cifar100-if100-ce-s0
+    """
+    from bench import leaderboard
+    from bench.report import text
+    from bench.report.board import gather
+
+    board = gather(results)
+    told = leaderboard.explain(board.runs, board.literature, find_run(results, run).run_id)
+    first = told[0]
+    if first.pair["published"] is None:
+        console().print(f"nothing is published for {first.pair['title']} on this data")
+        return
+    shown = table(escape(first.pair["source"]), "", "measured", escape(first.pair["reported_by"]), "")
+    for field, ours, theirs, state in first.fields:
+        shown.add_row(
+            field, escape(ours), escape(theirs), f"[yellow]{state}[/]" if state == "differs" else state
+        )
+    console().print(shown)
+    console().print(f"gap {text.gap(first.pair['d'])}: {first.pair['verdict']}", highlight=False)
+    for other in told[1:]:
+        pair = other.pair
+        beside = f"{text.printed(pair['published']):>6}  gap {text.gap(pair['d'])}, {pair['verdict']}"
+        line = ": ".join([beside, *([", ".join(pair["differs"])] if pair["differs"] else [])])
+        console().print(escape(f"{line}  ({pair['reported_by']})"), highlight=False, soft_wrap=True)
+
+
+def score(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="npz with scores or predictions, or CSV.", show_default=False),
+    ],
+    dataset: Annotated[str, typer.Option("--dataset", help="As in [bold]list datasets[/].")],
+    imbalance_factor: Annotated[float, typer.Option("--imbalance-factor", min=1)] = 100,
+    name: Annotated[
+        str | None, typer.Option("--name", help="What to call it; default: the name of the file.")
+    ] = None,
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option("--protocol", metavar="FIELD=VALUE", help="What made it; may be repeated."),
+    ] = None,
+    results: Results = RESULTS,
+    data: Data = DATA,
+) -> None:
+    """Score predictions of your own for a test set; `report` then shows them as external rows.
+
+    A file holds scores (N, C) or class numbers (N,) for the test images, in their order.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py score mine.npz --dataset digits --imbalance-factor 20
+    python run_bench.py score mine.csv --dataset cifar100 --protocol epochs=200 --protocol backbone=resnet50
+    """
+    import numpy as np
+
+    from bench.data import longtail
+    from bench.data.catalogue import DATASETS
+    from bench.data.sources import read
+    from bench.leaderboard import external
+    from bench.report import text
+
+    if dataset not in DATASETS:
+        raise BenchError(f"--dataset: unknown data set {dataset!r}{did_you_mean(dataset, DATASETS)}")
+    if name and len(files) > 1:
+        raise BenchError(f"--name: {len(files)} files cannot share one name; leave it out")
+    stated = dict(_stated(given) for given in protocol or ())
+    images, chosen = read(DATASETS[dataset], data), DATASETS[dataset]
+    available = np.bincount(images.train_labels, minlength=len(images.class_names))
+    counts = longtail.class_counts(chosen, imbalance_factor, available, images.class_names)
+    metrics = ("accuracy", "many", "medium", "few", "ece")
+    shown = table(chosen.title, "file", *metrics, "kept as", numbers=metrics)
+    for file in files:
+        called = name or file.stem.lower()
+        made = external.scored(
+            file, called, chosen, imbalance_factor, np.asarray(images.test_labels), counts, stated
+        )
+        kept = external.save(results, made)
+        values = [made.metrics[metric] for metric in metrics]
+        numbers = [text.number(value) for value in values if not isinstance(value, list)]
+        shown.add_row(escape(str(file)), *numbers, escape(str(kept)))
+    console().print(shown)
+
+
+def write_board(results: Path, reports: Path) -> None:
+    """Render the leaderboard and the pages of what is measured, and say where they are."""
+    from bench.report import gather, render_index, render_runs
+
+    board = gather(results)
+    index, *_ = render_index(board, reports)
+    pages = render_runs(board, reports)
+    out = console()
+    out.print(f"report  {index}", soft_wrap=True, highlight=False)
+    if pages:
+        out.print(f"report  {pages[0].parent}: {len(pages)} pages", soft_wrap=True, highlight=False)
+    _tell(board.problems)
+
+
+def _tell(problems: tuple[str, ...]) -> None:
+    for problem in problems:
+        console().print(f"[yellow]left out: {escape(problem)}[/]", soft_wrap=True, highlight=False)
+
+
+def _stated(given: str) -> tuple[str, str]:
+    field, sign, value = given.partition("=")
+    if not sign:
+        raise BenchError(f"--protocol {given}: write it as FIELD=VALUE")
+    return field, value

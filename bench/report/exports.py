@@ -1,0 +1,63 @@
+"""The leaderboard for programs and papers: the tidy table as CSV and JSON, and BibTeX of its methods."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from bench.leaderboard import ranked
+from bench.report.board import Board, plain
+from bench.report.page import latex
+from bench.report.text import link
+from bench.rundir import RunDir
+
+#: What is told of the published number that a measured entry is judged by.
+_JUDGED = {
+    "ours": "compared",
+    "published": "published",
+    "d": "gap",
+    "verdict": "verdict",
+    "reported_by": "judged_by",
+}
+
+_CITED = ("title", "venue", "year", "paper")
+
+
+def table(board: Board) -> pd.DataFrame:
+    """Return all entries, one per row: their league, rank in it, and the verdict on measured ones."""
+    told = ranked(board.entries).drop(columns="league")  # its fields are columns of their own
+    judged = board.pairs[board.pairs["reference"]].set_index("key")
+    verdicts = judged[list(_JUDGED)].rename(columns=_JUDGED)
+    for name in ("differs", "unstated"):
+        verdicts[name] = judged[name].map(" ".join).astype("string")
+    return told.join(verdicts, on="key")
+
+
+def json_lines(board: Board) -> str:
+    """Write the same table as a JSON list of objects, one per line, which leave out what is not known."""
+    rows = [{key: value for key, value in row.items() if value is not None} for row in plain(table(board))]
+    return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n"
+
+
+def bibtex(board: Board) -> str:
+    """Cite the methods of which a venue, year or link is known; authors are never guessed."""
+    known = {row.pop("method"): row for row in plain(board.methods.reset_index()[["method", *_CITED]])}
+    for run in board.done.drop_duplicates("method")["run_id"]:
+        told = RunDir(board.results, run).read_record()["method"]
+        earlier = known.get(told["name"], {})
+        known[told["name"]] = {name: earlier.get(name) or told.get(name) for name in _CITED}
+    head = "% Methods of the leaderboard, by its names. Authors are left out: they stand behind the links.\n"
+    return head + "".join(_citation(name, known[name]) for name in sorted(known))
+
+
+def _citation(name: str, facts: Mapping[str, Any]) -> str:
+    if not any(facts[field] for field in ("venue", "year", "paper")):
+        return ""
+    lines = [f"  title = {{{{{latex(facts['title'])}}}}}"]
+    lines += [f"  howpublished = {{{latex(facts['venue'])}}}"] if facts["venue"] else []
+    lines += [f"  year = {{{facts['year']}}}"] if facts["year"] else []
+    lines += [f"  url = {{{link(facts['paper'])}}}"] if link(facts["paper"]) else []
+    return f"\n@misc{{{name},\n" + ",\n".join(lines) + "\n}\n"

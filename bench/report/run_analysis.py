@@ -1,0 +1,100 @@
+"""What a series' stored scores still tell, as tables: shot rules, calibration, adjustment, skewed tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from bench.errors import BenchError
+from bench.leaderboard import reanalysis
+from bench.leaderboard.reanalysis import SHOT_RULES, Stored
+from bench.report.page import Column, Table, Value
+from bench.report.text import number, order
+
+#: Headline, what is to be known of it, and the table or why there is none.
+Part = tuple[str, str, Table | str]
+
+
+def analysis(results: Path, runs: Sequence[str]) -> tuple[list[Part], str]:
+    """Return tables of means over the runs whose scores are at hand, and what is said of the others."""
+    found, missing = list[Stored](), list[str]()
+    for run in runs:
+        try:
+            found.append(reanalysis.stored(results, run))
+        except BenchError as error:
+            missing.append(str(error).replace(f"{results}/", ""))
+    if not found:
+        return [], missing[0]
+    parts: list[Part] = [
+        (
+            "Other shot rules",
+            "The field groups classes in several ways, and seldom says which.",
+            _shots(found),
+        ),
+        (
+            "Calibration",
+            "Confidence above accuracy is what a long tail does to its rare classes. Percent.",
+            _averaged([reanalysis.calibration(run) for run in found]),
+        ),
+        (
+            "Post-hoc logit adjustment",
+            "Scores minus tau times the log of the training prior. The best tau of this sweep is chosen on "
+            "the test set: an upper bound, not a result.",
+            _or_reason(reanalysis.adjusted, found, ["tau", "accuracy", "many", "medium", "few", "ece"]),
+        ),
+        (
+            "Skewed test sets",
+            "Accuracy on test sets with a tail of their own: forward as in training, backward against it.",
+            _averaged([reanalysis.skewed(run) for run in found]),
+        ),
+    ]
+    return parts, f"{len(missing)} of {len(runs)} seeds are not in it: {missing[0]}" if missing else ""
+
+
+def _shots(found: Sequence[Stored]) -> Table:
+    columns = [Column("rule", numeric=False), Column("used by", numeric=False)]
+    columns += [Column(name) for name in ("many", "medium", "few")]
+    rows = []
+    for name, rule in SHOT_RULES.items():
+        try:
+            tables = [reanalysis.shots(run, name) for run in found]
+        except BenchError:
+            continue  # made for another number of classes
+        mean = _mean(tables, "accuracy")
+        groups = [
+            Value(f"{number(value)} ({count})", order(value))
+            for value, count in zip(mean, tables[0]["classes"], strict=True)
+        ]
+        rows.append([Value(rule.says), Value(rule.used_by), *groups])
+    return Table(columns, rows, "percent, and how many classes")
+
+
+def _or_reason(
+    analyse: Callable[[Stored], pd.DataFrame], found: Sequence[Stored], columns: list[str]
+) -> Table | str:
+    try:
+        return _averaged([analyse(run)[columns] for run in found])
+    except BenchError as error:
+        return str(error)
+
+
+def _averaged(tables: Sequence[pd.DataFrame]) -> Table:
+    """Return the mean over seeds of tables of one shape."""
+    first = tables[0]
+    texts = [name for name in first if first[name].dtype == "string"]
+    cells = {}
+    for name in first:
+        if name in texts:
+            cells[name] = [Value(str(text)) for text in first[name]]
+        else:
+            digits = 0 if first[name].dtype == "Int64" else 2
+            cells[name] = [Value(number(value, digits), order(value)) for value in _mean(tables, str(name))]
+    columns = [Column(str(name).replace("_", " "), numeric=name not in texts) for name in first]
+    return Table(columns, list(zip(*cells.values(), strict=True)))
+
+
+def _mean(tables: Sequence[pd.DataFrame], column: str) -> list[float | None]:
+    mean = pd.concat([table[column] for table in tables], axis=1).mean(axis=1)
+    return [None if pd.isna(value) else float(value) for value in mean]

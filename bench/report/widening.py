@@ -1,0 +1,91 @@
+"""How a reader narrows and widens a league: its fields, their values, and what then differs, in words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.leaderboard import League
+from bench.report.lines import Line, Tab
+from bench.report.text import NOT_STATED
+
+#: What a row is chosen by, the fields of a league among it: what it is called, and what its values mean.
+FIELDS = {
+    "backbone": ("backbone", "the network, by its name in timm"),
+    "width_class": ("width", "the network's width; 'other' is built differently under the same name"),
+    "epochs_class": ("epochs", "of the longest stage, in classes: twice the epochs is worth a point or two"),
+    "augmentation": (
+        "augmentation",
+        "of the view that is classified: std is crop and flip, mixed a table that does not say which row "
+        "has which",
+    ),
+    "experts": ("experts", "how many networks or heads vote"),
+    "pretraining": ("pre-training", "on which other images the network was trained before"),
+    "extra_data": ("extra data", "images or texts beside the training set"),
+    "data_copy": ("data copy", "the images themselves: a copy that was saved otherwise is other data"),
+    "kind": ("rows", "measured here, published by others, or external: predictions that were scored here"),
+}
+
+#: Names that only verdicts use.
+_MORE = {"epochs": "epochs", "selection": "choice of epoch"}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A field with its values, the most frequent first, each with how many lines have it."""
+
+    name: str
+    label: str
+    hint: str
+    values: Sequence[tuple[str, int]]
+
+
+def choices(tab: Tab) -> list[Choice]:
+    """Return the fields of a tab's lines, in the order of `FIELDS`."""
+    found = []
+    for name, (label, hint) in FIELDS.items():
+        counts = Counter(_said(line, name) for line in tab.lines)
+        values = sorted(counts.items(), key=lambda item: (item[0] == NOT_STATED, -item[1], item[0]))
+        found.append(Choice(name, label, hint, values))
+    return found
+
+
+def places(lines: Iterable[Line], fields: Sequence[Choice]) -> list[str]:
+    """Write where each line stands among the fields' values, for scripts."""
+    numbers = [{value: str(place) for place, (value, _) in enumerate(field.values)} for field in fields]
+    return [
+        ".".join(known[_said(line, field.name)] for field, known in zip(fields, numbers, strict=True))
+        for line in lines
+    ]
+
+
+def leagues(tab: Tab, fields: Sequence[Choice]) -> list[tuple[str, str]]:
+    """Return each league's place and its name: the fields in which the leagues of this tab are unlike."""
+    unlike = [field.name for field in fields[:-1] if len(field.values) > 1]
+    found = []
+    for league, lines in tab.leagues.items():
+        name = ", ".join(_worded(field, getattr(league, field)) for field in unlike)
+        place = places(lines[:1], fields)[0].rpartition(".")[0] + "."  # any kind of row
+        found.append((place, f"{name or 'all'} ({len(lines)})"))
+    return found
+
+
+def protocol(league: League) -> str:
+    """Write all fields of a league but its data set."""
+    return ", ".join(_worded(field, getattr(league, field)) for field in FIELDS if field != "kind")
+
+
+def words(fields: Iterable[str]) -> str:
+    """Write names of protocol fields as a reader knows them."""
+    return ", ".join(_MORE.get(name) or FIELDS[name][0] for name in fields)
+
+
+def _worded(field: str, value: Any) -> str:
+    return f"{FIELDS[field][0]} {NOT_STATED if value is None else value}"
+
+
+def _said(line: Line, field: str) -> str:
+    value = line.kind if field == "kind" else getattr(line.league, field)
+    return NOT_STATED if value is None else str(value)
