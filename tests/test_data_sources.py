@@ -35,7 +35,8 @@ def renamed(dataset: DataSet, **fields) -> DataSet:
 
 # -- the catalogue and the digits ----------------------------------------------------------------
 def test_the_catalogue_names_its_sets_as_it_lists_them():
-    assert list(DATASETS) == ["digits", "cifar10", "cifar100"]
+    large = ["imagenet_lt", "inaturalist2018", "places_lt", "mini_imagenet_lt"]
+    assert list(DATASETS) == ["digits", "cifar10", "cifar100", *large]
     assert all(dataset.name == name and dataset.title for name, dataset in DATASETS.items())
 
 

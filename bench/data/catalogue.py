@@ -2,7 +2,27 @@
 
 from __future__ import annotations
 
-from bench.cell import DataSet
+from typing import Any
+
+from bench.cell import DataSet, ListFiles
+
+_IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+
+
+def _listed(name: str, title: str, lists: ListFiles, **fields: Any) -> DataSet:
+    """Describe a data set with a natural long tail, whose images stay on disk in a folder of its name."""
+    fields = {**_IMAGENET, **fields}
+    return DataSet(
+        name=name,
+        title=title,
+        source="list",
+        folder=name,
+        lists=lists,
+        image_size=224,
+        profile="natural",
+        **fields,
+    )
+
 
 #: quirk: the field normalises CIFAR-100 with the statistics of CIFAR-10, so `cifar100` keeps the defaults.
 DATASETS: dict[str, DataSet] = {
@@ -20,5 +40,27 @@ DATASETS: dict[str, DataSet] = {
         ),
         DataSet(name="cifar10", source="cifar10", title="CIFAR-10-LT", n_max=5000),
         DataSet(name="cifar100", source="cifar100", title="CIFAR-100-LT", n_max=500),
+        _listed(
+            "imagenet_lt",
+            "ImageNet-LT",
+            ListFiles(train="ImageNet_LT_train.txt", val="ImageNet_LT_val.txt", test="ImageNet_LT_test.txt"),
+        ),
+        _listed(
+            "inaturalist2018",
+            "iNaturalist 2018",
+            ListFiles(train="iNaturalist18_train.txt", test="iNaturalist18_val.txt"),
+            mean=(0.466, 0.471, 0.380),
+            std=(0.195, 0.194, 0.192),
+        ),
+        _listed(
+            "places_lt",
+            "Places-LT",
+            ListFiles(train="Places_LT_train.txt", val="Places_LT_val.txt", test="Places_LT_test.txt"),
+        ),
+        _listed(
+            "mini_imagenet_lt",
+            "mini-ImageNet-LT",
+            ListFiles(train="train.csv", val="val.csv", test="test.csv"),
+        ),
     )
 }

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bench.cell import DataSet, ExtraTrain
-from bench.data import folder, longtail, manifest
+from bench.data import folder, lists, longtail, manifest
 from bench.data.cache import key_of, through_cache
 from bench.errors import BenchError, did_you_mean
 
@@ -19,19 +20,35 @@ class Extra:
     """Generated images of one data set, class after class.
 
     Attributes:
-        images: (m, H, W, 3) uint8.
+        classes: the files of each class, in its order.
+        size: width and height of `images`.
         counts: (C,) int64, how many there are of each class.
         drawn: (C,) int64, how many of them every epoch draws: `weight` of them, rounded (halves to even).
         made: what made them, where the folder says so.
         key: names this content.
+        cache: where `images` are kept.
     """
 
     settings: ExtraTrain
-    images: np.ndarray
+    classes: dict[str, list[Path]]
+    size: int
     counts: np.ndarray
     drawn: np.ndarray
     made: manifest.Manifest | None
     key: str
+    cache: Path
+
+    @cached_property
+    def images(self) -> np.ndarray:
+        """All of them in memory, (m, H, W, 3) uint8; read when asked for."""
+        return through_cache(
+            self.cache, ("images",), lambda: {"images": folder.decode(self.classes, self.size)}
+        )["images"]
+
+    @property
+    def files(self) -> list[Path]:
+        """All of them on disk, class after class."""
+        return [path for images in self.classes.values() for path in images]
 
     @property
     def labels(self) -> np.ndarray:
@@ -84,14 +101,9 @@ def read_extra(
             f"{root}: no such folder, which {of} wants; fill it with `run_bench.py synthesize`, or put "
             "<class>/<image> there"
         )
-    for name in sorted(path.name for path in root.iterdir() if path.is_dir()):
-        if name not in class_names and not name.startswith("."):
-            raise BenchError(f"{root / name}: {of} has no such class{did_you_mean(name, class_names)}")
+    there = _folders(root, class_names, of) if extra.list_file is None else _listed(root, extra, class_names)
     limits = room(class_counts, extra.fill_to, extra.max_per_class)
-    classes = {}
-    for name, limit in zip(class_names, limits, strict=True):
-        there = folder.files_in(root / name) if (root / name).is_dir() else []
-        classes[name] = there[:limit]
+    classes = {name: there[name][:limit] for name, limit in zip(class_names, limits, strict=True)}
     counts = np.array([len(files) for files in classes.values()])
     drawn = np.rint(extra.weight * counts).astype(np.int64)
     if not drawn.any():
@@ -101,10 +113,25 @@ def read_extra(
         )
     files = [path for images in classes.values() for path in images]
     key = f"{dataset.name}-extra-{key_of(root, files, dataset.image_size)}"
-    arrays = through_cache(
-        data_dir / ".cache" / key, ("images",), lambda: {"images": folder.decode(classes, dataset.image_size)}
-    )
-    return Extra(extra, arrays["images"], counts, drawn, manifest.read(root), key)
+    cache = data_dir / ".cache" / key
+    return Extra(extra, classes, dataset.image_size, counts, drawn, manifest.read(root), key, cache)
+
+
+def _folders(root: Path, class_names: tuple[str, ...], of: str) -> dict[str, list[Path]]:
+    for name in sorted(path.name for path in root.iterdir() if path.is_dir()):
+        if name not in class_names and not name.startswith("."):
+            raise BenchError(f"{root / name}: {of} has no such class{did_you_mean(name, class_names)}")
+    return {name: folder.files_in(root / name) if (root / name).is_dir() else [] for name in class_names}
+
+
+def _listed(root: Path, extra: ExtraTrain, class_names: tuple[str, ...]) -> dict[str, list[Path]]:
+    listing = lists.read_list(folder.below(root, str(extra.list_file), extra.name))
+    classes: dict[str, list[Path]] = {name: [] for name in class_names}
+    for place, label in enumerate(listing.labels.tolist()):
+        if label >= len(class_names):
+            raise listing.fault(place, f"label {label}, but there are {len(class_names)} classes")
+        classes[class_names[label]].append(root / listing.path(place))
+    return classes
 
 
 def room(class_counts: np.ndarray, fill_to: int | None, max_per_class: int | None) -> np.ndarray:

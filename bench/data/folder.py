@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ from PIL import Image, ImageOps
 
 from bench.errors import BenchError
 
+#: Makes a square of so many pixels of an image.
+Frame = Callable[[Image.Image, int], Image.Image]
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
 
 
@@ -68,16 +71,16 @@ def labels_of(classes: dict[str, list[Path]]) -> np.ndarray:
     return np.repeat(np.arange(len(classes)), [len(files) for files in classes.values()])
 
 
-def decode(classes: dict[str, list[Path]], size: int) -> np.ndarray:
-    """Decode all images to (n, size, size, 3) uint8 RGB, those of another size as `fit` does."""
+def decode(classes: dict[str, list[Path]], size: int, framed: Frame | None = None) -> np.ndarray:
+    """Decode all images to (n, size, size, 3) uint8 RGB, those of another size as `framed` does or `fit`."""
     files = [path for images in classes.values() for path in images]
     pixels = np.empty((len(files), size, size, 3), np.uint8)
     for i, path in enumerate(files):  # measured: threads make small images slower, not faster
-        pixels[i] = _decode(path, size)
+        pixels[i] = _decode(path, size, framed or fit)
     return pixels
 
 
-def _decode(path: Path, size: int) -> np.ndarray:
+def _decode(path: Path, size: int, framed: Frame) -> np.ndarray:
     try:
         with Image.open(path) as file:
             image = file.convert("RGB")
@@ -85,7 +88,7 @@ def _decode(path: Path, size: int) -> np.ndarray:
         raise BenchError(
             f"{path}: not a readable image ({type(error).__name__}: {error}); replace or remove it"
         ) from error
-    return np.asarray(fit(image, size))
+    return np.asarray(framed(image, size))
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:

@@ -2,22 +2,25 @@
 
 Nothing is done image by image in Python, and nothing random happens on the device: an epoch's order and
 augmentation tables are drawn on the host as a pure function of (seed, epoch, stream) and uploaded once.
+They are written to where the epoch before had them, so that a step captured in a CUDA graph finds them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from bench.captured import Play, at_once, play_for
 from bench.cell import Cell
 from bench.data import samplers
-from bench.data.augment import crop_boxes, policy
-from bench.data.split import Split
+from bench.data.augment import Policy, crop_boxes, policy
+from bench.data.split import InMemory, Split
 from bench.errors import BenchError
 from bench.method import Batch, View
 from bench.randomness import generator
@@ -33,8 +36,8 @@ class _Plan:
     positions: Tensor
     tables: list[dict[str, Tensor]]
 
-    def rows(self, rows: slice) -> _Plan:
-        return _Plan(self.positions[rows], [_rows(table, rows) for table in self.tables])
+    def rows(self, rows: Tensor) -> _Plan:
+        return _Plan(self.positions.index_select(0, rows), [_rows(table, rows) for table in self.tables])
 
 
 class Loader:
@@ -44,19 +47,45 @@ class Loader:
         size: images an epoch draws, which is how many the subset has, and the extra images of an epoch.
         steps: batches of an epoch; the last is smaller where sizes do not divide, or left out with the
             protocol's `drop_last`.
+        play: how a batch is made; replayed, it lies in the tensors of the one before of its size.
     """
+
+    play: Play = staticmethod(at_once)
 
     def __init__(
         self,
-        split: Split,
+        split: InMemory,
         views: tuple[View, ...],
         cell: Cell,
         device: str | torch.device,
         *,
         extra_sampler: str | None = None,
     ) -> None:
+        self._settle(split, views, cell, device, extra_sampler)
+        self.play = play_for(cell.mode, self.device)
+        # measured: a CPU scores best near 100 images at once; a GPU wants more
+        self.test_batch_size = 100 if self.device.type == "cpu" else 1000
+        self._kept: dict[str, Tensor] = {}
+        self._rows = torch.empty(self.batch_size, dtype=torch.int64, device=self.device)
+        self._test_rows = torch.empty(self.test_batch_size, dtype=torch.int64, device=self.device)
+        self._images = _on_device(split.key, "train", split.images, self.device)
+        self._test_images = _on_device(split.key, "test", split.test_images, self.device)
+        self._subset = self._keep("subset", split.epoch_positions(self.seed, 0))
+        self._labels = self._keep("labels", split.labels)
+        self._test_labels = self._keep("test labels", split.test_labels)
+
+    def _settle(
+        self,
+        split: Split,
+        views: tuple[View, ...],
+        cell: Cell,
+        device: str | torch.device,
+        extra_sampler: str | None,
+    ) -> None:
+        """Take over what does not depend on where the images are."""
         protocol = cell.protocol
-        self.split, self.views, self.seed = split, views, cell.seed
+        self.split: Split = split
+        self.views, self.seed = views, cell.seed
         self.extra_sampler = extra_sampler
         self.device = torch.device(device)
         self.batch_size = protocol.batch_size
@@ -69,7 +98,7 @@ class Loader:
         if len(names) != len(views):
             own = ", ".join(view.policy for view in views)
             raise BenchError(f"protocol.views names {len(names)} policies for {len(views)} views: {own}")
-        self.policies = [policy(protocol.augmentation if name == "main" else name) for name in names]
+        self.policies = [self._policy(protocol.augmentation if name == "main" else name) for name in names]
 
         self.size = len(split.labels)
         whole, ragged = divmod(self.size, self.batch_size)
@@ -79,15 +108,6 @@ class Loader:
                 f"protocol.drop_last leaves no batch: {self.size} training images are fewer than "
                 f"batch_size {self.batch_size}; lower it"
             )
-        # measured: a CPU scores best near 100 images at once; a GPU wants more
-        self.test_batch_size = 100 if self.device.type == "cpu" else 1000
-
-        self._images = _on_device(split.key, "train", split.images, self.device)
-        self._test_images = _on_device(split.key, "test", split.test_images, self.device)
-        self._subset, self._labels, self._test_labels = (
-            self._upload(array)
-            for array in (split.epoch_positions(self.seed, 0), split.labels, split.test_labels)
-        )
         mean, std = (torch.tensor(x, device=self.device) for x in (split.dataset.mean, split.dataset.std))
         self._mean, self._std = mean.view(3, 1, 1), std.view(3, 1, 1)
 
@@ -101,21 +121,36 @@ class Loader:
             draws: the method's own random numbers, `size` rows each; an extra batch shares them.
         """
         if self.split.extra is not None:
-            self._subset.copy_(self._upload(self.split.epoch_positions(self.seed, epoch)))
-        uploaded = {name: self._upload(array) for name, array in (draws or {}).items()}
+            self._keep("subset", self.split.epoch_positions(self.seed, epoch))
+        drawn = {name: self._keep(f"draws {name}", array) for name, array in (draws or {}).items()}
         main = self._plan(sampler, (), epoch, epochs)
         extra = self._plan(self.extra_sampler, ("extra",), epoch, epochs) if self.extra_sampler else None
-        for step in range(self.steps):
-            rows = slice(step * self.batch_size, (step + 1) * self.batch_size)
-            drawn = _rows(uploaded, rows)
-            second = self._batch(extra.rows(rows), drawn) if extra else None
-            yield self._batch(main.rows(rows), drawn, second)
+
+        def batch(size: int) -> Batch:
+            rows = self._rows[:size]
+            some = _rows(drawn, rows)
+            second = self._batch(extra.rows(rows), some) if extra else None
+            made = self._batch(main.rows(rows), some, second)
+            self._rows.add_(self.batch_size)
+            return made
+
+        torch.arange(self.batch_size, out=self._rows)
+        for start in range(0, self.steps * self.batch_size, self.batch_size):
+            size = min(self.batch_size, self.size - start)
+            yield self.play(("batch", size), partial(batch, size), lambda: [self._rows])
 
     def test(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the test set in its order, unaugmented: images (B, 3, H, W) and labels (B,)."""
-        for start in range(0, len(self._test_labels), self.test_batch_size):
-            rows = slice(start, start + self.test_batch_size)
-            yield self._normalise(self._test_images[rows]), self._test_labels[rows]
+
+        def images(size: int) -> Tensor:
+            made = self._normalise(self._test_images.index_select(0, self._test_rows[:size]))
+            self._test_rows.add_(self.test_batch_size)
+            return made
+
+        torch.arange(self.test_batch_size, out=self._test_rows)
+        for labels in self._test_labels.split(self.test_batch_size):
+            size = len(labels)
+            yield self.play(("test", size), partial(images, size), lambda: [self._test_rows]), labels
 
     def train_eval(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the real training images as they would be tested: in their order, unaugmented."""
@@ -127,16 +162,30 @@ class Loader:
         """Return training images by their positions (B,) in the subset, normalised, unaugmented."""
         return self._normalise(self._gather(positions))
 
+    def _policy(self, name: str) -> Policy:
+        return policy(name)
+
     def _plan(self, sampler: str, stream: tuple[str, ...], epoch: int, epochs: int) -> _Plan:
+        positions, tables = self._drawn(sampler, stream, epoch, epochs)
+        here = " ".join(stream)
+        uploaded = [
+            {name: self._keep(f"{here} view {i} {name}", array) for name, array in table.items()}
+            for i, table in enumerate(tables)
+        ]
+        return _Plan(self._keep(f"{here} order", positions), uploaded)
+
+    def _drawn(
+        self, sampler: str, stream: tuple[str, ...], epoch: int, epochs: int
+    ) -> tuple[np.ndarray, list[dict[str, np.ndarray]]]:
+        """Draw an epoch's positions (n,), and each view's augmentation tables, n rows."""
         rng = generator(*stream, "order", self.seed, epoch)
         positions = samplers.order(sampler, self.split.labels, rng, epoch, epochs)
         tables = []
         for i, (view, rule) in enumerate(zip(self.views, self.policies, strict=True)):
             rng = generator(*stream, "view", i, self.seed, epoch)
             side = view.size or self.split.dataset.image_size
-            table = rule.draw(rng, self.size, side)
-            tables.append({name: self._upload(array) for name, array in table.items()})
-        return _Plan(self._upload(positions), tables)
+            tables.append(rule.draw(rng, self.size, side))
+        return positions, tables
 
     def _batch(self, plan: _Plan, draws: dict[str, Tensor], extra: Batch | None = None) -> Batch:
         images = self._gather(plan.positions)
@@ -161,9 +210,15 @@ class Loader:
     def _upload(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
+    def _keep(self, name: str, array: np.ndarray) -> Tensor:
+        """Upload an array to where the one of that name was before: a captured step reads it there."""
+        if name not in self._kept:
+            self._kept[name] = self._upload(array).clone()
+        return self._kept[name].copy_(torch.from_numpy(np.ascontiguousarray(array)), non_blocking=True)
 
-def _rows(tensors: Mapping[str, Tensor], rows: slice) -> dict[str, Tensor]:
-    return {name: tensor[rows] for name, tensor in tensors.items()}
+
+def _rows(tensors: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:
+    return {name: tensor.index_select(0, rows) for name, tensor in tensors.items()}
 
 
 def _on_device(key: str, part: str, images: Tensor, device: torch.device) -> Tensor:

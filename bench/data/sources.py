@@ -1,8 +1,13 @@
-"""Where images come from: the embedded digits, CIFAR's official files, or a folder tree of one's own."""
+"""Where images come from: the embedded digits, CIFAR's official files, or a folder tree of one's own.
+
+Those of list files are not read into memory: see `bench.data.lists` and `bench.data.streaming`.
+"""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench.cell import DataSet
-from bench.data import folder
+from bench.data import folder, lists
 from bench.data.cache import Arrays, key_of, through_cache
 from bench.errors import BenchError
 
@@ -54,12 +59,23 @@ class Images:
                 )
 
 
+def labels(dataset: DataSet, data_dir: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Return the labels (N,) of all training images of any data set, and the classes' names."""
+    if dataset.source == "list":
+        listed = lists.read_lists(dataset, data_dir)
+        return listed.train.labels, listed.class_names
+    images = read(dataset, data_dir)
+    return images.train_labels, images.class_names
+
+
 def read(dataset: DataSet, data_dir: Path, *, download: bool = False) -> Images:
     """Read a data set from below the data directory; with `download`, fetch CIFAR where it is missing.
 
     Raises:
         BenchError: it is not there, or damaged; the message names the path and the remedy.
     """
+    if dataset.source == "list":
+        raise BenchError(f"{dataset.name}: the images of list files stay on disk; see `data check`")
     if dataset.source == "digits":
         return _digits(dataset)
     if dataset.test_per_class is not None:
@@ -73,11 +89,9 @@ def read(dataset: DataSet, data_dir: Path, *, download: bool = False) -> Images:
 
 def _digits(dataset: DataSet) -> Images:
     """Scikit-learn's 1,797 digits; the last `test_per_class` of each class are the test set."""
-    from sklearn.datasets import load_digits
-
     _require_size(dataset, 8)
-    digits, held_out = load_digits(), dataset.test_per_class
-    labels = digits.target.astype(np.int64)
+    table, held_out = _digits_table(), dataset.test_per_class
+    labels = table[:, -1].astype(np.int64)
     smallest = np.bincount(labels).min()
     if held_out is None or held_out >= smallest:
         raise BenchError(
@@ -87,7 +101,7 @@ def _digits(dataset: DataSet) -> Images:
     is_test = np.zeros(len(labels), bool)
     for c in range(10):
         is_test[np.flatnonzero(labels == c)[-held_out:]] = True
-    gray = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    gray = np.rint(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     images = np.repeat(gray[..., None], 3, axis=-1)
     return Images(
         train_images=images[~is_test],
@@ -97,6 +111,18 @@ def _digits(dataset: DataSet) -> Images:
         class_names=tuple(map(str, range(10))),
         key=f"digits-{held_out}",
     )
+
+
+def _digits_table() -> np.ndarray:
+    """Read the digits, (1797, 65), 64 pixels and the label, from scikit-learn's files.
+
+    To import it, as its `load_digits` would, takes two seconds in every run.
+    """
+    package = importlib.util.find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", "rt") as file:
+        return np.array(file.read().replace("\n", ",").strip(",").split(","), dtype=float).reshape(-1, 65)
 
 
 def _cifar(dataset: DataSet, data_dir: Path, download: bool) -> Images:

@@ -12,39 +12,31 @@ from torch import Tensor
 from bench.cell import DataSet
 from bench.data import longtail, sources
 from bench.data.extra import Extra, read_extra
+from bench.data.lists import read_lists
+from bench.data.pictures import Pictures, pictures
 from bench.randomness import generator
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Split:
-    """A long-tailed training set and its test set.
-
-    The images are those of the whole training set, which runs share however they cut it; a split is the
-    index list `positions` into it. On the host they are mapped from the cache and hardly occupy memory of
-    a process's own, so a split is cheap to load again in every process. With extra images they are a copy:
-    the subset, then all extra ones, of which every epoch draws as many.
+    """What is known of a long-tailed training set and its test set without looking at an image.
 
     Attributes:
-        images: (N, 3, H, W) uint8, the whole training set in its source's order.
-        positions: (n,) int64 into `images`: the long-tailed subset, class after class.
+        positions: (n,) int64 into the training images: the long-tailed subset, class after class.
         labels: (n + k,) int64, of the subset and of the k extra images of an epoch.
-        test_images: (M, 3, H, W) uint8; test_labels: (M,) int64.
+        test_labels: (M,) int64.
         class_counts: (C,) int64, real training images of each class: what shot groups go by.
         fingerprint: of "train" (the subset), "test" and, where there are extra images, "extra_train"; see
-            `longtail.fingerprint`.
-        key: names `images` and `test_images`, so that one process uploads them to a device only once.
+            `longtail.fingerprint` and `Pictures.fingerprint`.
     """
 
     dataset: DataSet
-    images: Tensor
     positions: np.ndarray
     labels: np.ndarray
-    test_images: Tensor
     test_labels: np.ndarray
     class_counts: np.ndarray
     class_names: tuple[str, ...]
     fingerprint: dict[str, str]
-    key: str
     extra: Extra | None = None
 
     @property
@@ -53,11 +45,48 @@ class Split:
         return np.bincount(self.labels, minlength=len(self.class_counts))
 
     def epoch_positions(self, seed: int, epoch: int) -> np.ndarray:
-        """Return where in `images` an epoch's images stand, (n + k,) int64, in the order of `labels`."""
+        """Return which training images an epoch has, (n + k,) int64, in the order of `labels`."""
         if self.extra is None:
             return self.positions
         drawn = self.extra.draw(generator("extra_train", seed, epoch))
         return np.concatenate([self.positions, len(self.positions) + drawn])
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class InMemory(Split):
+    """A split whose images fit in memory.
+
+    The images are those of the whole training set, which runs share however they cut it. On the host they
+    are mapped from the cache and hardly occupy memory of a process's own, so a split is cheap to load again
+    in every process. With extra images they are a copy: the subset, then all extra ones, of which every
+    epoch draws as many.
+
+    Attributes:
+        images: (N, 3, H, W) uint8, the whole training set in its source's order.
+        test_images: (M, 3, H, W) uint8.
+        key: names `images` and `test_images`, so that one process uploads them to a device only once.
+    """
+
+    images: Tensor
+    test_images: Tensor
+    key: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class OnDisk(Split):
+    """A split whose images are read when they are needed.
+
+    Attributes:
+        pictures: the training images, the subset alone: `positions` are 0 to n-1.
+        extra_pictures: all extra ones; the positions of an epoch's go on behind those of `pictures`.
+        val_pictures: of the validation set, if the data set has one; `val_labels` (V,) int64 likewise.
+    """
+
+    pictures: Pictures
+    test_pictures: Pictures
+    extra_pictures: Pictures | None = None
+    val_pictures: Pictures | None = None
+    val_labels: np.ndarray | None = None
 
 
 def load(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> Split:
@@ -66,14 +95,17 @@ def load(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> Split:
     Raises:
         BenchError: the data is missing or damaged, or cannot give such a tail.
     """
+    if dataset.source == "list":
+        return _on_disk(dataset, imbalance_factor, data_dir)
+    return _in_memory(dataset, imbalance_factor, data_dir)
+
+
+def _in_memory(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> InMemory:
     source = sources.read(dataset, data_dir)
-    classes = len(source.class_names)
-    available = np.bincount(source.train_labels, minlength=classes)
-    counts = longtail.class_counts(dataset, imbalance_factor, available, source.class_names)
-    positions = longtail.select(source.train_labels, counts)
+    counts, positions = _tail(dataset, imbalance_factor, source.train_labels, source.class_names)
     labels = np.asarray(source.train_labels)[positions]
     test_labels = np.array(source.test_labels)
-    split = Split(
+    split = InMemory(
         dataset=dataset,
         images=torch.from_numpy(source.train_images).permute(0, 3, 1, 2),
         positions=positions,
@@ -92,7 +124,7 @@ def load(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> Split:
     return split if extra is None else _with_extra(split, extra)
 
 
-def _with_extra(split: Split, extra: Extra) -> Split:
+def _with_extra(split: InMemory, extra: Extra) -> InMemory:
     subset = split.images.permute(0, 2, 3, 1)[split.positions]
     return replace(
         split,
@@ -103,3 +135,46 @@ def _with_extra(split: Split, extra: Extra) -> Split:
         key=f"{split.key}-{split.fingerprint['train']}-{extra.key}",
         extra=extra,
     )
+
+
+def _on_disk(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> OnDisk:
+    lists = read_lists(dataset, data_dir)
+    on_disk = {part: pictures(dataset, data_dir, lists.root, one) for part, one in lists.parts.items()}
+    counts, positions = _tail(dataset, imbalance_factor, lists.train.labels, lists.class_names)
+    train, labels = on_disk["train"].take(positions), lists.train.labels[positions]
+    fingerprint = {
+        "train": train.fingerprint(labels),
+        "test": on_disk["test"].fingerprint(lists.test.labels),
+    }
+    extra = read_extra(dataset, counts, lists.class_names, data_dir)
+    extra_pictures = None
+    if extra is not None:
+        paths = np.array([str(path.absolute()).encode() for path in extra.files])
+        extra_pictures = Pictures(Path("/"), paths, np.arange(len(paths)))
+        every = np.repeat(np.arange(len(extra.counts)), extra.counts)
+        fingerprint["extra_train"] = extra_pictures.fingerprint(every)
+        labels = np.concatenate([labels, extra.labels])
+    return OnDisk(
+        dataset=dataset,
+        positions=np.arange(len(positions)),
+        labels=labels,
+        test_labels=lists.test.labels,
+        class_counts=counts,
+        class_names=lists.class_names,
+        fingerprint=fingerprint,
+        extra=extra,
+        pictures=train,
+        test_pictures=on_disk["test"],
+        extra_pictures=extra_pictures,
+        val_pictures=on_disk.get("val"),
+        val_labels=None if lists.val is None else lists.val.labels,
+    )
+
+
+def _tail(
+    dataset: DataSet, imbalance_factor: float, labels: np.ndarray, class_names: tuple[str, ...]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the class counts (C,) of the long tail, and the positions (n,) that make it."""
+    available = np.bincount(labels, minlength=len(class_names))
+    counts = longtail.class_counts(dataset, imbalance_factor, available, class_names)
+    return counts, longtail.select(labels, counts)

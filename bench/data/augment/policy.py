@@ -63,8 +63,10 @@ _CROP = (Crop(), Flip())
 _RESIZED = (ResizedCrop(), Flip())
 _SIM = (Jitter(), Grayscale())
 
-#: By name. The colour operations are the ones of the papers in their order; "randcls" and "randstack" are
-#: BCL's views, "dscl_*" those of DSCL: its query, its key, and its patches after they were cut.
+#: By name. The colour operations are the ones of the papers in their order; "resized_crop_flip" is what
+#: iNaturalist 2018 is trained with and "resized_crop_flip_jitter" ImageNet-LT (Kang et al., 2020),
+#: "randcls" and "randstack" are BCL's views, "dscl_*" those of DSCL: its query, its key, and its patches
+#: after they were cut.
 POLICIES: dict[str, Policy] = {
     "none": Policy(),
     "crop_flip": Policy(_CROP),
@@ -72,6 +74,8 @@ POLICIES: dict[str, Policy] = {
     "crop_flip_rotate": Policy((*_CROP, Rotation())),
     "autoaugment": Policy(_CROP, (AutoAugment(),)),
     "autoaugment_cutout": Policy(_CROP, (AutoAugment(), Cutout())),
+    "resized_crop_flip": Policy(_RESIZED),
+    "resized_crop_flip_jitter": Policy(_RESIZED, (Jitter(hue=0, probability=1),)),
     "simclr": Policy(_RESIZED, _SIM),
     "simclr_blur": Policy((ResizedCrop(scale=(0.2, 1.0)), Flip()), (*_SIM, Blur())),
     "randcls": Policy(_RESIZED, (Jitter(hue=0, probability=1), RandAugment())),

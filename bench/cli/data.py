@@ -1,0 +1,197 @@
+"""The images: whether they are at hand and as published, and packing them for fast reading."""
+
+from __future__ import annotations
+
+import os
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from bench.cli.common import DATA, SOME_FAILED, Data, console, table
+from bench.errors import BenchError, did_you_mean
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from bench.cell import DataSet
+
+
+class _ShowByDefault(TyperGroup):
+    """Takes `data NAME` for `data show NAME`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
+            args = ["show", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    cls=_ShowByDefault,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    help="Show the images of a data set ([bold]data NAME[/]), check them, or pack them.",
+)
+
+Name = Annotated[str, typer.Argument(help="As in [bold]list datasets[/].", show_default=False)]
+FromRecipe = Annotated[
+    Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe that writes this data set down.")
+]
+
+
+@app.command()
+def show(
+    name: Name,
+    download: Annotated[bool, typer.Option("--download", help="Fetch it if it is missing.")] = False,
+    data: Data = DATA,
+) -> None:
+    """See that the images of a data set are at hand, and count them; `show` may be left out.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py data digits
+    python run_bench.py data cifar10 --download
+    python run_bench.py data cifar100 --data ~/images
+    """
+    from bench.data.sources import read
+
+    dataset = _find(name, None)
+    if dataset.source == "list":
+        raise BenchError(f"{name}: its images stay on disk; run `run_bench.py data check {name}`")
+    images = read(dataset, data, download=download)
+    shown = table(f"{name}: {dataset.title}", "", "images", "size", numbers=("images",))
+    for part, pixels in (("train", images.train_images), ("test", images.test_images)):
+        shown.add_row(part, f"{len(pixels):,}", f"{pixels.shape[1]}x{pixels.shape[2]}")
+    console().print(shown)
+    names = ", ".join(images.class_names[:20]) + (", ..." if len(images.class_names) > 20 else "")
+    console().print(f"{len(images.class_names)} classes: {names}", highlight=False)
+
+
+@app.command()
+def check(
+    name: Name,
+    root: Annotated[
+        Path | None, typer.Option("--root", metavar="DIR", help="Where its images and lists are.")
+    ] = None,
+    decode: Annotated[
+        bool, typer.Option("--decode", help="Decode every image too; this takes long.")
+    ] = False,
+    recipe: FromRecipe = None,
+    data: Data = DATA,
+) -> None:
+    """Hold the lists and images of a data set against what is known of it; say what is missing.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py data check imagenet_lt --root ~/imagenet
+    python run_bench.py data check places_lt
+    python run_bench.py data check mine --recipe recipes/mine.yaml --decode
+    """
+    from bench.data.check import check as held_against
+
+    dataset = _with_lists(name, recipe)
+    root = root or data / str(dataset.folder)
+    with _bar("images looked at") as report:
+        findings = held_against(dataset, root, decode=decode, report=report)
+    columns = ("images", "classes", "largest", "smallest", "many", "medium", "few")
+    shown = table(f"{name}: {dataset.title}", "", "list", *columns, "files there", "", numbers=columns)
+    for part in findings.parts:
+        sizes = (part.images, part.classes, part.most, part.least, *part.shots)
+        there = findings.there.get(part.part)
+        found = "not looked for" if there is None else f"{there:,}"
+        shown.add_row(part.part, part.file.name, *(f"{n:,}" for n in sizes), found, part.verdict)
+    if findings.parts:
+        console().print(shown)
+    for kind, lines, colour in (
+        ("fault", findings.faults, "red"),
+        ("remark", findings.remarks, "yellow"),
+        ("to be had", findings.remedies, "green"),
+    ):
+        for line in lines:
+            console().print(f"[{colour}]{kind}[/]  ", end="")
+            console().print(line, markup=False, highlight=False, soft_wrap=True)
+    if findings.faults:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def prepare(
+    name: Name,
+    short_side: Annotated[
+        int | None, typer.Option("--short-side", min=8, help="Shrink the shorter side to so many pixels.")
+    ] = None,
+    recipe: FromRecipe = None,
+    data: Data = DATA,
+) -> None:
+    """Pack the images of a data set into shards, which are read faster than single files.
+
+    Runs take them of themselves. Shrunk images are another data set, as their pixels differ: a recipe asks
+    for them with [bold]short_side[/]. It may be stopped and goes on.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py data prepare imagenet_lt
+    python run_bench.py data prepare imagenet_lt --short-side 256
+    """
+    from bench.data.lists import read_lists
+    from bench.data.pictures import Pictures
+    from bench.data.shards import pack, place_of
+
+    dataset = _with_lists(name, recipe)
+    lists = read_lists(dataset, data)
+    for part, listing in lists.parts.items():
+        place = place_of(data, str(dataset.folder), listing, short_side)
+        pictures = Pictures(lists.root, listing.paths, listing.lines)
+        files = [pictures.file(position) for position in range(len(listing))]
+        with _bar(f"{part}: images packed", len(files)) as report:
+            size = pack(files, place, short_side, report, os.cpu_count() or 1)
+        console().print(f"{part}  {len(files):,} images, {size / 2**30:.2f} GiB  {place}", highlight=False)
+    if short_side is not None:
+        lines = (
+            "for a recipe:",
+            "datasets:",
+            f"  {name}_{short_side}:",
+            f"    base: {name}",
+            f"    short_side: {short_side}",
+            f"    copy_of: {dataset.copy_of or name}",
+            f"    copy_kind: shorter side {short_side}",
+        )
+        console().print("\n".join(lines), markup=False, highlight=False)
+
+
+def _find(name: str, recipe: Path | None) -> DataSet:
+    """Return a data set, of those built in or of those that a recipe writes down."""
+    from bench.data.catalogue import DATASETS
+
+    known = DATASETS
+    if recipe is not None:
+        from bench.recipe.axes import read_datasets
+        from bench.recipe.files import read
+
+        known = read_datasets(read(recipe)[0].mapping.get("datasets"))
+    if name not in known:
+        raise BenchError(f"unknown data set {name!r}{did_you_mean(name, known)}")
+    return known[name]
+
+
+def _with_lists(name: str, recipe: Path | None) -> DataSet:
+    dataset = _find(name, recipe)
+    if dataset.lists is None:
+        raise BenchError(f"{name} has no list files; run `run_bench.py data {name}`")
+    return dataset
+
+
+@contextmanager
+def _bar(title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
+    """Show a bar, and give what moves it on."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console(), transient=True) as bars:
+        task = bars.add_task(title, total=total)
+        yield lambda n: bars.advance(task, n)

@@ -1,0 +1,138 @@
+"""How a picture of any size becomes a square for training or testing, and the policies that begin so.
+
+A policy that starts with a resized crop takes it from the whole picture; any other starts from what a test
+sees. What follows is done as for images in memory, by the same operations.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from bench.data.augment import POLICIES, Policy, policy
+from bench.data.augment.geometry import ResizedCrop
+
+#: timm's own training transforms, for pictures only, and what `timm.data.create_transform` is asked for.
+TIMM: dict[str, dict[str, Any]] = {"timm_randaugment": {"auto_augment": "rand-m9-mstd0.5-inc1"}}
+
+#: What a view of a picture can be made by.
+NAMES = (*POLICIES, *TIMM)
+
+#: The share of the resized shorter side that a test sees: 224 of 256 pixels.
+SEEN = 224 / 256
+
+
+def test_frame(picture: Image.Image, size: int) -> Image.Image:
+    """Resize the shorter side to size / 224 * 256 pixels, bilinear, and cut out the centre."""
+    from bench.vision import torchvision  # importing it takes seconds
+
+    transforms = torchvision.transforms.functional
+    return transforms.center_crop(transforms.resize(picture, round(size / SEEN)), [size, size])
+
+
+@dataclass(frozen=True)
+class PicturePolicy(Policy):
+    """A policy whose rows also say how the picture becomes a square, by the keys "frame.*"."""
+
+    crop: ResizedCrop | None = None
+
+    def draw(self, rng: np.random.Generator, n: int, image_size: int) -> dict[str, np.ndarray]:
+        """Draw all randomness of `n` pictures, whatever their sizes."""
+        frame: dict[str, np.ndarray] = {}
+        if self.crop is not None:
+            least, most = np.log(self.crop.ratio)
+            frame = {
+                "frame.area": rng.uniform(*self.crop.scale, (n, 10)),
+                "frame.ratio": np.exp(rng.uniform(least, most, (n, 10))),
+                "frame.place": rng.random((n, 2)),
+            }
+        return frame | super().draw(rng, n, image_size)
+
+    def frame(self, picture: Image.Image, row: Mapping[str, np.ndarray], size: int) -> Image.Image:
+        """Return the square of `size` pixels with which the geometry starts, by one row of the tables."""
+        if self.crop is None:
+            return test_frame(picture, size)
+        area, ratio, place = (row[f"frame.{name}"] for name in ("area", "ratio", "place"))
+        box = resized_crop_box(picture.size, area, ratio, place, self.crop.ratio)
+        return picture.crop(box).resize((size, size), Image.Resampling.BILINEAR)
+
+
+@dataclass(frozen=True)
+class TimmPolicy(PicturePolicy):
+    """One of timm's transforms, which draws for itself, from a seed of ours."""
+
+    name: str = ""
+
+    def draw(self, rng: np.random.Generator, n: int, image_size: int) -> dict[str, np.ndarray]:
+        """Draw a seed for each picture."""
+        return {"frame.seed": rng.integers(2**32, size=n)}
+
+    def frame(self, picture: Image.Image, row: Mapping[str, np.ndarray], size: int) -> Image.Image:
+        """Return the transformed picture."""
+        with _seeded(int(row["frame.seed"])):
+            pixels = _timm_transform(self.name, size)(picture)
+        return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
+
+def picture_policy(name: str) -> PicturePolicy:
+    """Return the policy of a name for pictures; an unknown name is told the nearest one."""
+    if name in TIMM:
+        return TimmPolicy(name=name)
+    ops = policy(name).geometry_ops
+    crop = ops[0] if ops and isinstance(ops[0], ResizedCrop) else None
+    return PicturePolicy(ops if crop is None else ops[1:], policy(name).colour_ops, crop)
+
+
+def resized_crop_box(
+    size: tuple[int, int], area: np.ndarray, ratio: np.ndarray, place: np.ndarray, ratios: tuple[float, float]
+) -> tuple[int, int, int, int]:
+    """Return the box (x0, y0, x1, y1) that torchvision's RandomResizedCrop takes of a picture.
+
+    Args:
+        size: the picture's width and height.
+        area: the shares of the picture of ten tries; `ratio` those of width to height.
+        place: where the box is, across and down, from 0 to below 1.
+        ratios: bounds for the largest box in the middle, which is taken if none of the tries fits.
+    """
+    across, down = size
+    widths = np.rint(np.sqrt(area * across * down * ratio)).astype(int)
+    heights = np.rint(np.sqrt(area * across * down / ratio)).astype(int)
+    for width, height in zip(widths.tolist(), heights.tolist(), strict=True):
+        if 0 < width <= across and 0 < height <= down:
+            left, top = int(place[0] * (across - width + 1)), int(place[1] * (down - height + 1))
+            return left, top, left + width, top + height
+    width = min(across, max(1, round(down * ratios[1])))
+    height = min(down, max(1, round(across / ratios[0])))
+    left, top = (across - width) // 2, (down - height) // 2
+    return left, top, left + width, top + height
+
+
+@cache
+def _timm_transform(name: str, size: int) -> Any:
+    from bench.vision import timm
+
+    create: Any = timm.data.create_transform  # type: ignore[attr-defined]
+    return create(size, is_training=True, normalize=False, **TIMM[name])
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed what timm's transforms draw from, and put it back afterwards."""
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        torch.set_rng_state(states[2])

@@ -1,0 +1,110 @@
+"""Images on disk, one after the other: from the files that a list names, or from shards made of them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bench.cell import DataSet
+from bench.data.lists import Listing
+from bench.data.shards import Shards, find
+from bench.errors import BenchError
+
+
+@dataclass(frozen=True, eq=False)
+class Pictures:
+    """Some images of a data set, cheap to hand to another process.
+
+    Attributes:
+        root: the folder that `paths` are below.
+        paths: (n,) bytes.
+        places: (n,) where each stands in its list, and so in the shards.
+    """
+
+    root: Path
+    paths: np.ndarray
+    places: np.ndarray
+    shards: Shards | None = None
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def take(self, positions: np.ndarray) -> Pictures:
+        """Return some of the images, in another order."""
+        return replace(self, paths=self.paths[positions], places=self.places[positions])
+
+    def file(self, position: int) -> Path:
+        """Return where an image is, or was before it was packed."""
+        return self.root / bytes(self.paths[position]).decode()
+
+    def open(self, position: int) -> Image.Image:
+        """Decode an image to RGB, in its own size.
+
+        Raises:
+            BenchError: it is missing or cannot be decoded.
+        """
+        path = self.file(position)
+        try:
+            if self.shards is None:
+                with Image.open(path) as file:
+                    return file.convert("RGB")
+            with Image.open(io.BytesIO(self.shards.content(self.places[position]))) as file:
+                return file.convert("RGB")
+        except Exception as error:  # what a decoder raises on a broken file depends on the format
+            where = path if self.shards is None else f"{path} in {self.shards.folder}"
+            raise BenchError(
+                f"{where}: not a readable image ({type(error).__name__}: {error}); replace it"
+            ) from error
+
+    def sizes(self) -> np.ndarray:
+        """Return the bytes (n,) int64 of each image.
+
+        Raises:
+            BenchError: one is missing or empty.
+        """
+        if self.shards is not None:
+            return self.shards.lengths()[self.places]
+        sizes = np.empty(len(self), np.int64)
+        for position in range(len(self)):
+            path = self.file(position)
+            try:
+                sizes[position] = os.stat(path).st_size
+            except OSError as error:
+                raise BenchError(f"{path}: {error.strerror}; `run_bench.py data check` lists all") from error
+        for empty in np.flatnonzero(sizes == 0).tolist():
+            raise BenchError(f"{self.file(empty)}: an empty file; replace it")
+        return sizes
+
+    def fingerprint(self, labels: np.ndarray) -> str:
+        """Hash names, labels and sizes of the files to 16 hexadecimal digits.
+
+        To hash all pixels would take longer than many a run. Folders are left out, as the same lists are
+        published for several layouts; images that were shrunk or saved anew have other sizes.
+        """
+        digest = hashlib.sha256(b"files")
+        names = [os.path.basename(path) for path in self.paths.tolist()]
+        digest.update(b"\0".join(names))
+        for array in (labels, self.sizes()):
+            digest.update(array.astype("<i8").tobytes())
+        return digest.hexdigest()[:16]
+
+
+def pictures(dataset: DataSet, data_dir: Path, root: Path, listing: Listing) -> Pictures:
+    """Return the images of a list: those that were packed as `dataset.short_side` says, or its files.
+
+    Raises:
+        BenchError: they should be shrunk and are not.
+    """
+    shards = find(data_dir, str(dataset.folder), listing, dataset.short_side)
+    if shards is None and dataset.short_side is not None:
+        raise BenchError(
+            f"{dataset.name}: {listing.file.name} is not packed with short_side {dataset.short_side}; run "
+            f"`run_bench.py data prepare {dataset.name} --short-side {dataset.short_side}`"
+        )
+    return Pictures(root, listing.paths, np.arange(len(listing)), shards)

@@ -1,0 +1,157 @@
+"""Shards: many images in few files, because disks read few large files faster than many small ones.
+
+A shard is the beginnings of its images and the end of the last (int64, from the shard's first byte on), then
+their encoded bytes. `shards.json` is written last: with it all shards are whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import ValidationError
+
+from bench.cell import Count, Frozen
+from bench.data.lists import Listing
+from bench.errors import BenchError
+from bench.files import replacing, write_text
+
+PER_SHARD = 2048
+QUALITY = 95  # of a shrunk image's JPEG, with full colour resolution
+NAME = "shards.json"
+
+
+class Manifest(Frozen):
+    """What was packed: how many images, shrunk to which shorter side, and the shards' sizes in bytes."""
+
+    schema_version: Literal[1] = 1
+    images: Count
+    short_side: Count | None
+    sizes: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """The packed images of one list."""
+
+    folder: Path
+    images: int
+
+    def content(self, place: int) -> bytes:
+        """Return the encoded bytes of an image by its place in the list."""
+        number, within = divmod(int(place), PER_SHARD)
+        with _shard(self.folder, number).open("rb", buffering=0) as file:
+            file.seek(8 * within)
+            start, stop = struct.unpack("<qq", file.read(16))
+            file.seek(start)
+            return file.read(stop - start)
+
+    def lengths(self) -> np.ndarray:
+        """Return the number of bytes (n,) int64 of each image."""
+        starts = range(0, self.images, PER_SHARD)
+        counts = [min(PER_SHARD, self.images - start) for start in starts]
+        offsets = [
+            np.fromfile(_shard(self.folder, number), "<i8", count + 1) for number, count in enumerate(counts)
+        ]
+        return np.concatenate([np.diff(some) for some in offsets]).astype(np.int64)
+
+
+def place_of(data_dir: Path, folder: str, listing: Listing, short_side: int | None) -> Path:
+    """Return the folder of a list's shards; another list, or another size, has another one."""
+    digest = hashlib.sha256(b"\0".join(os.path.basename(path) for path in listing.paths.tolist()))
+    digest.update(listing.labels.astype("<i8").tobytes())
+    kind = "original" if short_side is None else str(short_side)
+    return data_dir / ".shards" / folder / f"{listing.file.stem}-{kind}-{digest.hexdigest()[:8]}"
+
+
+def find(data_dir: Path, folder: str, listing: Listing, short_side: int | None) -> Shards | None:
+    """Return the shards of a list, None where there are none.
+
+    Raises:
+        BenchError: they are damaged.
+    """
+    place = place_of(data_dir, folder, listing, short_side)
+    remedy = "delete this folder and run `data prepare` again"
+    try:
+        manifest = Manifest.model_validate_json((place / NAME).read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValidationError) as error:
+        raise BenchError(f"{place / NAME}: damaged ({type(error).__name__}); {remedy}") from None
+    for number, size in enumerate(manifest.sizes):
+        shard = _shard(place, number)
+        if not shard.is_file() or shard.stat().st_size != size:
+            raise BenchError(f"{shard}: missing, or not of the {size:,} bytes it was written with; {remedy}")
+    if manifest.images != len(listing) or len(manifest.sizes) != -(-len(listing) // PER_SHARD):
+        raise BenchError(f"{place / NAME}: not of this list; {remedy}")
+    return Shards(place, manifest.images)
+
+
+def pack(
+    files: Sequence[Path], place: Path, short_side: int | None, report: Callable[[int], None], workers: int
+) -> int:
+    """Write the shards of `files`, in this order, and return their size in bytes.
+
+    Shards that are there are kept, so it may be stopped and goes on. Each image is `report`ed as 1.
+
+    Raises:
+        BenchError: an image is missing or broken.
+    """
+    sizes = []
+    with ThreadPoolExecutor(workers) as pool:  # Pillow lets go of the interpreter while it works
+        for number, start in enumerate(range(0, len(files), PER_SHARD)):
+            some, shard = files[start : start + PER_SHARD], _shard(place, number)
+            if not shard.exists():
+                _write(shard, list(pool.map(lambda path: _encoded(path, short_side, report), some)))
+            else:
+                report(len(some))
+            sizes.append(shard.stat().st_size)
+    manifest = Manifest(images=len(files), short_side=short_side, sizes=tuple(sizes))
+    write_text(place / NAME, manifest.model_dump_json(indent=1) + "\n")
+    return sum(sizes)
+
+
+def _encoded(path: Path, short_side: int | None, report: Callable[[int], None]) -> bytes:
+    """Return a file's bytes, or those of the image shrunk."""
+    try:
+        content = path.read_bytes()
+        if short_side is not None:
+            content = _shrunk(content, short_side)
+    except Exception as error:  # what a decoder raises on a broken file depends on the format
+        raise BenchError(f"{path}: cannot be packed ({type(error).__name__}: {error}); replace it") from error
+    report(1)
+    return content
+
+
+def _shrunk(content: bytes, short_side: int) -> bytes:
+    with Image.open(io.BytesIO(content)) as file:
+        scale = short_side / min(file.size)
+        if scale >= 1:
+            return content
+        width, height = (max(short_side, round(side * scale)) for side in file.size)
+        image = file.convert("RGB").resize(
+            (width, height), Image.Resampling.BICUBIC
+        )  # Pillow's is antialiased
+    shrunk = io.BytesIO()
+    image.save(shrunk, "JPEG", quality=QUALITY, subsampling=0)
+    return shrunk.getvalue()
+
+
+def _write(shard: Path, contents: Sequence[bytes]) -> None:
+    ends = 8 * (len(contents) + 1) + np.cumsum([0, *map(len, contents)])
+    with replacing(shard) as temporary, temporary.open("wb") as file:
+        file.write(ends.astype("<i8").tobytes())
+        file.writelines(contents)
+
+
+def _shard(folder: Path, number: int) -> Path:
+    return folder / f"{number:05}.bin"

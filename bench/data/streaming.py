@@ -1,0 +1,270 @@
+"""Batches of images that do not fit in memory: read and framed by worker processes, coloured on the device.
+
+All randomness is drawn beforehand, as for images in memory, and handed to the workers row by row. So it does
+not matter how many there are, nor which of them makes a batch.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from bench.cell import Cell
+from bench.data.augment import crop_boxes
+from bench.data.framing import PicturePolicy, picture_policy, test_frame
+from bench.data.loader import Loader
+from bench.data.pictures import Pictures
+from bench.data.split import InMemory, OnDisk, Split
+from bench.errors import BenchError
+from bench.method import Batch, View
+
+Tables = Mapping[str, np.ndarray]
+
+#: How many processes read images for a run; 0: the run itself. It changes no result.
+WORKERS = "LONGTAIL_WORKERS"
+MOST_WORKERS = 16
+PREFETCH = 2  # batches that each worker makes ahead
+
+
+def loader_for(
+    split: Split,
+    views: tuple[View, ...],
+    cell: Cell,
+    device: str | torch.device,
+    *,
+    extra_sampler: str | None = None,
+) -> Loader:
+    """Return the loader that a split needs, by where its images are."""
+    if isinstance(split, OnDisk):
+        return StreamingLoader(split, views, cell, device, extra_sampler=extra_sampler)
+    assert isinstance(split, InMemory)
+    return Loader(split, views, cell, device, extra_sampler=extra_sampler)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A batch to be made: which images, and the rows of each view's tables; without rows as for a test."""
+
+    part: str
+    positions: np.ndarray
+    tables: tuple[Tables, ...] = ()
+    boxes: Tables | None = None
+
+
+class Workshop(Dataset[Any]):
+    """Makes the batches that are ordered, in whatever process it is asked to.
+
+    Args:
+        parts: the images of each part; the positions of a part go through its members in turn.
+    """
+
+    def __init__(
+        self,
+        parts: Mapping[str, Sequence[Pictures]],
+        views: tuple[View, ...],
+        policies: Sequence[PicturePolicy],
+        size: int,
+    ) -> None:
+        self.parts, self.views, self.policies, self.size = parts, views, policies, size
+
+    def __getitem__(self, order: Order) -> list[Tensor] | str:
+        """Return each view after its geometry (B, 3, H, W) uint8, or the fault that was met."""
+        try:
+            return self._views(order) if order.tables else [self._tested(order)]
+        except BenchError as error:  # raised here, it would come wrapped in a traceback of the worker
+            return str(error)
+
+    def _tested(self, order: Order) -> Tensor:
+        frames = [test_frame(self._open(order.part, p), self.size) for p in order.positions.tolist()]
+        return _stacked([np.asarray(frame) for frame in frames])
+
+    def _views(self, order: Order) -> list[Tensor]:
+        squares: list[list[np.ndarray]] = [[] for _ in self.views]
+        for place, position in enumerate(order.positions.tolist()):
+            picture = self._open(order.part, position)
+            for i, (view, rule) in enumerate(zip(self.views, self.policies, strict=True)):
+                if view.patch_of is None:
+                    row = {name: rows[place] for name, rows in order.tables[i].items()}
+                    squares[i].append(np.asarray(rule.frame(picture, row, self.size)))
+        shaped: list[Tensor] = []
+        for view, rule, some, table in zip(self.views, self.policies, squares, order.tables, strict=True):
+            if view.patch_of is not None and view.size is not None:
+                boxes = torch.from_numpy((order.boxes or {})[view.boxes])
+                source = crop_boxes(shaped[view.patch_of], boxes, view.size)
+            else:
+                source = _stacked(some)
+            rows = {name: torch.from_numpy(rows) for name, rows in table.items()}
+            shaped.append(rule.geometry(source, rows).contiguous())
+        return shaped
+
+    def _open(self, part: str, position: int) -> Any:
+        for pictures in self.parts[part]:
+            if position < len(pictures):
+                return pictures.open(position)
+            position -= len(pictures)
+        raise IndexError(position)
+
+
+class StreamingLoader(Loader):
+    """Training, validation and test batches of one run whose images stay on disk.
+
+    Attributes:
+        workers: processes that read images (see `WORKERS`).
+    """
+
+    policies: list[PicturePolicy]  # type: ignore[assignment]
+
+    def __init__(
+        self,
+        split: OnDisk,
+        views: tuple[View, ...],
+        cell: Cell,
+        device: str | torch.device,
+        *,
+        extra_sampler: str | None = None,
+    ) -> None:
+        self._settle(split, views, cell, device, extra_sampler)
+        on_gpu = self.device.type == "cuda"
+        self.test_batch_size = min(256, 2 * self.batch_size) if on_gpu else 100
+        self.workers = _workers(on_gpu)
+        self._where = split.epoch_positions(self.seed, 0)
+        self._labels = self._upload(split.labels)
+        self._val_labels = np.empty(0, np.int64) if split.val_labels is None else split.val_labels
+        every = {
+            "train": (split.pictures, split.extra_pictures),
+            "val": (split.val_pictures,),
+            "test": (split.test_pictures,),
+        }
+        parts = {part: [some for some in of if some is not None] for part, of in every.items()}
+        self._workshop = Workshop(parts, views, self.policies, split.dataset.image_size)
+        self._orders: list[Order] = []
+        self._reader: DataLoader[Any] = DataLoader(
+            self._workshop,
+            batch_size=None,  # an order is a batch already
+            sampler=self._orders,
+            num_workers=self.workers,
+            multiprocessing_context=_context() if self.workers else None,
+            persistent_workers=self.workers > 0,
+            prefetch_factor=PREFETCH if self.workers else None,
+            pin_memory=on_gpu,
+            generator=torch.Generator(),  # or it would draw from the one that all share
+        )
+
+    def epoch(
+        self, epoch: int, epochs: int, sampler: str, draws: Mapping[str, np.ndarray] | None = None
+    ) -> Iterator[Batch]:
+        """Yield the batches of an epoch, counted from 0 of `epochs`; see `Loader.epoch`."""
+        self._where = self.split.epoch_positions(self.seed, epoch)
+        draws = draws or {}
+        plans = [self._drawn(sampler, (), epoch, epochs)]
+        if self.extra_sampler:
+            plans.append(self._drawn(self.extra_sampler, ("extra",), epoch, epochs))
+        boxes = {view.boxes: draws[view.boxes] for view in self.views if view.patch_of is not None}
+        steps = [slice(i * self.batch_size, (i + 1) * self.batch_size) for i in range(self.steps)]
+        made = self._make(self._order(plan, boxes, rows) for rows in steps for plan in plans)
+        for rows in steps:
+            some = {name: self._upload(array[rows]) for name, array in draws.items()}
+            arrived = [next(made) for _ in plans]
+            second = self._arrived(arrived[1], plans[1], rows, some) if self.extra_sampler else None
+            yield self._arrived(arrived[0], plans[0], rows, some, second)
+
+    def test(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the test set in its order, unaugmented: images (B, 3, H, W) and labels (B,)."""
+        yield from self._tested("test", np.arange(len(self.split.test_labels)), self.split.test_labels)
+
+    def val(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the validation set likewise; nothing where the data set has none."""
+        yield from self._tested("val", np.arange(len(self._val_labels)), self._val_labels)
+
+    def train_eval(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the real training images as they would be tested: in their order, unaugmented."""
+        positions = self.split.positions
+        yield from self._tested("train", positions, self.split.labels[: len(positions)])
+
+    def images_at(self, positions: Tensor) -> Tensor:
+        """Return training images by their positions (B,) in the subset, normalised, unaugmented."""
+        made = self._workshop[Order("train", self._where[positions.cpu().numpy()])]
+        return self._normalise(_unless_fault(made)[0].to(self.device))
+
+    def _policy(self, name: str) -> PicturePolicy:
+        return picture_policy(name)
+
+    def _order(
+        self, plan: tuple[np.ndarray, list[dict[str, np.ndarray]]], boxes: Tables, rows: slice
+    ) -> Order:
+        positions, tables = plan
+        return Order(
+            "train", self._where[positions[rows]], tuple(_rows(t, rows) for t in tables), _rows(boxes, rows)
+        )
+
+    def _arrived(
+        self,
+        shaped: list[Tensor],
+        plan: tuple[np.ndarray, list[dict[str, np.ndarray]]],
+        rows: slice,
+        draws: dict[str, Tensor],
+        extra: Batch | None = None,
+    ) -> Batch:
+        """Upload a batch from the workers, and colour and normalise its views."""
+        positions = self._upload(plan[0][rows])
+        views = []
+        for images, rule, table in zip(shaped, self.policies, plan[1], strict=True):
+            there = images.to(self.device, non_blocking=True)
+            colours = {name: self._upload(row) for name, row in _rows(table, rows).items()}
+            views.append(self._normalise(rule.colour(there, colours)))
+        return Batch(tuple(views), self._labels[positions], positions, draws, extra)
+
+    def _tested(
+        self, part: str, positions: np.ndarray, labels: np.ndarray
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        starts = range(0, len(positions), self.test_batch_size)
+        steps = [slice(start, start + self.test_batch_size) for start in starts]
+        made = self._make(Order(part, positions[rows]) for rows in steps)
+        for rows, (images,) in zip(steps, made, strict=True):
+            yield self._normalise(images.to(self.device, non_blocking=True)), self._upload(labels[rows])
+
+    def _make(self, orders: Iterable[Order]) -> Iterator[list[Tensor]]:
+        """Yield what was ordered, in this order, made ahead by the workers."""
+        self._orders[:] = orders
+        if self._orders:
+            yield from map(_unless_fault, self._reader)
+
+
+def _unless_fault(made: list[Tensor] | str) -> list[Tensor]:
+    if isinstance(made, str):
+        raise BenchError(made)
+    return made
+
+
+def _rows(tables: Tables, rows: slice) -> dict[str, np.ndarray]:
+    return {name: array[rows] for name, array in tables.items()}
+
+
+def _stacked(squares: list[np.ndarray]) -> Tensor:
+    return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
+
+
+def _context() -> Any:
+    """Return how worker processes start: from a server, so that they inherit no lock and no CUDA."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _workers(on_gpu: bool) -> int:
+    """Return how many processes shall read: as many as there are cores for a GPU, else none."""
+    asked = os.environ.get(WORKERS)
+    if asked is not None:
+        if not (asked.isascii() and asked.isdigit()) or int(asked) > 256:
+            raise BenchError(f"{WORKERS}={asked[:20]!r}: should be a number of processes, from 0 on")
+        return int(asked)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, MOST_WORKERS) if on_gpu else 0
