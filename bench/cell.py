@@ -59,19 +59,34 @@ class ExtraTrain(Frozen):
     """Generated images to train on beside the real ones, in one folder per class that has any.
 
     `folder` is a path below the data directory; as it only describes, `name` tells one set of images from
-    another. Each class takes its first images in the order of their file names: at most `max_per_class`,
-    and no more than fill it up to `fill_to`, real ones included. `weight` is the share of the epochs in
-    which each of them takes part. `kind` is the literature's word for where they come from.
+    another. With `list_file`, a file in it lists them, in place of a folder per class. Each class takes its
+    first images in the order of their file names, or of the list: at most `max_per_class`, and no more than
+    fill it up to `fill_to`, real ones included. `weight` is the share of the epochs in which each of them
+    takes part. `kind` is the literature's word for where they come from.
     """
 
     name: Name
     folder: str = Field(json_schema_extra=DESCRIBES)
+    list_file: str | None = Field(None, json_schema_extra=DESCRIBES)
     kind: Literal["generated_pretrained", "generated_in_domain", "other"] = Field(
         "generated_pretrained", json_schema_extra=DESCRIBES
     )
     weight: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_per_class: Count | None = None
     fill_to: Count | None = None
+
+
+class ListFiles(Frozen):
+    """Where a data set's list files are: paths below its folder, as are those of the images in them.
+
+    A line is an image's path, a space and its label; in a .csv file a comma parts them. `val` serves to
+    select a checkpoint. `classes` has a class's name on each line, in the order of the labels.
+    """
+
+    train: str
+    test: str
+    val: str | None = None
+    classes: str | None = Field(None, json_schema_extra=DESCRIBES)
 
 
 class DataSet(Frozen):
@@ -82,12 +97,17 @@ class DataSet(Frozen):
     compared as if it were the original. `n_max` is the size of the largest class (default: all
     images), `test_per_class` what is held out where a source has no test set of its own. Shot groups go
     by the real images alone, whatever `extra_train` adds.
+
+    The images of list files (`source: list`) stay on disk, whole. `short_side` is for copies of them that
+    `data prepare` shrank until the shorter side has so many pixels: faster to read, and other pixels.
     """
 
     name: Name
-    source: Literal["digits", "cifar10", "cifar100", "folder"]
+    source: Literal["digits", "cifar10", "cifar100", "folder", "list"]
     title: str = Field("", json_schema_extra=DESCRIBES)
     folder: str | None = Field(None, json_schema_extra=DESCRIBES)
+    lists: ListFiles | None = None
+    short_side: Count | None = None
     copy_of: str | None = Field(None, json_schema_extra=DESCRIBES)
     copy_kind: str | None = Field(None, json_schema_extra=DESCRIBES)
     image_size: Count = 32
@@ -98,6 +118,16 @@ class DataSet(Frozen):
     test_per_class: Count | None = None
     shots: ShotRule = ShotRule()
     extra_train: ExtraTrain | None = None
+
+    @model_validator(mode="after")
+    def _lists_have_a_source(self) -> DataSet:
+        if (self.source == "list") != (self.lists is not None):
+            raise ValueError("'source: list' needs lists: {train, test}, and only it has them")
+        if self.source == "list" and not self.folder:
+            raise ValueError("'source: list' needs folder, a path below the data directory")
+        if self.short_side is not None and self.source != "list":
+            raise ValueError("short_side is for 'source: list'")
+        return self
 
 
 class Optimizer(Frozen):

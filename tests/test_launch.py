@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,9 +38,9 @@ def make(name: str, does: str = "well", parent: Cell | None = None, **more: Any)
 
 
 def fake_run(
-    cell: Cell, results: Path, data: Path, device: str, report: Callable[[dict[str, Any]], None]
-) -> None:
-    """Do as `bench.train.run.run_cell` does, without training; trouble goes as the cell's `does` says.
+    cell: Cell, results: Path, data: Path, device: str, report: Callable[[dict[str, Any]], None], at_once: int
+) -> Iterator[None]:
+    """Do as `bench.train.run.steps` does, without training; trouble goes as the cell's `does` says.
 
     With a file data/heal there, nothing goes wrong any more. The epochs' lines are the checkpoint.
     """
@@ -63,6 +63,7 @@ def fake_run(
             if epoch == 1:
                 trouble(does)
             time.sleep(0.02)
+            yield
         content = {"cell": cell.model_dump(mode="json"), "status": "done", "reason": None}
         if does == "fail":
             content |= {"status": "failed", "reason": "it had to", "traceback": "Traceback ..."}

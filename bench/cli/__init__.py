@@ -7,14 +7,15 @@ from collections.abc import Callable
 
 import typer
 
-from bench.cli import catalogue, results, run, synthesize
+from bench.cli import catalogue, data, leaderboard, results, run, synthesize
 from bench.cli.common import USER_MISTAKE
 from bench.errors import BenchError
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (run.run, run.plan, run.rerun, synthesize.synthesize),
     "Results": (results.status, results.report, results.evaluate, results.clean),
-    "Look around": (catalogue.list, catalogue.data),
+    "Leaderboard": (leaderboard.check, leaderboard.explain, leaderboard.score),
+    "Look around": (catalogue.list,),
 }
 
 app = typer.Typer(
@@ -42,6 +43,7 @@ def _about() -> None:
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
+app.add_typer(data.app, name="data", rich_help_panel="Look around")
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""What there is: methods, data sets, backbones, recipes, and whether the images are at hand."""
+"""What there is: methods, data sets, backbones, recipes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from bench.cli.common import DATA, AsJson, Data, Methods, console, table
+from bench.cli.common import AsJson, Methods, console, table
 from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
@@ -139,31 +139,3 @@ def _text(value: Any) -> str:
     if isinstance(value, builtins.list):
         return ", ".join(dict.fromkeys(value))
     return "" if value is None else str(value)
-
-
-def data(
-    name: Annotated[str, typer.Argument(help="As in [bold]list datasets[/].", show_default=False)],
-    download: Annotated[bool, typer.Option("--download", help="Fetch it if it is missing.")] = False,
-    data: Data = DATA,
-) -> None:
-    """Check that the images of a data set are at hand, and count them.
-
-    [bold]Examples[/]
-
-    \b
-    python run_bench.py data digits
-    python run_bench.py data cifar10 --download
-    python run_bench.py data cifar100 --data ~/images
-    """
-    from bench.data.catalogue import DATASETS
-    from bench.data.sources import read
-
-    if name not in DATASETS:
-        raise BenchError(f"unknown data set {name!r}{did_you_mean(name, DATASETS)}")
-    images = read(DATASETS[name], data, download=download)
-    shown = table(f"{name}: {DATASETS[name].title}", "", "images", "size", numbers=("images",))
-    for part, pixels in (("train", images.train_images), ("test", images.test_images)):
-        shown.add_row(part, f"{len(pixels):,}", f"{pixels.shape[1]}x{pixels.shape[2]}")
-    console().print(shown)
-    names = ", ".join(images.class_names[:20]) + (", ..." if len(images.class_names) > 20 else "")
-    console().print(f"{len(images.class_names)} classes: {names}", highlight=False)

@@ -33,12 +33,15 @@ Methods = Annotated[
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", min=1, help="Runs at once [dim](default: one per core or place on a GPU)[/]"),
+    typer.Option("--jobs", min=1, help="Runs at once [dim](default: one per core, or what the GPUs take)[/]"),
 ]
 Gpus = Annotated[
     str | None, typer.Option("--gpus", metavar="0,1", help="GPUs, or 'none' [dim](default: all)[/]")
 ]
-PerGpu = Annotated[int, typer.Option("--per-gpu", min=1, help="Runs that share a GPU.")]
+PerGpu = Annotated[
+    int | None,
+    typer.Option("--per-gpu", min=1, help="Runs that share a GPU [dim](default: as many as pay)[/]"),
+]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where the runs are.")]
 Data = Annotated[
     Path, typer.Option("--data", metavar="DIR", envvar="LONGTAIL_DATA", help="Where the images are.")

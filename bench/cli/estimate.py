@@ -24,15 +24,18 @@ def _count(dataset: DataSet, imbalance_factor: float, data: Path) -> int:
     from bench.data import longtail, sources
     from bench.data.extra import read_extra
 
-    images = sources.read(dataset, data)
-    available = np.bincount(images.train_labels, minlength=len(images.class_names))
-    counts = longtail.class_counts(dataset, imbalance_factor, available, images.class_names)
-    extra = read_extra(dataset, counts, images.class_names, data)
+    labels, class_names = sources.labels(dataset, data)
+    available = np.bincount(labels, minlength=len(class_names))
+    counts = longtail.class_counts(dataset, imbalance_factor, available, class_names)
+    extra = read_extra(dataset, counts, class_names, data)
     return int(counts.sum() + (0 if extra is None else extra.drawn.sum()))
 
 
 class Pace:
-    """Images per second of past runs, and `problems` with the data of those to come."""
+    """Images per second of a core or a GPU in past runs, and `problems` with the data of those to come.
+
+    Runs that shared a GPU are counted together: what it does in a second is theirs times their number.
+    """
 
     def __init__(self, results: Path, data: Path, on_gpu: bool) -> None:
         from bench.train.describe import environment
@@ -44,10 +47,10 @@ class Pace:
         for path in sorted(results.glob("runs/*/record.json")):
             record = RunDir(results, path.parent.name).look()[1]
             if record and record["status"] == "done" and record["environment"]["device"] == device:
-                pace = record["timing"]["images_per_second"]
-                cell = record["cell"]
+                timing, cell = record["timing"], record["cell"]
                 backbone = cell["backbone"]["name"]
-                if pace is not None:
+                if timing["images_per_second"] is not None:
+                    pace = timing["images_per_second"] * timing.get("runs_at_once", 1)
                     alike = (cell["method"]["name"], backbone, cell["mode"])
                     self.past.setdefault(alike, []).append(pace)
                     self.past.setdefault((backbone,), []).append(pace)
@@ -68,7 +71,7 @@ class Pace:
 
 
 def total(times: Mapping[str, float | None], cells: Mapping[str, Cell], places: int) -> float | None:
-    """Estimate how long several runs take at so many at once, those of unknown time left out."""
+    """Estimate how long several runs take on so many cores or GPUs, those of unknown time left out."""
     if times and all(seconds is None for seconds in times.values()):
         return None
     known = {run_id: seconds or 0.0 for run_id, seconds in times.items()}

@@ -24,6 +24,7 @@ from bench.cli.common import (
     find_run,
     table,
 )
+from bench.cli.leaderboard import write_board
 from bench.errors import BenchError, did_you_mean
 
 STATUSES = ("done", "running", "interrupted", "failed", "blocked", "unreadable", "missing")
@@ -64,7 +65,7 @@ def status(recipes: Names = None, results: Results = RESULTS) -> None:
 
 
 def report(recipes: Names = None, results: Results = RESULTS, reports: Reports = REPORTS) -> None:
-    """Write the pages of recipes that were run, from what is there of their results.
+    """Write the leaderboard, its run pages and those of all recipes; or only of recipes that are named.
 
     [bold]Examples[/]
 
@@ -72,7 +73,11 @@ def report(recipes: Names = None, results: Results = RESULTS, reports: Reports =
     python run_bench.py report
     python run_bench.py report quick --reports pages
     """
-    for name in _chosen(recipes, results):
+    from bench.records import grids
+
+    if not recipes:
+        write_board(results, reports)
+    for name in _chosen(recipes, results) if recipes else grids(results):
         write_report(name, results, reports)
 
 

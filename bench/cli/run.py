@@ -51,7 +51,7 @@ def run(
     methods: Methods = None,
     jobs: Jobs = None,
     gpus: Gpus = None,
-    per_gpu: PerGpu = 1,
+    per_gpu: PerGpu = None,
     force: Annotated[bool, typer.Option("--force", help="Start over, done or not.")] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Start over what failed or cannot be read.")
@@ -107,7 +107,6 @@ def plan(
     methods: Methods = None,
     jobs: Jobs = None,
     gpus: Gpus = None,
-    per_gpu: PerGpu = 1,
     results: Results = RESULTS,
     data: Data = DATA,
 ) -> None:
@@ -127,8 +126,9 @@ def plan(
     labels = _labels(grid)
     family = {member.run_id: member for cell in cells for member in cell.family()}
     known = states(results, family.values())
-    slots = places(jobs, _gpus(gpus), per_gpu)
-    pace = Pace(results, data, on_gpu=slots[0] is not None)
+    slots = places(jobs, _gpus(gpus))
+    on_gpu = slots[0].gpu is not None
+    pace = Pace(results, data, on_gpu)
     shown = table(grid.name, "run", "label", "state", "time", numbers=("time",))
     times: dict[str, float | None] = {}
     for run_id, cell in family.items():
@@ -142,7 +142,8 @@ def plan(
     for problem in pace.problems:
         console().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True)
     unknown = sum(seconds is None for seconds in times.values())
-    told = f"{len(times)} of {len(family)} runs to train, {len(slots)} at once: "
+    where = f"on {len(slots)} GPUs" if on_gpu else f"{len(slots)} at once"
+    told = f"{len(times)} of {len(family)} runs to train, {where}: "
     told += duration(total(times, family, len(slots)))
     if unknown and unknown < len(times):
         told += f", and {unknown} of unknown time"

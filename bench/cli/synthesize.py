@@ -73,10 +73,10 @@ def synthesize(
         raise BenchError(f"--prompt {prompt!r}: write {{class}} where the name of the class belongs")
     dataset = DATASETS[name]
     folder = below(data, out or f"synthetic/{name}", name)
-    images = sources.read(dataset, data)
-    available = np.bincount(images.train_labels, minlength=len(images.class_names))
-    counts = longtail.class_counts(dataset, imbalance_factor, available, images.class_names)
-    wanted = dict(zip(images.class_names, room(counts, fill_to, max_per_class).tolist(), strict=True))
+    labels, class_names = sources.labels(dataset, data)
+    available = np.bincount(labels, minlength=len(class_names))
+    counts = longtail.class_counts(dataset, imbalance_factor, available, class_names)
+    wanted = dict(zip(class_names, room(counts, fill_to, max_per_class).tolist(), strict=True))
 
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model, model_sha256 = identify(pipeline)

@@ -1,4 +1,4 @@
-"""Runs cells on this machine: as many at once as it has cores, or places on its GPUs.
+"""Runs cells on this machine: as many at once as it has cores, or as its GPUs have room for.
 
 The run directories are the only state: whatever kills a launcher, the next one looks there and goes on,
 and two launchers share the work of one grid.
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cell import Cell
-from bench.launch.process import BAD, Child, Order, Worker, starter
+from bench.launch.process import BAD, Child, Order, Place, Worker, record, starter
 from bench.records import RunDir, State, states
 
 #: Is told what happens to a cell: "planned", "started", "epoch" (with the epoch's line), and in the end
@@ -29,7 +29,7 @@ def run_grid(
     *,
     jobs: int | None = None,
     gpus: Sequence[str] = (),
-    per_gpu: int = 1,
+    per_gpu: int | None = None,
     force: bool = False,
     retry_failed: bool = False,
     methods: Sequence[Path] = (),
@@ -42,28 +42,30 @@ def run_grid(
     is left to it. A run that fails leaves the others alone; only its children are blocked.
 
     Args:
-        jobs: how many at once; default: one per core, or per place on the GPUs.
+        jobs: how many at once; default: one per core, or what the GPUs have room for.
         gpus: GPUs as `CUDA_VISIBLE_DEVICES` names them; none: the runs are on the CPU.
-        per_gpu: how many runs share a GPU.
+        per_gpu: how many runs share a GPU; default: as many as a short trial finds best.
         force: start `cells` (not their ancestors) over, whatever is there of them.
         retry_failed: start over what failed or cannot be read.
         methods: files of a user's own methods, which each run loads.
-        worker: what trains a cell; default: `bench.train.run.run_cell`.
+        worker: what trains a cell; default: `bench.train.run.steps`.
 
     Raises:
         KeyboardInterrupt: the runs are stopped, and the next call goes on with them.
     """
     if worker is None:
-        from bench.train.run import run_cell
+        from bench.train.run import steps
 
-        worker = run_cell
+        worker = steps
     family = {member.run_id: member for cell in cells for member in cell.family()}
     forced = {cell.run_id for cell in cells} if force else set()
     again = frozenset({"missing", "interrupted"}) | (BAD if retry_failed else frozenset())
     orders = [
         Order(cell, results, data, again, run_id in forced, tuple(methods)) for run_id, cell in family.items()
     ]
-    launcher = _Launcher(orders, places(jobs, gpus, per_gpu), worker, listen)
+    if min(len(orders), jobs or len(orders)) <= len(gpus):
+        per_gpu = 1  # nothing to share, and no trial needed
+    launcher = _Launcher(orders, places(jobs, gpus, per_gpu), jobs, worker, listen)
     try:
         launcher.run()
     finally:
@@ -71,10 +73,9 @@ def run_grid(
     return states(results, family.values())
 
 
-def places(jobs: int | None, gpus: Sequence[str], per_gpu: int) -> list[str | None]:
-    """Return where runs can be at once: the GPU of each place, or None for a core of the CPU."""
-    on_gpus: list[str | None] = [gpu for _ in range(per_gpu) for gpu in gpus]
-    return on_gpus[:jobs] or [None] * (jobs or _cores())
+def places(jobs: int | None, gpus: Sequence[str], per_gpu: int | None = None) -> list[Place]:
+    """Return where processes can be at once: one on each GPU, or as many as there are cores."""
+    return [Place(gpu, per_gpu) for gpu in gpus] or [Place()] * (jobs or _cores())
 
 
 def _cores() -> int:
@@ -84,17 +85,24 @@ def _cores() -> int:
 
 
 class _Launcher:
-    """Fills the places with runs until none is left that could start."""
+    """Fills the places with runs until none is left that could start.
+
+    Attributes:
+        suspects: runs whose process died, or ran out of memory, while it had others too; which of them was
+            to blame shows when each goes on in a process of its own.
+    """
 
     def __init__(
         self,
         orders: Iterable[Order],
-        places: list[str | None],
+        places: list[Place],
+        jobs: int | None,
         worker: Worker,
         listen: Listen,
     ) -> None:
-        self.places, self.worker, self.listen = places, worker, listen
+        self.places, self.jobs, self.worker, self.listen = places, jobs, worker, listen
         self.children: list[Child] = []
+        self.suspects: set[str] = set()
         self.pending = {o.cell.run_id: o for o in orders if o.wants(o.run.look()[0].status)}
         for order in self.pending.values():
             listen(order.cell, "planned", {})
@@ -103,10 +111,8 @@ class _Launcher:
         if not self.pending:
             return
         start = starter(self.worker)
-        while self.pending or self.children:
-            while self.places and (order := self._next()):
-                self.children.append(start(replace(order, gpu=self.places.pop(0))))
-                self.listen(order.cell, "started", {})
+        while True:
+            self._hand_out(start)
             if not self.children:
                 break
             self._attend()
@@ -121,11 +127,41 @@ class _Launcher:
         for child in stopped:
             child.stop()
         for child in stopped:
-            self._tell_end(child.order, None)
+            for order in child.orders.values():
+                self._tell_end(order, None)
 
-    def _next(self) -> Order | None:
+    def _running(self) -> set[str]:
+        return {run_id for child in self.children for run_id in child.orders}
+
+    def _hand_out(self, start: Callable[[Place], Child]) -> None:
+        """Start what can start: first in places that are free, then beside other runs."""
+        while self.jobs is None or len(self._running()) < self.jobs:
+            child, alone = next((child for child in self.children if child.takes_more()), None), False
+            if not self.places and child is None:
+                break
+            order = self._next(with_suspects=bool(self.places))
+            if order is None:
+                break
+            if self.places:
+                place = self.places.pop(0)
+                alone = place.room == 1 or order.cell.run_id in self.suspects
+                child = start(replace(place, room=1) if alone else place)
+                child.place = place
+                self.children.append(child)
+            assert child is not None
+            child.give(order)
+            if alone:
+                child.close()
+            self.listen(order.cell, "started", {})
+        if not self._running() or not self.pending.keys() - self.suspects:
+            for child in self.children:
+                child.close()
+
+    def _next(self, with_suspects: bool) -> Order | None:
         """Take out the first cell that can start, and on the way there those that no longer will."""
         for run_id, order in list(self.pending.items()):
+            if run_id in self.suspects and not with_suspects:
+                continue
             status, reason = self._outlook(order)
             if status != "waiting":
                 del self.pending[run_id]
@@ -137,8 +173,7 @@ class _Launcher:
     def _outlook(self, order: Order) -> tuple[str, str | None]:
         parent = order.cell.parent
         if parent is not None:
-            running = (child.order.cell.run_id for child in self.children)
-            if parent.run_id in self.pending or parent.run_id in running:
+            if parent.run_id in self.pending or parent.run_id in self._running():
                 return "waiting", None
             elder = RunDir(order.results, parent.run_id).look()[0].status
             if elder == "running":  # elsewhere; it may end while others of ours still run
@@ -153,16 +188,41 @@ class _Launcher:
     def _attend(self) -> None:
         """Wait for news of the runs, pass them on, and see off those that ended."""
         ends: list[Any] = [child.process.sentinel for child in self.children]
-        ready = wait(ends + [child.news for child in self.children])
+        ready = wait(ends + [child.pipe for child in self.children])
         for child in list(self.children):
-            ended = child.process.sentinel in ready
-            for line in child.hear():
-                self.listen(child.order.cell, "epoch", line)
-            if ended:
-                reason = child.bury()
-                self.children.remove(child)
-                self.places.append(child.order.gpu)
-                self._tell_end(child.order, reason)
+            dead = child.process.sentinel in ready
+            for run_id, event, detail in child.hear():
+                order = child.orders[run_id]
+                if event == "epoch":
+                    self.listen(order.cell, "epoch", detail)
+                    continue
+                del child.orders[run_id]
+                if event == "crowded":
+                    self._suspect(order, "it ran out of memory beside others; it goes on alone")
+                    continue
+                if detail:
+                    record(order, **detail)
+                self._tell_end(order, detail.get("reason"))
+            if dead:
+                self._bury(child)
+
+    def _bury(self, child: Child) -> None:
+        end, left = child.bury(), list(child.orders.values())
+        self.children.remove(child)
+        self.places.append(child.place)
+        for order in left:
+            if len(left) > 1:
+                self._suspect(order, f"{end['reason']} beside others; it goes on alone")
+            else:
+                record(order, **end)
+                self._tell_end(order, end["reason"])
+
+    def _suspect(self, order: Order, reason: str) -> None:
+        """Let a run go on from its checkpoint in a process of its own."""
+        self.suspects.add(order.cell.run_id)
+        self.pending[order.cell.run_id] = replace(order, forced=False, again=order.again | {"interrupted"})
+        self.listen(order.cell, "interrupted", {"reason": reason})
+        self.listen(order.cell, "planned", {})
 
     def _tell_end(self, order: Order, reason: str | None) -> None:
         state, record = order.run.look()

@@ -1,7 +1,7 @@
-"""One run as a process of its own: started from a server, watched through a pipe, buried if it dies.
+"""Runs in a process of their own: started from a server, watched through a pipe, buried if it dies.
 
-The server has the training code imported, so that a run starts in half a second; it never touches CUDA,
-which does not survive a fork.
+On a core of the CPU a process has one run, on a GPU it drives several in turn. The server has the training
+code imported, so that a run starts in half a second; it never touches CUDA, which does not survive a fork.
 """
 
 from __future__ import annotations
@@ -14,21 +14,24 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from bench.cell import Cell
 from bench.errors import BenchError
 from bench.records import Busy, RunDir
 from bench.registry import load_files
+from bench.train.interleave import Turns, gpu_answers, is_own_fault
 
-#: Trains a cell and writes its record: (cell, results, data, device, report), as `train.run.run_cell`.
-Worker = Callable[[Cell, Path, Path, str, Callable[[dict[str, Any]], None]], None]
+#: Trains a cell, yielding after each step, and writes its record: (cell, results, data, device, report, how
+#: many runs the process drives at once), as `train.run.steps`.
+Worker = Callable[[Cell, Path, Path, str, Callable[[dict[str, Any]], None], int], Iterator[object]]
 
 #: One thread per run: two runs of one thread do three times the work of one run of two. Freed memory is
 #: kept by the process, which saves up to 15 % of a run in page faults.
@@ -60,7 +63,6 @@ class Order:
     again: frozenset[str]
     forced: bool = False
     methods: tuple[Path, ...] = ()
-    gpu: str | None = None
 
     @property
     def run(self) -> RunDir:
@@ -72,80 +74,99 @@ class Order:
         return self.forced or status in self.again
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a process can be: on a core, or on a GPU with `room` for so many runs (None: to be tried)."""
+
+    gpu: str | None = None
+    room: int | None = 1
+
+
 @dataclass
 class Child:
-    """A run under way; `error` is what it could not write into a record of its own."""
+    """A process, and what it runs; it has `room` for so many, and once closed it takes no more."""
 
-    order: Order
+    place: Place
     process: ForkServerProcess
-    news: Connection
-    error: dict[str, str] = field(default_factory=dict)
+    pipe: Connection
+    room: int
+    orders: dict[str, Order] = field(default_factory=dict)
+    closed: bool = False
 
-    def hear(self) -> list[dict[str, Any]]:
-        """Return the lines of the epochs that have ended since."""
-        lines = []
+    def takes_more(self) -> bool:
+        """Tell whether it can be given another run now."""
+        return not self.closed and len(self.orders) < self.room
+
+    def give(self, order: Order) -> None:
+        """Have it run a cell."""
+        self.orders[order.cell.run_id] = order
+        self._send(order)
+
+    def close(self) -> None:
+        """Let it end when its runs have."""
+        if not self.closed:
+            self.closed = True
+            self._send(None)
+
+    def _send(self, order: Order | None) -> None:
+        with contextlib.suppress(OSError):  # it is dead, and will be found so
+            self.pipe.send(order)
+
+    def hear(self) -> list[tuple[str, str, Any]]:
+        """Return the news since: run id, "epoch", "ended" or "crowded", and more of it."""
+        news = []
         with contextlib.suppress(EOFError, OSError):  # it closed its end, so it is about to go
-            while self.news.poll():
-                news = self.news.recv()
-                if "traceback" in news:
-                    self.error = news
+            while self.pipe.poll():
+                run_id, event, detail = self.pipe.recv()
+                if event == "room":
+                    self.room = detail
                 else:
-                    lines.append(news)
-        return lines
+                    news.append((run_id, event, detail))
+        return news
 
-    def bury(self) -> str | None:
-        """See to it that the run, now dead, has a record if it needs one, and return what killed it."""
+    def bury(self) -> dict[str, str | None]:
+        """Say what killed it, now that it is dead: a record's status and reason."""
         self.process.join()
         code = self.process.exitcode or 0
-        if self.error:
-            return self._record("failed", **self.error)
-        if code < 0:
-            status = "failed" if -code in CRASHES else "interrupted"
-            hint = "; was memory short?" if -code == signal.SIGKILL else ""
-            return self._record(status, f"killed by signal {-code} ({signal.strsignal(-code)}){hint}")
-        if code > 0:
-            log = self.order.run.log.name
-            return self._record("failed", f"its process ended with exit code {code}; see its {log}")
-        return None
+        if code >= 0:
+            return {"status": "failed", "reason": f"its process ended with exit code {code}; see its log.txt"}
+        status = "failed" if -code in CRASHES else "interrupted"
+        hint = "; was memory short?" if -code == signal.SIGKILL else ""
+        return {"status": status, "reason": f"killed by signal {-code} ({signal.strsignal(-code)}){hint}"}
 
     def stop(self) -> None:
-        """End the process at once; the next launcher resumes the run from its checkpoint."""
+        """End the process at once; the next launcher resumes its runs from their checkpoints."""
         self.process.terminate()
         self.process.join(5)
         self.process.kill()
         self.process.join()
-        self._record("interrupted", "stopped with its launcher")
-
-    def _record(self, status: str, reason: str, traceback: str | None = None) -> str:
-        run, cell = self.order.run, self.order.cell
-        with contextlib.suppress(Busy, OSError), run.lock():  # taken up elsewhere; or the disk is full
-            if _recorded(run) not in ("done", "failed"):
-                run.write_cell(cell)
-                run.write_record(
-                    {
-                        "status": status,
-                        "reason": reason,
-                        "traceback": traceback,
-                        "cell": cell.model_dump(mode="json"),
-                    }
-                )
-        return reason
+        for order in self.orders.values():
+            record(order, status="interrupted", reason="stopped with its launcher")
 
 
-def starter(worker: Worker) -> Callable[[Order], Child]:
-    """Start the server that has the worker's module imported, and return what starts runs from it."""
+def record(order: Order, **end: str | None) -> None:
+    """Write the record of a run that could not write one itself."""
+    run, cell = order.run, order.cell
+    with contextlib.suppress(Busy, OSError), run.lock():  # taken up elsewhere; or the disk is full
+        if _recorded(run) not in ("done", "failed"):
+            run.write_cell(cell)
+            run.write_record({"traceback": None, **end, "cell": cell.model_dump(mode="json")})
+
+
+def starter(worker: Worker) -> Callable[[Place], Child]:
+    """Start the server that has the worker's module imported, and return what starts processes from it."""
     context = multiprocessing.get_context("forkserver")
-    # what this process needed to look at the cells and their data, each run will need too
-    loaded = [name for name in sys.modules if name.startswith("methods.") or name == "sklearn.datasets"]
+    # what this process needed to look at the cells, each run will need too
+    loaded = [name for name in sys.modules if name.startswith("methods.")]
     context.set_forkserver_preload([worker.__module__, *sorted(loaded)])
     _start_server()
 
-    def start(order: Order) -> Child:
+    def start(place: Place) -> Child:
         ours, theirs = context.Pipe()
-        process = context.Process(target=_run, args=(worker, order, os.getcwd(), theirs))
+        process = context.Process(target=_serve, args=(worker, place, os.getcwd(), theirs))
         process.start()
         theirs.close()  # now each side holds one end: when it dies, the other is told
-        return Child(order, process, ours)
+        return Child(place, process, ours, place.room or 1)
 
     return start
 
@@ -165,38 +186,96 @@ def _start_server() -> None:
         signal.signal(signal.SIGINT, on_ctrl_c)
 
 
-def _run(worker: Worker, order: Order, home: str, launcher: Connection) -> None:
-    """Run one cell in this process; how it ended is told by its record, or else to the launcher."""
+def _serve(worker: Worker, place: Place, home: str, launcher: Connection) -> None:
+    """Run cells in this process, a step each in turn, until the launcher sends no more of them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the launcher too, which decides
-    threading.Thread(target=_end_with, args=(launcher,), daemon=True).start()
+    inbox: SimpleQueue[Order | None] = SimpleQueue()
+    threading.Thread(target=_receive, args=(launcher, inbox), daemon=True).start()
     os.chdir(home)
-    if order.gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = order.gpu
+    if place.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
+    device, room, closed = "cpu" if place.gpu is None else "cuda", place.room, False
+    turns = Turns[str](device)
 
-    def report(news: dict[str, Any]) -> None:
+    def tell(run_id: str, event: str, detail: Any = None) -> None:
         try:
-            launcher.send(news)
+            launcher.send((run_id, event, detail))
         except OSError:  # it died this moment, and that is no fault of the run
             os._exit(1)
 
-    try:
-        if _prepare(order):
-            load_files(order.methods)
-            device = "cpu" if order.gpu is None else "cuda"
-            worker(order.cell, order.results, order.data, device, report)
-    except Busy:
-        return
-    except Exception as error:
-        reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-        where = re.sub(r'File ".*/', 'File "', traceback.format_exc())  # no paths of this machine
-        report({"reason": reason, "traceback": where})
+    while True:
+        while not closed and not (turns.runs and inbox.empty()):
+            order = inbox.get()
+            if order is None:
+                closed = True
+            else:
+                if room is None:
+                    room = _room_for(order, device)
+                    tell(order.cell.run_id, "room", room)
+                turns.add(order.cell.run_id, _run(worker, order, device, room, tell))
+        if not turns.runs:
+            return
+        for run_id, error in turns.turn():
+            if error is None or isinstance(error, Busy):
+                tell(run_id, "ended", {})
+            elif room == 1 or is_own_fault(error):
+                tell(run_id, "ended", _told(error))
+            elif gpu_answers():
+                tell(run_id, "crowded")
+            else:
+                os._exit(1)
 
 
-def _end_with(launcher: Connection) -> None:
-    """End this process when the launcher dies: nobody would know of a run that goes on."""
+def _receive(launcher: Connection, inbox: SimpleQueue[Order | None]) -> None:
+    """Take in orders; end this process when the launcher dies: nobody would know of runs that go on."""
     with contextlib.suppress(EOFError, OSError):
-        launcher.recv()  # it never sends anything
+        while True:
+            inbox.put(launcher.recv())
     os._exit(1)
+
+
+def _room_for(order: Order, device: str) -> int:
+    from bench.train.trial import runs_at_once
+
+    try:
+        return runs_at_once(order.cell, order.data, device)
+    except Exception:  # what is wrong will be told by the run itself
+        return 1
+
+
+def _run(
+    worker: Worker, order: Order, device: str, room: int, tell: Callable[[str, str, Any], None]
+) -> Iterator[object]:
+    """Run one cell, what it prints going to its log; how it ended is told by its record, or else raised."""
+    if not _prepare(order):
+        return
+
+    def report(line: dict[str, Any]) -> None:
+        tell(order.cell.run_id, "epoch", line)
+
+    def steps() -> Iterator[object]:
+        load_files(order.methods)
+        yield from worker(order.cell, order.results, order.data, device, report, room)
+
+    with order.run.log.open("ab") as log:
+        under_way = steps()
+        while True:
+            for stream in (1, 2):  # whatever is printed in this run's turn, by C libraries too
+                os.dup2(log.fileno(), stream)
+            try:
+                next(under_way)
+            except StopIteration:
+                return
+            finally:
+                sys.stdout.flush()
+            yield None
+
+
+def _told(error: Exception) -> dict[str, str | None]:
+    """Return an error as a record has it, without paths of this machine."""
+    reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+    where = "".join(traceback.format_exception(error))
+    return {"status": "failed", "reason": reason, "traceback": re.sub(r'File ".*/', 'File "', where)}
 
 
 def _prepare(order: Order) -> bool:
@@ -211,9 +290,6 @@ def _prepare(order: Order) -> bool:
                 file.unlink(missing_ok=True)
             if run.record.exists():
                 run.record.rename(run.path / ".record.previous.json")
-        with run.log.open("ab") as log:
-            for stream in (1, 2):  # whatever is printed from here on, by C libraries too
-                os.dup2(log.fileno(), stream)
     return True
 
 

@@ -161,12 +161,14 @@ def _steps(key: str) -> tuple[str, ...]:
 
 def _check_policies(cell: Cell, draft: Node) -> None:
     from bench.data.augment import POLICIES  # it imports torch
+    from bench.data.framing import NAMES
     from bench.data.samplers import SAMPLERS
 
     protocol = cell.protocol
+    policies = NAMES if cell.dataset.source == "list" else tuple(POLICIES)
     named = {
-        "augmentation": ((protocol.augmentation,), POLICIES),
-        "views": (protocol.views, [*POLICIES, "main"]),
+        "augmentation": ((protocol.augmentation,), policies),
+        "views": (protocol.views, (*policies, "main")),
         "sampler": ((protocol.sampler,) if protocol.sampler else (), SAMPLERS),
     }
     for key, (names, known) in named.items():

@@ -9,9 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.cell import Cell
+from bench.captured import Play, at_once
+from bench.cell import Cell, DataSet
 from bench.data import sources
 from bench.data.folder import decode, list_images
+from bench.data.framing import test_frame
+from bench.data.split import load
+from bench.data.streaming import loader_for
 from bench.errors import BenchError, did_you_mean
 from bench.method import Method
 from bench.metrics import Score, score
@@ -23,13 +27,19 @@ _BATCH = 100
 
 
 @torch.inference_mode()
-def scores_of(method: Method, batches: Iterable[Tensor]) -> np.ndarray:
+def scores_of(method: Method, batches: Iterable[Tensor], play: Play = at_once) -> Tensor:
     """Return the scores (N, C) float16 of batches of normalised images, in their order.
 
-    Every metric is computed from these rounded scores, so that all can be redone from what is stored.
+    Every metric is computed from these rounded scores, so that all can be redone from what is stored. They
+    come from float32: in bfloat16 the best classes of an image would often be equal.
     """
     method.eval()
-    return torch.cat([method(images).half().cpu() for images in batches]).numpy()
+    return torch.cat([_scores(method, images, play) for images in batches])
+
+
+def _scores(method: Method, images: Tensor, play: Play) -> Tensor:
+    made = play(("scores", len(images)), lambda: method(images).half(), list)
+    return made.clone()  # a replay writes to where the one before wrote
 
 
 def evaluate_run(run: RunDir, data: Path, folder: Path | None = None) -> Score:
@@ -45,15 +55,20 @@ def evaluate_run(run: RunDir, data: Path, folder: Path | None = None) -> Score:
     counts = np.array(record["data"]["class_counts"])
     method = build(cell, np.array(record["data"].get("epoch_counts", counts)))
     read_weights(run.weights, method, record["files"][run.weights.name])
-    if folder is None:
+    if folder is None and cell.dataset.source == "list":
+        loader = loader_for(load(cell.dataset, cell.imbalance_factor, data), method.views, cell, "cpu")
+        batches: Iterable[Tensor] = (images for images, _ in loader.test())
+        labels = loader.split.test_labels
+    elif folder is None:
         source = sources.read(cell.dataset, data)
-        images, labels = source.test_images, source.test_labels
+        batches, labels = _normalised(source.test_images, cell), source.test_labels
     else:
-        images, labels = _folder(folder, record["data"]["class_names"], cell.dataset.image_size)
-    return score(scores_of(method, _normalised(images, cell)), labels, counts, cell.dataset.shots)
+        images, labels = _folder(folder, record["data"]["class_names"], cell.dataset)
+        batches = _normalised(images, cell)
+    return score(scores_of(method, batches).numpy(), labels, counts, cell.dataset.shots)
 
 
-def _folder(folder: Path, class_names: list[str], size: int) -> tuple[np.ndarray, np.ndarray]:
+def _folder(folder: Path, class_names: list[str], dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
     classes = list_images(folder)
     for name in classes:
         if name not in class_names:
@@ -61,7 +76,8 @@ def _folder(folder: Path, class_names: list[str], size: int) -> tuple[np.ndarray
                 f"{folder / name}: the run knows no class {name!r}{did_you_mean(name, class_names)}"
             )
     labels = [class_names.index(name) for name, files in classes.items() for _ in files]
-    return decode(classes, size), np.array(labels)
+    framed = test_frame if dataset.source == "list" else None
+    return decode(classes, dataset.image_size, framed), np.array(labels)
 
 
 def _normalised(images: np.ndarray, cell: Cell) -> Iterable[Tensor]:

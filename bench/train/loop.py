@@ -1,6 +1,8 @@
 """The training loop: one, for every method, readable from top to bottom.
 
-`Training.steps` is a generator that yields after each step, so that one process can drive several runs.
+`Training.steps` is a generator that yields after each step, so that one process can drive several runs. Of a
+step, the making of the batch (the loader's) and the learning from it are pieces of their own, which CUDA
+replays in fast mode (see `bench.captured`); the method's hooks are called between them.
 """
 
 from __future__ import annotations
@@ -8,20 +10,24 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
+from bench.captured import at_once
 from bench.cell import Cell
 from bench.data.loader import Loader
 from bench.errors import BenchError
-from bench.method import Clock, Method
+from bench.method import Batch, Clock, Method
 from bench.metrics import score
 from bench.randomness import generator
 from bench.rundir import RunDir
 from bench.train.checkpoint import read_checkpoint, write_checkpoint
 from bench.train.evaluate import scores_of
+from bench.train.precision import wants_bfloat16
 from bench.train.schedule import lr_factor, make_optimizer, set_lr
 
 #: Receives each finished epoch's line, the same as in epochs.jsonl.
@@ -42,10 +48,15 @@ class Training:
     ) -> None:
         self.cell, self.method, self.loader, self.run, self.device = cell, method, loader, run, device
         self.checkpoint_seconds = checkpoint_seconds
-        self.fast = cell.mode == "fast"
-        if self.fast:
+        fast = cell.mode == "fast"
+        if fast:
             method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimizer = make_optimizer(method, cell.protocol.optimizer, fused=self.fast)
+        self.bfloat16 = wants_bfloat16(cell.mode, device)
+        self.play = loader.play if method.capturable else at_once
+        self.optimizer = make_optimizer(
+            method, cell.protocol.optimizer, fused=fast, captured=self.play is not at_once
+        )
+        self.total_loss = torch.zeros((), device=device)
         self.logits: np.ndarray | None = None
         self.best: dict[str, Any] | None = None
 
@@ -61,30 +72,31 @@ class Training:
             method.train()
             method.before_epoch(clock)
             draws = method.draws(generator("method", cell.seed, epoch), loader.size)
-            sampler = protocol.sampler or method.sampler(epoch, epochs)
-            total_loss = torch.zeros((), device=self.device)
+            sampler, phase = protocol.sampler or method.sampler(epoch, epochs), method.phase(epoch, epochs)
+            self.total_loss.zero_()
 
             for step, batch in enumerate(loader.epoch(epoch, epochs, sampler, draws), start=clock.step):
                 clock = Clock(epoch, epochs, step, clock.steps)
                 lr = protocol.optimizer.lr * lr_factor(protocol.schedule, clock)
                 set_lr(self.optimizer, lr)
                 method.before_step(clock, batch)
-                self.optimizer.zero_grad()
-                with torch.autocast(
-                    "cuda", torch.bfloat16, enabled=self.fast and self.device.startswith("cuda")
-                ):
-                    loss = method.loss(batch)
-                loss.backward()
-                self.optimizer.step()
+                self.play(("learn", phase, len(batch.labels)), partial(self._learn, batch), self._moves)
                 method.after_step(clock, batch)
-                total_loss += loss.detach()
                 yield clock
 
-            line = {"epoch": epoch, "epochs": epochs, "loss": total_loss.item() / loader.steps, "lr": lr}
+            yield from self._done(clock)
+            line = {
+                "epoch": epoch,
+                "epochs": epochs,
+                "loss": self.total_loss.item() / loader.steps,
+                "lr": lr,
+            }
             self._check(line)
             line["seconds"] = round(time.monotonic() - started, 3)  # evaluation is not a method's cost
             if (epoch + 1) % protocol.evaluate_every == 0 or epoch + 1 == epochs:
-                line["accuracy"] = self._evaluate(epoch)
+                scores = self._scores()
+                yield from self._done(clock)
+                line["accuracy"] = self._evaluate(epoch, scores)
             self.run.append_epoch(line)
             report(line)
             if time.monotonic() - saved_at >= self.checkpoint_seconds:
@@ -92,11 +104,41 @@ class Training:
                 saved_at = time.monotonic()
 
         if self.logits is None:  # nothing to train, or killed between the last checkpoint and the record
-            self.logits = scores_of(method, (images for images, _ in loader.test()))
+            self.logits = self._scores().cpu().numpy()
 
-    def _evaluate(self, epoch: int) -> float:
-        self.logits = scores_of(self.method, (images for images, _ in self.loader.test()))
-        split = self.loader.split
+    def _learn(self, batch: Batch) -> None:
+        """Make one step of descent on a batch."""
+        self.optimizer.zero_grad()
+        device_type = self.loader.device.type
+        with torch.autocast(device_type, torch.bfloat16, enabled=self.bfloat16):
+            loss = self.method.loss(batch)
+        loss.backward()
+        self.optimizer.step()
+        self.total_loss += loss.detach()
+
+    def _moves(self) -> Iterator[Tensor]:
+        """Yield what a step changes."""
+        yield self.total_loss
+        yield from self.method.parameters()
+        yield from self.method.buffers()
+        for state in self.optimizer.state.values():
+            yield from (tensor for tensor in state.values() if isinstance(tensor, Tensor))
+
+    def _done(self, clock: Clock) -> Iterator[Clock]:
+        """Yield until the device has done what it was told, so that other runs go on meanwhile."""
+        if self.loader.device.type == "cuda":
+            event = torch.cuda.Event()
+            event.record()
+            while not event.query():
+                yield clock
+
+    def _scores(self) -> Tensor:
+        """Score the test set; what comes back may still be under way on the device."""
+        images = (images for images, _ in self.loader.test())
+        return scores_of(self.method, images, self.play)
+
+    def _evaluate(self, epoch: int, scores: Tensor) -> float:
+        self.logits, split = scores.cpu().numpy(), self.loader.split
         metrics = score(self.logits, split.test_labels, split.class_counts, self.cell.dataset.shots)
         if self.best is None or metrics["accuracy"] > self.best["accuracy"]:
             self.best = {
@@ -127,7 +169,8 @@ class Training:
         next_epoch = 0
         if state is not None:
             self.method.load_state_dict(state["method"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            own = self.optimizer.state_dict()["param_groups"]  # the rate's place; the device may be another
+            self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": own})
             self.best, next_epoch = state["best"], state["epoch"] + 1
         self.run.keep_epochs(next_epoch)
         return next_epoch

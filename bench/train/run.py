@@ -6,6 +6,7 @@ import re
 import resource
 import time
 import traceback
+from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from bench.cell import Cell
 from bench.data.loader import Loader
 from bench.data.split import Split, load
+from bench.data.streaming import loader_for
 from bench.errors import BenchError
 from bench.method import Method
 from bench.metrics import confusion_matrix, score
@@ -23,7 +25,9 @@ from bench.rundir import RunDir
 from bench.train.build import build
 from bench.train.checkpoint import read_weights, write_weights
 from bench.train.describe import describe_data, describe_method, describe_model, environment
+from bench.train.interleave import Turns, is_own_fault
 from bench.train.loop import Report, Training
+from bench.train.precision import keep_float32, wants_bfloat16
 
 
 def run_cell(
@@ -43,15 +47,44 @@ def run_cell(
         bench.records.Busy: another process holds the run.
         OSError: not even a record can be written, for a full disk or a read-only directory.
     """
+    turns = Turns[str](device)
+    turns.add(cell.run_id, steps(cell, results, data, device, report, checkpoint_seconds=checkpoint_seconds))
+    for _, error in turns.take():
+        if error is not None:
+            raise error
+
+
+def steps(
+    cell: Cell,
+    results: Path,
+    data: Path,
+    device: str,
+    report: Report,
+    at_once: int = 1,
+    *,
+    checkpoint_seconds: float = 30.0,
+) -> Iterator[object]:
+    """Do as `run_cell`, yielding after each step; `at_once` runs share the process and its GPU.
+
+    Raises:
+        Exception: also what is no fault of the run alone: see `is_own_fault`.
+    """
     run = RunDir(results, cell.run_id)
     with run.lock():
         if run.is_done():  # by another launcher, since ours last looked
             return
         run.write_cell(cell)
-        record: dict[str, Any] = {"cell": cell.model_dump(mode="json"), "environment": environment(device)}
+        record: dict[str, Any] = {
+            "cell": cell.model_dump(mode="json"),
+            "environment": environment(device) | {"bfloat16": wants_bfloat16(cell.mode, device)},
+        }
         try:
-            record |= _train_and_score(cell, run, results, data, device, report, checkpoint_seconds)
+            done = yield from _train_and_score(cell, run, results, data, device, report, checkpoint_seconds)
+            done["timing"]["runs_at_once"] = at_once
+            record |= done
         except Exception as error:
+            if at_once > 1 and not is_own_fault(error):
+                raise
             reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
             record |= {"status": "failed", "reason": reason, "traceback": _traceback()}
         run.write_record(record)
@@ -64,15 +97,16 @@ def _traceback() -> str:
 
 def _train_and_score(
     cell: Cell, run: RunDir, results: Path, data: Path, device: str, report: Report, checkpoint_seconds: float
-) -> dict[str, Any]:
+) -> Generator[object, None, dict[str, Any]]:
     started = time.monotonic()
+    keep_float32()
     split = load(cell.dataset, cell.imbalance_factor, data)
     method = build(cell, split.epoch_counts, lambda parent, built: load_trained(results, parent, built))
     method.to(device)
-    loader = Loader(split, method.views, cell, device, extra_sampler=method.extra_sampler)
+    loader = loader_for(split, method.views, cell, device, extra_sampler=method.extra_sampler)
+    method.before_training(loader.train_eval())
     training = Training(cell, method, loader, run, device, checkpoint_seconds)
-    for _ in training.steps(report):
-        pass
+    yield from training.steps(report)
     logits = training.logits
     assert logits is not None  # the last epoch is always scored
     return {
@@ -81,7 +115,7 @@ def _train_and_score(
         "traceback": None,
         "method": describe_method(cell, method),
         "data": describe_data(cell, split),
-        "model": describe_model(method, next(loader.test())[0][:2]),
+        "model": describe_model(method, loader.images_at(torch.arange(2, device=device))),
         **_results(cell, split, logits, training),
         "files": {
             run.logits.name: run.write_logits(logits, split.test_labels),
@@ -116,7 +150,7 @@ def _timing(run: RunDir, loader: Loader, device: str, wall_seconds: float) -> di
     epochs = run.epochs()
     trained = sum(line["seconds"] for line in epochs)  # over all attempts, resumed ones too
     if device.startswith("cuda"):
-        peak = torch.cuda.max_memory_allocated() / 2**20
+        peak = torch.cuda.max_memory_reserved() / 2**20  # of all runs at once; graphs keep what they reserved
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     return {

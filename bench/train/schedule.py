@@ -34,11 +34,21 @@ def _share_after_warmup(schedule: Schedule, clock: Clock) -> float:
     return (epoch - warmup + schedule.lead) / (clock.epochs - warmup + schedule.lead)
 
 
-def make_optimizer(method: Method, settings: Optimizer, fused: bool) -> torch.optim.Optimizer:
-    """Build the optimiser over the method's parameter groups; `lr_factor` of a group stays with it."""
+def make_optimizer(
+    method: Method, settings: Optimizer, fused: bool, captured: bool = False
+) -> torch.optim.Optimizer:
+    """Build the optimiser over the method's parameter groups; `lr_factor` of a group stays with it.
+
+    To be captured in a CUDA graph, it has its rates in tensors, where `set_lr` changes them.
+    """
     groups = [{"lr_factor": 1.0, **group} for group in method.param_groups()]
+    if captured:
+        for group in groups:
+            group["lr"] = torch.tensor(settings.lr, device=method.class_counts.device)
     if settings.name == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused)
+        return torch.optim.AdamW(
+            groups, lr=settings.lr, weight_decay=settings.weight_decay, fused=fused, capturable=captured
+        )
     sgd = torch.optim.SGD(
         groups,
         lr=settings.lr,
@@ -59,4 +69,8 @@ def make_optimizer(method: Method, settings: Optimizer, fused: bool) -> torch.op
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
     """Set every group's rate to `lr` times the group's own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = lr * group["lr_factor"]
+        rate = lr * group["lr_factor"]
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].fill_(rate)
+        else:
+            group["lr"] = rate

@@ -1,0 +1,95 @@
+"""How a piece of a step is carried out: at once, or recorded in a CUDA graph and replayed from then on.
+
+A replay makes the device do again what it did, with the same tensors, and asks nothing of Python. So a piece
+reads and writes tensors that stay where they are, waits for no number from the device, and takes none from
+the host but those that never change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterable
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError
+
+T = TypeVar("T")
+
+#: Lists the tensors that a piece writes to and reads again later; some of them it may make itself.
+Moves = Callable[[], Iterable[Tensor]]
+
+#: Before it is recorded, a piece is carried out so often: libraries choose and load their kernels.
+WARM_UP = 3
+
+
+class Play(Protocol):
+    """Carries out a piece, `function`, known by its `key`, that moves the tensors `moves`."""
+
+    def __call__(self, key: Hashable, function: Callable[[], T], moves: Moves) -> T: ...
+
+
+def at_once(key: Hashable, function: Callable[[], T], moves: Moves) -> T:
+    """Carry it out, as nothing but a call."""
+    return function()
+
+
+def play_for(mode: str, device: torch.device) -> Play:
+    """Return what suits a cell's mode and the device."""
+    return Graphs() if mode == "fast" and device.type == "cuda" else at_once
+
+
+class Graphs:
+    """Records each piece when it is first wanted, and replays it; results lie where they lay before.
+
+    The current stream must not be the default one. All graphs share one pool of memory, so they may only be
+    replayed one after the other, and what outlives a replay must be a result or one of the `moves`.
+    """
+
+    def __init__(self) -> None:
+        self.pool = torch.cuda.graph_pool_handle()
+        self.recorded: dict[Hashable, tuple[torch.cuda.CUDAGraph, object]] = {}
+
+    def __call__(self, key: Hashable, function: Callable[[], T], moves: Moves) -> T:
+        if key not in self.recorded:
+            warm_up(function, moves)
+            self.recorded[key] = self._record(function)
+        graph, result = self.recorded[key]
+        graph.replay()
+        return result  # type: ignore[return-value]
+
+    def _record(self, function: Callable[[], object]) -> tuple[torch.cuda.CUDAGraph, object]:
+        graph = torch.cuda.CUDAGraph()
+        try:
+            # other threads may go on: one that pins memory for another run's batches, say
+            with torch.cuda.graph(
+                graph, self.pool, torch.cuda.current_stream(), capture_error_mode="thread_local"
+            ):
+                made = function()
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            raise BenchError(
+                f"a step could not be captured in a CUDA graph ({reason}); "
+                "let the method say `capturable = False`, or use mode: exact"
+            ) from error
+        return graph, made
+
+
+@torch.no_grad()
+def warm_up(function: Callable[[], object], moves: Moves) -> None:
+    """Carry a piece out a few times and each time put back what it moved, so that it has not happened.
+
+    What it made anew, as an optimiser makes its state in its first step, becomes zero, as it was then.
+    """
+    before = {id(tensor): tensor.clone() for tensor in moves()}
+    for _ in range(WARM_UP):
+        with torch.enable_grad():
+            function()
+        for tensor in moves():
+            if id(tensor) in before:
+                tensor.copy_(before[id(tensor)])
+            else:
+                tensor.zero_()

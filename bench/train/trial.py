@@ -1,0 +1,98 @@
+"""How many runs a GPU takes at once: tried with copies of one run, for a few seconds."""
+
+from __future__ import annotations
+
+import gc
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from bench.cell import Cell
+from bench.data.split import load
+from bench.data.streaming import loader_for
+from bench.rundir import RunDir
+from bench.train.build import build
+from bench.train.interleave import Turns
+from bench.train.loop import Training
+
+MOST = 16
+#: More runs at once must gain that much together: each of them ends later.
+GAIN = 1.1
+#: Steps before and while time is taken; the first ones record graphs.
+WARM_UP, TIMED = 8, 40
+#: Memory, as a share of what was free, that is left alone: runs of a grid are not all alike.
+SPARE = 0.2
+
+
+def runs_at_once(cell: Cell, data: Path, device: str) -> int:
+    """Try how many runs like `cell` the device takes at once; nothing of the trial is kept."""
+    with tempfile.TemporaryDirectory() as scratch:
+        places = most_that_pay(Trial(cell, data, device, Path(scratch)).rate)
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+    return places
+
+
+def most_that_pay(rate: Callable[[int], float | None]) -> int:
+    """Double the number of runs as long as `rate`, of all together, gains; None is where they do not fit."""
+    places, best = 1, rate(1) or 0.0
+    while 2 * places <= MOST:
+        more = rate(2 * places)
+        if more is None or more < GAIN * best:
+            break
+        places, best = 2 * places, more
+    return places
+
+
+class Trial:
+    """Copies of a run that train for the clock alone."""
+
+    def __init__(self, cell: Cell, data: Path, device: str, scratch: Path) -> None:
+        endless = cell.protocol.model_copy(update={"epochs": 10**6, "evaluate_every": 10**6})
+        self.cell, self.device = cell.model_copy(update={"protocol": endless}), device
+        self.split = load(cell.dataset, cell.imbalance_factor, data)
+        self.scratch, self.turns, self.free = scratch, Turns[int](device), _free(device)
+
+    def rate(self, runs: int) -> float | None:
+        """Return the steps per second of so many runs together, or None where memory is short."""
+        there = len(self.turns.runs)
+        if there and runs / there * (self.free - _free(self.device)) > (1 - SPARE) * self.free:
+            return None
+        try:
+            for number in range(there, runs):
+                self.turns.add(number, self._training(number).steps(lambda line: None))
+            self._turns(WARM_UP)
+            started = time.monotonic()
+            self._turns(TIMED)
+        except torch.OutOfMemoryError:
+            return None
+        return runs * TIMED / (time.monotonic() - started)
+
+    def _training(self, number: int) -> Training:
+        method = build(self.cell, self.split.epoch_counts).to(self.device)
+        loader = loader_for(
+            self.split, method.views, self.cell, self.device, extra_sampler=method.extra_sampler
+        )
+        method.before_training(loader.train_eval())
+        _wait(self.device)  # it was made on another stream than it runs on
+        run = RunDir(self.scratch, f"trial-{number}")
+        return Training(self.cell, method, loader, run, self.device, float("inf"))
+
+    def _turns(self, count: int) -> None:
+        for _ in range(count):
+            for _, error in self.turns.turn():
+                raise error or RuntimeError("a trial does not end")
+        _wait(self.device)
+
+
+def _free(device: str) -> float:
+    return float(torch.cuda.mem_get_info()[0]) if device == "cuda" else float("inf")
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
