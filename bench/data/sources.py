@@ -129,7 +129,7 @@ def _cifar(dataset: DataSet, data_dir: Path, download: bool) -> Images:
     """The official Python files in their order; their md5 is checked when they are first decoded."""
     class_name, folder_name = CIFAR[dataset.source]
     root = data_dir / folder_name
-    remedy = f"fetch it with `run_bench.py data {dataset.source}` (from {CIFAR_PAGE}), {ELSEWHERE}"
+    remedy = f"fetch it with `run_bench.py data {dataset.source} --download` (from {CIFAR_PAGE}), {ELSEWHERE}"
     _require_size(dataset, 32)
     if download:
         try:
