@@ -105,6 +105,20 @@ def test_a_row_is_the_mean_over_its_seeds(results: Path) -> None:
     assert "<code>" not in md
 
 
+def test_bold_is_what_noise_does_not_tell_from_the_best(results: Path) -> None:
+    cells = [make_cell(method, seed) for method in ("ce", "tsc") for seed in range(5)]
+    for cell in cells:
+        finish(results, cell)
+    make_grid(results, "small", [(cell.method.name, cell) for cell in cells])
+    runs = load_results(results)
+    means = runs.groupby("method").accuracy.mean()
+    assert means["tsc"] > means["ce"] + 5
+    md = show(results)[1]
+    assert f"**{means['tsc']:.2f}" in md
+    assert f"{means['ce']:.2f}" in md
+    assert f"**{means['ce']:.2f}" not in md
+
+
 def test_one_seed_looks_like_one(results: Path) -> None:
     done, absent = make_cell(seed=0), make_cell(seed=1)
     finish(results, done)
@@ -338,3 +352,16 @@ def test_figures_take_any_label_and_any_number_of_classes() -> None:
     shown = figures.accuracies([("", bars)], "x")
     assert "51.0" in "".join(ET.fromstring(shown).itertext())
     assert "currentColor" in shown
+
+
+def test_notes_are_read_as_paragraphs_lists_and_code() -> None:
+    notes = "One\nparagraph:\n  a 1\n  b 2\nThen\n* an item\n  goes on\n* another\n\n  python run\n"
+    assert text.blocks(notes) == [
+        ("text", "One paragraph:"),
+        ("code", "a 1\nb 2"),
+        ("text", "Then"),
+        ("item", "an item goes on"),
+        ("item", "another"),
+        ("code", "python run"),
+    ]
+    assert text.blocks("") == []

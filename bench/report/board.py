@@ -46,8 +46,13 @@ class Board:
 
     @property
     def opening(self) -> Tab:
-        """The tab that a reader sees first: most measured lines, then the fullest league."""
-        return max(self.tabs, key=lambda tab: (tab.measured, len(tab.leagues[tab.opening])))
+        """The tab that a reader sees first: both measured and published, then with most measured lines."""
+
+        def rank(tab: Tab) -> tuple[bool, int, int]:
+            both = 0 < tab.measured < len(tab.lines)
+            return both, tab.measured, len(tab.leagues[tab.opening])
+
+        return max(self.tabs, key=rank)
 
 
 def gather(results: Path, literature: Path = published.HOME) -> Board:

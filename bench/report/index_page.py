@@ -15,7 +15,7 @@ from bench.report.board import Board
 from bench.report.board_cells import style
 from bench.report.board_table import HINTS, board_table, rank_table, verdict_table
 from bench.report.lines import Line, Tab
-from bench.report.page import Table, render
+from bench.report.page import Table, csv, render
 from bench.report.text import counted
 from bench.report.widening import FIELDS, choices, leagues, protocol
 from bench.rundir import Status
@@ -65,7 +65,7 @@ def render_index(board: Board, reports: Path) -> list[Path]:
         "index.md": render("index.md.jinja", tabs=sections, **page),
         "index.tex": render("index.tex.jinja", tabs=sections),
         "index.bib": exports.bibtex(board),
-        "index.csv": exports.table(board).to_csv(index=False, lineterminator="\n"),
+        "index.csv": csv(exports.table(board)),
         "index.json": exports.json_lines(board),
     }
     for anchor, svgs in drawn.items():

@@ -14,13 +14,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from itables.utils import read_package_file
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from bench.report import text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _LATEX = {
     **{letter: "\\" + letter for letter in "&%$#_{}"},
@@ -32,6 +35,9 @@ _LATEX = {
     "|": r"\textbar{}",
     "–": "--",
 }
+
+#: How text begins that a spreadsheet would run.
+_FORMULA = re.compile(r"\A[=+\-@\t\r\n]")
 
 
 @dataclass(frozen=True)
@@ -107,6 +113,13 @@ def latex(value: str) -> str:
     """Escape text for LaTeX; ± becomes its sign of mathematics."""
     escaped = "".join(_LATEX.get(letter, letter) for letter in " ".join(value.split()))
     return escaped.replace("±", r"$\pm$").replace("−", "$-$")
+
+
+def csv(table: pd.DataFrame) -> str:
+    """Write a table as CSV whose text no spreadsheet takes for a formula: an apostrophe goes before it."""
+    texts = table.select_dtypes("string").columns
+    safe = {str(name): table[name].str.replace(_FORMULA, r"'\g<0>", regex=True) for name in texts}
+    return table.assign(**safe).to_csv(index=False, lineterminator="\n")
 
 
 def spread(value: str) -> Markup:

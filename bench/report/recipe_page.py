@@ -11,10 +11,10 @@ from bench.errors import BenchError, did_you_mean
 from bench.files import write_text
 from bench.records import grids, load_grid
 from bench.report import figures
-from bench.report.page import Column, Table, Value, render
+from bench.report.page import Column, Table, Value, csv, render
 from bench.report.recipe_table import HINTS, name_of, section_table, seeds_of
 from bench.report.summary import Row, Section, sections, settings, written
-from bench.report.text import counted
+from bench.report.text import blocks, counted
 from bench.rundir import Status
 
 
@@ -38,7 +38,7 @@ def render_recipe(results: Path, recipe: str, reports: Path) -> list[Path]:
     page = {
         "title": grid["title"],
         "recipe": recipe,
-        "notes": grid["notes"].strip(),
+        "notes": blocks(grid["notes"]),
         "statuses": [(status, counts[status]) for status in get_args(Status) if counts[status]],
         "sections": [_section(part) for part in parts],
         "protocol": _protocol(rows),
@@ -50,7 +50,7 @@ def render_recipe(results: Path, recipe: str, reports: Path) -> list[Path]:
     written = {
         f"{recipe}.html": render("recipe.html.jinja", **page),
         f"{recipe}.md": render("recipe.md.jinja", **page),
-        f"{recipe}.csv": runs.to_csv(index=False, lineterminator="\n"),
+        f"{recipe}.csv": csv(runs),
     }
     if measured:
         alt = f"Accuracy of the methods of {grid['title']}, over all classes and by shot group"

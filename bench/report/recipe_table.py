@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from bench.leaderboard.compare import best
 from bench.report.page import Column, Table, Value
 from bench.report.sets import group_heads
 from bench.report.summary import Row, Section, split_of
@@ -24,10 +25,18 @@ HINTS = {
 }
 
 
+#: The metrics whose best is bold.
+RANKED = ("accuracy", "many", "medium", "few")
+
+
 def section_table(part: Section) -> Table:
     """Return the table; the backbone has a column where there are several."""
-    caption = "percent; mean ± standard deviation over n seeds, a single seed has no ±"
-    return Table(_columns(part), [_cells(row, part) for row in part.rows], caption)
+    caption = (
+        "percent; mean ± standard deviation over n seeds, a single seed has no ±; bold is the best, and "
+    )
+    caption += "all whose paired difference to it over common seeds includes zero"
+    bold = {name: _bold(part.rows, name) for name in RANKED}
+    return Table(_columns(part), [_cells(row, part, bold) for row in part.rows], caption)
 
 
 def name_of(row: Row) -> str:
@@ -59,17 +68,31 @@ def _columns(part: Section) -> list[Column]:
     ]
 
 
-def _cells(row: Row, part: Section) -> list[Value]:
+def _bold(rows: Sequence[Row], name: str) -> set[str]:
+    """Return the keys of the rows that are bold, among those of one backbone and one split."""
+    alike: dict[tuple[str, str], dict[str, dict[int, float]]] = {}
+    for row in rows:
+        if len(row.done):
+            rivals = alike.setdefault((row.cell.backbone.name, split_of(row.done.iloc[0])), {})
+            rivals[_key(row)] = row.by_seed(name)
+    return {key for rivals in alike.values() for key in best(rivals)}
+
+
+def _key(row: Row) -> str:
+    return str(row.runs.run_id.iloc[0])
+
+
+def _cells(row: Row, part: Section, bold: Mapping[str, set[str]]) -> list[Value]:
     done, asked = len(row.done), len(row.runs)
     parameters, speed = mean(row.values("parameters")), mean(row.values("images_per_second"))
     seconds = mean(row.values("wall_seconds"))
     minutes = None if seconds is None else seconds / 60
-    shares = ("accuracy", "many", "medium", "few", "balanced", "worst_class", "ece")
+    shares = (*RANKED, "balanced", "worst_class", "ece")
     return [
         _method(row, len(part.splits) > 1),
         *([Value(row.cell.backbone.name)] if len(part.backbones) > 1 else []),
         Value(str(done) if done == asked else f"{done} of {asked}", done),
-        *(_share(row.values(name)) for name in shares),
+        *(_share(row.values(name), _key(row) in bold.get(name, ())) for name in shares),
         _best(row),
         Value(number(parameters, 0), order(parameters)),
         Value(number(speed, 0), order(speed)),
@@ -94,5 +117,5 @@ def _best(row: Row) -> Value:
     return Value(text, order(mean(best)))
 
 
-def _share(values: Sequence[float]) -> Value:
-    return Value(spread(values), order(mean(values)))
+def _share(values: Sequence[float], strong: bool) -> Value:
+    return Value(spread(values), order(mean(values)), strong=strong)

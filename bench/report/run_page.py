@@ -37,7 +37,7 @@ def render_runs(board: Board, reports: Path) -> list[Path]:
                     written[-1], render("run.html.jinja", scripts=(), **_page(board, tab, line, numbers))
                 )
     for stale in set(reports.glob("runs/*.html")) - set(written):
-        stale.unlink()
+        stale.unlink(missing_ok=True)  # another `report` may be at it
     return written
 
 

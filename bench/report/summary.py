@@ -46,6 +46,11 @@ class Row:
         """Return what is known of a column, over the seeds that are done."""
         return [float(value) for value in self.done[column].dropna()]
 
+    def by_seed(self, column: str) -> dict[int, float]:
+        """Return what is known of a column, by seed."""
+        known = self.done.dropna(subset=[column])
+        return {int(seed): float(value) for seed, value in zip(known.seed, known[column], strict=True)}
+
     @property
     def optimism(self) -> list[float]:
         """By how much choosing the epoch on the test set flatters, per seed."""

@@ -75,3 +75,23 @@ def link(address: str | None) -> str | None:
     if address and re.fullmatch(r"(\.\./|runs/)?[A-Za-z0-9_.+-]+\.html", address):
         return address
     return quote(address, safe=":/?#@!$&'*+,;=%") if address and address.startswith(_WEB) else None
+
+
+def blocks(notes: str) -> list[tuple[str, str]]:
+    """Part a recipe's notes into ("text", paragraph), ("item", of a list) and ("code", indented lines)."""
+    parts: list[tuple[str, str]] = []
+    fresh = True  # after an empty line nothing goes on
+    for line in notes.splitlines():
+        kind = "item" if line.startswith("* ") else "code" if line.startswith("  ") else "text"
+        before, said = ("", "") if fresh else parts[-1]
+        if not line.strip():
+            fresh = True
+            continue
+        if before == "item" != kind or before == "text" == kind:
+            parts[-1] = before, f"{said} {line.strip()}"
+        elif before == "code" == kind:
+            parts[-1] = before, f"{said}\n{line.strip()}"
+        else:
+            parts.append((kind, line.removeprefix("* ").strip()))
+        fresh = False
+    return parts
