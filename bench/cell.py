@@ -95,8 +95,9 @@ class DataSet(Frozen):
     `folder` is a path below the data directory. `copy_of` names the published data set of which this
     is a changed copy and `copy_kind` says how it differs ("JPEG quality 75"): such a copy is never
     compared as if it were the original. `n_max` is the size of the largest class (default: all
-    images), `test_per_class` what is held out where a source has no test set of its own. Shot groups go
-    by the real images alone, whatever `extra_train` adds.
+    images), `test_per_class` what is held out where a source has no test set of its own. With `held_out`
+    so many training images of each class, which the tail leaves over, take the place of the test set: to
+    choose hyper-parameters by. Shot groups go by the real images alone, whatever `extra_train` adds.
 
     The images of list files (`source: list`) stay on disk, whole. `short_side` is for copies of them that
     `data prepare` shrank until the shorter side has so many pixels: faster to read, and other pixels.
@@ -116,6 +117,7 @@ class DataSet(Frozen):
     profile: Literal["exponential", "step", "natural"] = "exponential"
     n_max: Count | None = None
     test_per_class: Count | None = None
+    held_out: Count | None = None
     shots: ShotRule = ShotRule()
     extra_train: ExtraTrain | None = None
 
@@ -127,6 +129,8 @@ class DataSet(Frozen):
             raise ValueError("'source: list' needs folder, a path below the data directory")
         if self.short_side is not None and self.source != "list":
             raise ValueError("short_side is for 'source: list'")
+        if self.held_out is not None and self.source == "list":
+            raise ValueError("held_out is not for 'source: list'; name another list as test")
         return self
 
 

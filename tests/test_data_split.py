@@ -74,3 +74,18 @@ def test_a_tree_of_the_same_images_gives_the_same_picks(tmp_path):
     there, here = load(copy, 10.0, tmp_path), load(DIGITS, 10.0, tmp_path)
     assert torch.equal(there.images[there.positions], here.images[here.positions])
     assert there.fingerprint != here.fingerprint  # its positions are others
+
+
+def test_held_out_images_are_the_training_sets_and_not_the_tails():
+    whole = load(DIGITS, 20.0, Path())
+    held = load(DIGITS.model_copy(update={"held_out": 5, "n_max": 100}), 20.0, Path())
+    assert np.bincount(held.test_labels).tolist() == [5] * 10
+    in_training = {image.numpy().tobytes() for image in whole.images}
+    in_tail = {image.numpy().tobytes() for image in held.images[held.positions]}
+    tested = {image.numpy().tobytes() for image in held.test_images}
+    assert tested <= in_training
+    assert not tested & in_tail
+    assert held.fingerprint["test"] != whole.fingerprint["test"]
+    assert held.key != whole.key
+    with pytest.raises(BenchError, match=r"besides the 30 held out, but n_max 120 .* lower n_max"):
+        load(DIGITS.model_copy(update={"held_out": 30}), 20.0, Path())

@@ -48,15 +48,15 @@ class Pace:
             record = RunDir(results, path.parent.name).look()[1]
             if record and record["status"] == "done" and record["environment"]["device"] == device:
                 timing, cell = record["timing"], record["cell"]
-                backbone = cell["backbone"]["name"]
+                backbone, size = cell["backbone"]["name"], str(cell["dataset"]["image_size"])
                 if timing["images_per_second"] is not None:
                     pace = timing["images_per_second"] * timing.get("runs_at_once", 1)
-                    alike = (cell["method"]["name"], backbone, cell["mode"])
+                    alike = (cell["method"]["name"], backbone, size, cell["mode"])
                     self.past.setdefault(alike, []).append(pace)
-                    self.past.setdefault((backbone,), []).append(pace)
+                    self.past.setdefault((backbone, size), []).append(pace)
 
     def seconds(self, cell: Cell) -> float | None:
-        """Estimate a cell's training time, by runs of its method or else of its backbone."""
+        """Estimate a cell's training time by runs of its method, or else its backbone, on images as large."""
         if not registry.find(cell.method.name).build.trains:
             return 0.0
         try:
@@ -64,9 +64,9 @@ class Pace:
         except BenchError as error:
             self.problems[str(error)] = None
             return None
-        backbone = cell.backbone.name
-        alike = (cell.method.name, backbone, cell.mode)
-        paces = sorted(self.past.get(alike) or self.past.get((backbone,)) or [])
+        backbone, size = cell.backbone.name, str(cell.dataset.image_size)
+        alike = (cell.method.name, backbone, size, cell.mode)
+        paces = sorted(self.past.get(alike) or self.past.get((backbone, size)) or [])
         return images / paces[len(paces) // 2] if paces else None
 
 

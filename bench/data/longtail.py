@@ -35,12 +35,13 @@ def step(n_max: int, imbalance_factor: float, num_classes: int) -> np.ndarray:
 def class_counts(
     dataset: DataSet, imbalance_factor: float, available: np.ndarray, class_names: Sequence[str]
 ) -> np.ndarray:
-    """Return how many training images (C,) each class keeps of those `available` (C,).
+    """Return how many training images (C,) each class keeps of those `available` (C,) and not held out.
 
     Raises:
         BenchError: a class would be empty, or has fewer images than are wanted of it, or the profile is
             `natural` and something else than all images is asked for.
     """
+    available = available - (dataset.held_out or 0)
     if dataset.profile == "natural":
         if imbalance_factor != 1 or dataset.n_max is not None:
             raise BenchError(
@@ -58,9 +59,10 @@ def class_counts(
                 f"{class_names[c]!r} without an image (n_max {n_max}); lower the imbalance factor"
             )
         if kept > there:
+            held = f" besides the {dataset.held_out} held out" if dataset.held_out else ""
             raise BenchError(
-                f"{dataset.name}: class {c} {class_names[c]!r} has {there} images, but n_max {n_max} and "
-                f"imbalance factor {imbalance_factor:g} want {kept}; lower n_max"
+                f"{dataset.name}: class {c} {class_names[c]!r} has {there} images{held}, but n_max {n_max} "
+                f"and imbalance factor {imbalance_factor:g} want {kept}; lower n_max"
             )
     return counts
 
@@ -71,13 +73,21 @@ def select(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
     One generator, `RandomState(0)`, shuffles the positions of each class in turn; the first are kept. The
     seed belongs to the benchmark's definition: it is the same in every repetition.
     """
+    classes = _shuffled(labels, len(counts))
+    return np.concatenate([positions[:kept] for positions, kept in zip(classes, counts, strict=True)])
+
+
+def hold_out(labels: np.ndarray, per_class: int, num_classes: int) -> np.ndarray:
+    """Pick the last `per_class` images of each class in the order of `select`, which takes the first."""
+    return np.concatenate([positions[-per_class:] for positions in _shuffled(labels, num_classes)])
+
+
+def _shuffled(labels: np.ndarray, num_classes: int) -> list[np.ndarray]:
     rng = np.random.RandomState(0)
-    picks = []
-    for c, kept in enumerate(counts):
-        positions = np.flatnonzero(labels == c)
+    classes = [np.flatnonzero(labels == c).astype(np.int64) for c in range(num_classes)]
+    for positions in classes:
         rng.shuffle(positions)
-        picks.append(positions[:kept])
-    return np.concatenate(picks).astype(np.int64)
+    return classes
 
 
 def fingerprint(positions: np.ndarray, labels: np.ndarray, pixels: np.ndarray) -> str:

@@ -102,6 +102,8 @@ def load(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> Split:
 
 def _in_memory(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> InMemory:
     source = sources.read(dataset, data_dir)
+    if dataset.held_out is not None:
+        source = _holding_out(source, dataset.held_out)
     counts, positions = _tail(dataset, imbalance_factor, source.train_labels, source.class_names)
     labels = np.asarray(source.train_labels)[positions]
     test_labels = np.array(source.test_labels)
@@ -122,6 +124,17 @@ def _in_memory(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> InM
     )
     extra = read_extra(dataset, counts, source.class_names, data_dir)
     return split if extra is None else _with_extra(split, extra)
+
+
+def _holding_out(source: sources.Images, per_class: int) -> sources.Images:
+    """Put training images in the place of the test set; the tail is then cut without them."""
+    held = longtail.hold_out(source.train_labels, per_class, len(source.class_names))
+    return replace(
+        source,
+        test_images=source.train_images[held],
+        test_labels=source.train_labels[held],
+        key=f"{source.key}-held-out-{per_class}",
+    )
 
 
 def _with_extra(split: InMemory, extra: Extra) -> InMemory:

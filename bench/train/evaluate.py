@@ -11,7 +11,6 @@ from torch import Tensor
 
 from bench.captured import Play, at_once
 from bench.cell import Cell, DataSet
-from bench.data import sources
 from bench.data.folder import decode, list_images
 from bench.data.framing import test_frame
 from bench.data.split import load
@@ -55,13 +54,10 @@ def evaluate_run(run: RunDir, data: Path, folder: Path | None = None) -> Score:
     counts = np.array(record["data"]["class_counts"])
     method = build(cell, np.array(record["data"].get("epoch_counts", counts)))
     read_weights(run.weights, method, record["files"][run.weights.name])
-    if folder is None and cell.dataset.source == "list":
+    if folder is None:
         loader = loader_for(load(cell.dataset, cell.imbalance_factor, data), method.views, cell, "cpu")
         batches: Iterable[Tensor] = (images for images, _ in loader.test())
         labels = loader.split.test_labels
-    elif folder is None:
-        source = sources.read(cell.dataset, data)
-        batches, labels = _normalised(source.test_images, cell), source.test_labels
     else:
         images, labels = _folder(folder, record["data"]["class_names"], cell.dataset)
         batches = _normalised(images, cell)
