@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RECIPE ?= recipes/quick.yaml
 
-.PHONY: help quick test lint format type unit bench report clean
+.PHONY: help quick test lint format type unit slurm bench report clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: *.*##' Makefile | sed -E 's/: *[^#]*## */\t/' | expand -t 12
@@ -25,10 +25,13 @@ type: .venv/ok   ## mypy
 	$(BIN)/mypy
 
 unit: .venv/ok   ## pytest on all cores
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto -m "not slurm"
+
+slurm: .venv/ok  ## the tests on a Slurm of their own, which root can bring up where it is installed
+	$(BIN)/python -m pytest -m slurm -rs
 
 bench: .venv/ok  ## measure speed; prints tables, writes benchmarks/results/
-	for file in benchmarks/*.py; do $(BIN)/python $$file || exit 1; done
+	for name in augment throughput grid; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 report: .venv/ok ## render every page in reports/ from results/
 	$(BIN)/python run_bench.py report

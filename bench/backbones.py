@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import BenchError, did_you_mean
+from bench.ranks import by_rows
 from bench.vision import timm
 
 
@@ -21,7 +22,13 @@ def count_parameters(module: nn.Module) -> int:
 
 
 class Backbone(nn.Module):
-    """A timm model without classifier, as named stages; ResNets split, other models are one stage."""
+    """A timm model without classifier, as named stages; ResNets split, other models are one stage.
+
+    Of a run over several GPUs, each does its own images in `forward` and `feature_map` (see `bench.ranks`).
+    """
+
+    #: Where features and maps have their images.
+    rows_dim = 0
 
     def __init__(self, stages: dict[str, nn.Module], pool: nn.Module, num_features: int) -> None:
         super().__init__()
@@ -34,10 +41,12 @@ class Backbone(nn.Module):
         """Names of the stages in order: "stem", "layer1", ... ("all" for a model without stages)."""
         return tuple(self.stages)
 
+    @by_rows
     def forward(self, images: Tensor) -> Tensor:
         """Return pooled features (B, D)."""
         return self.pool(self.feature_map(images))
 
+    @by_rows
     def feature_map(self, images: Tensor) -> Tensor:
         """Return the output of the last stage: (B, D, h, w) for convolutional models."""
         for stage in self.stages.values():

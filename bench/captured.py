@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
+from bench import ranks
 from bench.errors import BenchError
 
 T = TypeVar("T")
@@ -36,8 +37,9 @@ def at_once(key: Hashable, function: Callable[[], T], moves: Moves) -> T:
 
 
 def play_for(mode: str, device: torch.device) -> Play:
-    """Return what suits a cell's mode and the device."""
-    return Graphs() if mode == "fast" and device.type == "cuda" else at_once
+    """Return what suits a cell's mode and the device; several ranks are not captured."""
+    captured = mode == "fast" and device.type == "cuda" and ranks.world() == 1
+    return Graphs() if captured else at_once
 
 
 class Graphs:

@@ -8,20 +8,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+#: How the name of a file ends that is not whole yet; a killed process leaves it behind.
+TEMPORARY = ".tmp"
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary path beside `path` to write to; it takes the place of `path` on success.
 
     On an exception the temporary file goes and `path` stays what it was. The folder is made.
+
+    Raises:
+        OSError: with the file's name, which a full disk does not tell of itself.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         yield temporary
         _flush(temporary)
         os.replace(temporary, path)
         _flush(path.parent)  # or a power cut could undo the rename
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

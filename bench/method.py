@@ -131,6 +131,15 @@ class Method(nn.Module):
         """Return optimiser groups; `lr_factor` multiplies the rate, other keys are the optimiser's."""
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
+    def mean_over_images(self) -> bool:
+        """Say whether `loss` is the mean of what each image of a batch costs by itself, batch norm aside.
+
+        A batch that memory is too short for may then be taken in pieces. A mean that is weighted within the
+        batch is none, and no buffer may be moved by the loss. It holds for the class that says it: one that
+        inherits from it says it again, if its loss is one too.
+        """
+        return False
+
     def phase(self, epoch: int, epochs: int) -> int:
         """Number the structure of the step: where it changes with time, a new graph is captured."""
         return 0

@@ -6,6 +6,7 @@ No index is kept, so two results folders are merged by copying one over the othe
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ __all__ = [
     "State",
     "equal",
     "grids",
+    "is_grid_name",
     "load_grid",
     "load_results",
     "series",
@@ -52,6 +54,8 @@ COLUMNS = {
     "ece": ("Float64", "metrics.ece"),
     "best_accuracy": ("Float64", "best_on_test.accuracy"),
     "best_epoch": ("Int64", "best_on_test.epoch"),
+    "chosen_accuracy": ("Float64", "best_on_validation.accuracy"),
+    "chosen_epoch": ("Int64", "best_on_validation.epoch"),
     "epochs": ("Int64", "cell.protocol.epochs"),
     "batch_size": ("Int64", "cell.protocol.batch_size"),
     "lr": ("Float64", "cell.protocol.optimizer.lr"),
@@ -95,6 +99,11 @@ def states(results: Path, cells: Iterable[Cell]) -> dict[str, State]:
     return {cell.run_id: state(cell) for cell in cells}
 
 
+def is_grid_name(name: str) -> bool:
+    """Tell whether a recipe may be called so: its name is that of files and pages, and stands in commands."""
+    return re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,119}", name) is not None and name != "index"
+
+
 def write_grid(results: Path, name: str, grid: dict[str, Any]) -> None:
     """Keep what a recipe asks for, so that its missing cells can be told of without the recipe.
 
@@ -109,13 +118,18 @@ def grids(results: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for file in sorted((results / "grids").glob("*.json")):
         try:
+            if not is_grid_name(file.stem):
+                raise ValueError("no recipe is called so")
             grid = json.loads(file.read_text(encoding="utf-8"))
             absent = {"recipe", "title", "notes", "cells"} - grid.keys()
             if absent:
                 raise ValueError(f"has no {', '.join(sorted(absent))}")
+            if not all(isinstance(grid[key], str) for key in ("title", "notes")):
+                raise ValueError("title and notes are not text")
             for entry in grid["cells"]:
-                entry["label"], entry["run_id"], cell_from(entry["cell"])
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+                if cell_from(entry["cell"]).run_id != entry["run_id"] or not isinstance(entry["label"], str):
+                    raise ValueError(f"not the cell of {str(entry['run_id'])[:200]!r}")
+        except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise BenchError(f"{file}: {first_line(error)}; run the recipe again") from error
         found[file.stem] = grid
     return found
@@ -176,7 +190,7 @@ def _row(run: RunDir, cell: Cell | None = None) -> dict[str, Any]:
         row |= {"series": series(cell), "parent": cell.parent and cell.parent.run_id}
         content = (record or {}) | {"cell": cell.model_dump(mode="json")}
         row |= {name: _value(content, *column) for name, column in COLUMNS.items()}
-    except (BenchError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (BenchError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         if state.status != "unreadable":
             row |= {"status": "unreadable", "reason": f"{run.record.name}: {first_line(error)}"}
     return row
@@ -188,6 +202,9 @@ def _value(content: Any, kind: str, path: str) -> Any:
         content = (content or {}).get(key)
     if content is None:
         return None
-    if isinstance(content, dict):
+    if isinstance(content, dict) and kind == "string":
         return canonical(content)
-    return {"string": str, "boolean": bool, "Int64": int, "Float64": float}[kind](content)
+    value = {"string": str, "boolean": bool, "Int64": int, "Float64": float}[kind](content)
+    if isinstance(value, int) and value.bit_length() > 63:
+        raise ValueError(f"{path}: too large a number")
+    return value

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 
 from bench.cell import Cell
 from bench.errors import BenchError
-from bench.files import sha256, write_bytes, write_text
+from bench.files import TEMPORARY, sha256, write_bytes, write_text
 
 #: Rises when a record's meaning changes so that older ones can no longer be read beside newer ones.
 SCHEMA = 1
@@ -35,7 +35,7 @@ INCIDENTAL = ("timing", "environment", "checksum")
 #: How a run can end; the other states are seen from outside.
 ENDS = ("done", "failed", "interrupted")
 
-Status = Literal["done", "failed", "interrupted", "running", "blocked", "missing", "unreadable"]
+Status = Literal["done", "failed", "interrupted", "running", "queued", "blocked", "missing", "unreadable"]
 
 
 class Busy(BenchError):  # noqa: N818 - it is no mistake to run what another process runs
@@ -96,6 +96,11 @@ class RunDir:
             return False
         return False
 
+    def sweep(self) -> None:
+        """Delete what writers that were killed left half-written; for who holds the lock."""
+        for left in self.path.glob(f".*{TEMPORARY}"):
+            left.unlink(missing_ok=True)
+
     # -- cell ------------------------------------------------------------------------------------
     def write_cell(self, cell: Cell) -> None:
         """Write the cell as YAML, as it was resolved."""
@@ -103,13 +108,16 @@ class RunDir:
         write_text(self.cell, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
     def read_cell(self) -> Cell:
-        """Read the cell back."""
+        """Read the cell back, or say in a `BenchError` why it cannot be trusted."""
         try:
-            return cell_from(yaml.safe_load(self.cell.read_text(encoding="utf-8")))
+            cell = cell_from(yaml.safe_load(self.cell.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise BenchError(f"{self.cell}: no such file; the run has not begun") from None
-        except (yaml.YAMLError, UnicodeDecodeError, ValueError) as error:
+        except Exception as error:  # PyYAML's own slips included
             raise BenchError(f"{self.cell}: {first_line(error)}; rerun with --force") from error
+        if cell.run_id != self.run_id:  # a part of a cell can be a cell too
+            raise BenchError(f"{self.cell}: is of run {cell.run_id}; rerun with --force")
+        return cell
 
     # -- epochs ----------------------------------------------------------------------------------
     def append_epoch(self, line: dict[str, Any]) -> None:
@@ -119,14 +127,16 @@ class RunDir:
             file.write(json.dumps(plain(line), allow_nan=False) + "\n")
 
     def epochs(self) -> list[dict[str, Any]]:
-        """Read the epochs' lines, up to the first that a killed process left unfinished."""
+        """Read the epochs' lines, up to the first that is unfinished or spoilt."""
         if not self.epoch_lines.exists():
             return []
         lines = []
         for text in self.epoch_lines.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
                 line = json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
+                break
+            if not isinstance(line, dict) or type(line.get("epoch")) is not int:
                 break
             lines.append(line)
         return lines
@@ -163,8 +173,11 @@ class RunDir:
             raise BenchError(f"{self.logits}: no such file; rerun with --force to have it again")
         if sha256(self.logits) != expected:
             raise BenchError(f"{self.logits}: not what its record says; rerun with --force")
-        with np.load(self.logits, allow_pickle=False) as arrays:
-            return arrays["logits"], arrays["labels"]
+        try:
+            with np.load(self.logits, allow_pickle=False) as arrays:
+                return arrays["logits"], arrays["labels"]
+        except (OSError, EOFError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
+            raise BenchError(f"{self.logits}: {first_line(error)}; rerun with --force") from error
 
     # -- record ----------------------------------------------------------------------------------
     def write_record(self, record: dict[str, Any]) -> None:
@@ -181,6 +194,7 @@ class RunDir:
         where = self.record
         try:
             content = json.loads(where.read_text(encoding="utf-8"))
+            checksum = _checksum(content) if isinstance(content, dict) else None
         except FileNotFoundError:
             raise BenchError(f"{where}: no such file; the run has not ended") from None
         except (OSError, ValueError, RecursionError) as error:
@@ -192,10 +206,10 @@ class RunDir:
             raise BenchError(f"{where}: older schema {schema}, now {SCHEMA}; rerun with --force")
         if schema > SCHEMA:
             raise BenchError(f"{where}: newer schema {schema}; update longtail-bench")
-        if content.get("checksum") != _checksum(content) or content.get("status") not in ENDS:
+        if content.get("checksum") != checksum or content.get("status") not in ENDS:
             raise BenchError(f"{where}: changed since it was written; rerun with --force")
-        if content["run_id"] != self.run_id:
-            raise BenchError(f"{where}: is of run {content['run_id']}; name its folder so")
+        if (run_id := content.get("run_id")) != self.run_id:
+            raise BenchError(f"{where}: is of run {str(run_id)[:200]!r}; name its folder so")
         return content
 
     def is_done(self) -> bool:
@@ -229,12 +243,23 @@ def cell_from(content: Any) -> Cell:
         first = error.errors()[0]
         place = ".".join(str(part) for part in ("cell", *first["loc"]))
         raise ValueError(f"{place}: {first['msg']}") from error
+    except (TypeError, RecursionError) as error:  # YAML has dates and deep things that JSON has not
+        raise ValueError(f"cell: {first_line(error)}") from error
 
 
 def equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Tell whether two records say the same, their timing, environment and checksum aside."""
+    """Tell whether two records say the same, their timing, environment and checksum aside.
+
+    What is null in one may be missing in the other, which a version wrote that did not know of it.
+    """
     first, second = ({k: v for k, v in r.items() if k not in INCIDENTAL} for r in (a, b))
-    return canonical(first) == canonical(second)
+    return canonical(_known(first)) == canonical(_known(second))
+
+
+def _known(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _known(item) for key, item in value.items() if item is not None}
+    return value
 
 
 def canonical(content: Any) -> str:

@@ -37,6 +37,9 @@ class BBN(Method):
         self.head = nn.Linear(self.backbone.num_features, self.num_classes)
         self.register_buffer("alpha", torch.tensor(1.0))
 
+    def mean_over_images(self) -> bool:
+        return True
+
     def before_epoch(self, clock: Clock) -> None:
         self.alpha.fill_(bbn_alpha(clock.epoch, clock.epochs))
 

@@ -78,5 +78,8 @@ class CrossEntropy(Classifier):
         super().__init__(make_backbone, class_counts, **common)
         self.reduction = reduction
 
+    def mean_over_images(self) -> bool:
+        return self.unweighted() or (self.reduction == "batch" and not self.auxiliary)
+
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return weighted_cross_entropy(outputs, labels, self.class_weights.now, self.reduction)

@@ -77,6 +77,9 @@ class Focal(Classifier):
         if form == "sigmoid":
             self.bias.data.fill_(-math.log(max(self.num_classes - 1, 1)))
 
+    def mean_over_images(self) -> bool:
+        return self.unweighted() or not self.auxiliary
+
     def param_groups(self) -> list[dict[str, Any]]:
         if self.form == "softmax":
             return super().param_groups()

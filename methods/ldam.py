@@ -54,6 +54,9 @@ class LDAM(Classifier):
     def make_head(self, features: int, classes: int) -> nn.Module:
         return CosineHead(features, classes)
 
+    def mean_over_images(self) -> bool:
+        return self.unweighted()
+
     def forward(self, images: Tensor) -> Tensor:
         # scaled as in training: argmax does not care, calibration and later adjustment do
         return self.scale * super().forward(images)

@@ -83,6 +83,9 @@ class LIFT(LogitAdjustment):
         present = sums.any(dim=1, keepdim=True)
         self.head.weight.copy_(torch.where(present, F.normalize(sums), self.head.weight))
 
+    def mean_over_images(self) -> bool:
+        return self.unweighted()
+
     def loss(self, batch: Batch) -> Tensor:
         return self.loss_of_features(self.backbone(enlarge(batch.images, self.size)), batch.labels)
 

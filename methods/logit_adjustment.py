@@ -57,6 +57,9 @@ class LogitAdjustment(Classifier):
         self.tau = tau
         self.register_buffer("log_prior", log_class_prior(self.class_counts))
 
+    def mean_over_images(self) -> bool:
+        return self.unweighted()
+
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
         adjusted = outputs + self.tau * self.log_prior
         return weighted_cross_entropy(adjusted, labels, self.class_weights.now)

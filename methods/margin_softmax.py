@@ -87,6 +87,9 @@ class MarginSoftmax(Classifier):
         super().__init__(make_backbone, class_counts, **common)
         self.head = self.make_margin_head(margin_head, margin, scale)
 
+    def mean_over_images(self) -> bool:
+        return self.unweighted()
+
     def training_outputs(self, features: Tensor, labels: Tensor) -> Tensor:
         return self.head.margin_logits(features, labels)
 

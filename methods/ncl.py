@@ -61,6 +61,9 @@ class NCL(Method):
         """Return every network's logits, (K, B, C)."""
         return torch.stack([network(images) for network in self.networks])
 
+    def mean_over_images(self) -> bool:
+        return True
+
     def loss(self, batch: Batch) -> Tensor:
         logits = self.logits(batch.images)
         return ncl_loss(logits, batch.labels, self.log_counts, self.hard_classes, self.diversity)

@@ -60,5 +60,8 @@ class Resampling(CrossEntropy):
         self.sampling = sampling
         self.scores = "balanced" if sampling != "sqrt" else "train_prior"
 
+    def mean_over_images(self) -> bool:
+        return super().mean_over_images()
+
     def sampler(self, epoch: int, epochs: int) -> str:
         return self.sampling

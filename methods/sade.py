@@ -42,6 +42,9 @@ class SADE(AdjustedExperts):
             raise BenchError(f"sade has three experts, got experts: {self.backbone.experts}; leave it out")
         self.register_buffer("adjustments", sade_adjustments(self.class_counts, tau))
 
+    def mean_over_images(self) -> bool:
+        return self.unweighted()
+
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return adjusted_losses(outputs, labels, self.adjustments, self.class_weights.now).sum()
 

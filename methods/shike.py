@@ -78,6 +78,9 @@ class SHIKE(FusedEnsemble):
         super().__init__(make_backbone, class_counts, **common)
         self.hardest_negative = hardest_negative
 
+    def mean_over_images(self) -> bool:
+        return True
+
     def loss(self, batch: Batch) -> Tensor:
         return shike_loss(self.logits(batch.images), batch.labels, self.hardest_negative)
 
@@ -106,6 +109,9 @@ class SHIKERetrained(FusedEnsemble):
             )
         self.backbone.load_state_dict(parent.backbone.state_dict())
         self.backbone.requires_grad_(False)
+
+    def mean_over_images(self) -> bool:
+        return True
 
     def loss(self, batch: Batch) -> Tensor:
         return cross_entropies(self.logits(batch.images) + self.log_prior, batch.labels)

@@ -71,6 +71,9 @@ class VectorScaling(LogitAdjustment):
         super().__init__(make_backbone, class_counts, **common)
         self.register_buffer("temperatures", class_temperatures(self.class_counts, gamma))
 
+    def mean_over_images(self) -> bool:
+        return self.unweighted()
+
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
         scaled = vs_logits(outputs, self.temperatures, self.tau * self.log_prior)
         return weighted_cross_entropy(scaled, labels, self.class_weights.now)

@@ -23,9 +23,11 @@ from bench.data.streaming import WORKERS
 from bench.errors import BenchError
 from bench.method import View
 from bench.randomness import generator
+from bench.records import load_results
 from bench.registry import find
-from bench.rundir import RunDir
+from bench.rundir import RunDir, equal
 from bench.train.evaluate import evaluate_run
+from bench.train.loop import Training
 from bench.train.run import run_cell
 from bench.vision import torchvision
 
@@ -291,6 +293,33 @@ def test_a_run_trains_on_each_layout(data: Path, tmp_path: Path, name: str) -> N
     assert record["data"]["title"] == cell.dataset.title
     again = evaluate_run(RunDir(tmp_path, cell.run_id), data)
     assert again["per_class"] == record["metrics"]["per_class"]
+
+
+def test_the_epoch_that_validation_chooses_stands_beside_the_last(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = photo_trees.cell(IMAGENET, CE, epochs=4)
+    scores = iter([25.0, 75.0, 50.0, 75.0])
+    with monkeypatch.context() as patch:
+        patch.setattr(Training, "_validation_accuracy", lambda self: next(scores))
+        record = run(cell, data, tmp_path / "fake")
+    lines = RunDir(tmp_path / "fake", cell.run_id).epochs()
+    chosen = record["best_on_validation"]
+    assert (chosen["epoch"], chosen["validation_accuracy"]) == (1, 75.0), "the earliest of equals"
+    assert chosen["accuracy"] == lines[1]["accuracy"], "what it scores on the test set"
+    assert record["metrics"]["epoch"] == 3
+    row = load_results(tmp_path / "fake").iloc[0]
+    assert (row.chosen_epoch, row.chosen_accuracy) == (1, lines[1]["accuracy"])
+
+    trained = run(cell, data, tmp_path)
+    assert equal(trained | {"best_on_validation": chosen}, record), "validation changes nothing else"
+    assert trained["best_on_validation"]["validation_accuracy"] in (0.0, 25.0, 50.0, 75.0, 100.0)
+    without = run(photo_trees.cell(photo_trees.small("inaturalist2018"), CE, epochs=1), data, tmp_path)
+    assert without["best_on_validation"] is None
+    older = {key: value for key, value in without.items() if key != "best_on_validation"}
+    older["cell"] = {key: value for key, value in older["cell"].items() if value is not None}
+    assert equal(without, older), "a record from before there were such things"
+    assert not equal(without, older | {"metrics": {}})
 
 
 def test_a_folder_is_scored_through_the_frame_of_a_test(data: Path, tmp_path: Path) -> None:

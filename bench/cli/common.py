@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from bench.errors import BenchError, did_you_mean
@@ -16,7 +17,7 @@ from bench.rundir import RunDir
 SOME_FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130
 
 #: Colours of a run's state.
-COLOURS = {"done": "green", "failed": "red", "unreadable": "red", "running": "cyan"}
+COLOURS = {"done": "green", "failed": "red", "unreadable": "red", "running": "cyan", "queued": "blue"}
 
 Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, as recipes/quick.yaml.")]
 Only = Annotated[
@@ -40,7 +41,12 @@ Gpus = Annotated[
 ]
 PerGpu = Annotated[
     int | None,
-    typer.Option("--per-gpu", min=1, help="Runs that share a GPU [dim](default: as many as pay)[/]"),
+    typer.Option(
+        "--per-gpu",
+        "--runs-per-gpu",
+        min=1,
+        help="Runs that share a GPU [dim](default: as many as pay; in a job of a cluster: 1)[/]",
+    ),
 ]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where the runs are.")]
 Data = Annotated[
@@ -60,7 +66,7 @@ def console() -> Console:
 
 def table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> Table:
     """Return an empty table; columns in `numbers` stand to the right."""
-    made = Table(title=title, title_justify="left", header_style="bold")
+    made = Table(title=escape(title), title_justify="left", header_style="bold")
     for column in columns:
         made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     return made

@@ -67,7 +67,7 @@ def show(
         shown.add_row(part, f"{len(pixels):,}", f"{pixels.shape[1]}x{pixels.shape[2]}")
     console().print(shown)
     names = ", ".join(images.class_names[:20]) + (", ..." if len(images.class_names) > 20 else "")
-    console().print(f"{len(images.class_names)} classes: {names}", highlight=False)
+    console().print(f"{len(images.class_names)} classes: {names}", highlight=False, markup=False)
 
 
 @app.command()
@@ -150,7 +150,8 @@ def prepare(
         files = [pictures.file(position) for position in range(len(listing))]
         with _bar(f"{part}: images packed", len(files)) as report:
             size = pack(files, place, short_side, report, os.cpu_count() or 1)
-        console().print(f"{part}  {len(files):,} images, {size / 2**30:.2f} GiB  {place}", highlight=False)
+        told = f"{part}  {len(files):,} images, {size / 2**30:.2f} GiB  {place}"
+        console().print(told, highlight=False, markup=False)
     if short_side is not None:
         lines = (
             "for a recipe:",

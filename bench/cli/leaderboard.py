@@ -78,9 +78,9 @@ def explain(
     told = leaderboard.explain(board.runs, board.literature, find_run(results, run).run_id)
     first = told[0]
     if first.pair["published"] is None:
-        console().print(f"nothing is published for {first.pair['title']} on this data")
+        console().print(f"nothing is published for {escape(first.pair['title'])} on this data")
         return
-    shown = table(escape(first.pair["source"]), "", "measured", escape(first.pair["reported_by"]), "")
+    shown = table(first.pair["source"], "", "measured", escape(first.pair["reported_by"]), "")
     for field, ours, theirs, state in first.fields:
         shown.add_row(
             field, escape(ours), escape(theirs), f"[yellow]{state}[/]" if state == "differs" else state
@@ -159,9 +159,10 @@ def write_board(results: Path, reports: Path) -> None:
     index, *_ = render_index(board, reports)
     pages = render_runs(board, reports)
     out = console()
-    out.print(f"report  {index}", soft_wrap=True, highlight=False)
+    out.print(f"report  {escape(str(index))}", soft_wrap=True, highlight=False)
     if pages:
-        out.print(f"report  {pages[0].parent}: {len(pages)} pages", soft_wrap=True, highlight=False)
+        told = f"{escape(str(pages[0].parent))}: {len(pages)} pages"
+        out.print(f"report  {told}", soft_wrap=True, highlight=False)
     _tell(board.problems)
 
 

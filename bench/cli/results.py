@@ -27,7 +27,7 @@ from bench.cli.common import (
 from bench.cli.leaderboard import write_board
 from bench.errors import BenchError, did_you_mean
 
-STATUSES = ("done", "running", "interrupted", "failed", "blocked", "unreadable", "missing")
+STATUSES = ("done", "running", "queued", "interrupted", "failed", "blocked", "unreadable", "missing")
 
 Names = Annotated[
     list[str] | None,
@@ -36,7 +36,7 @@ Names = Annotated[
 
 
 def status(recipes: Names = None, results: Results = RESULTS) -> None:
-    """Count what is done, running and failed; of recipes that are named, show every cell.
+    """Count what is done, running, queued on a cluster and failed; of named recipes, show every cell.
 
     [bold]Examples[/]
 
@@ -44,15 +44,22 @@ def status(recipes: Names = None, results: Results = RESULTS) -> None:
     python run_bench.py status
     python run_bench.py status recipes/quick.yaml
     """
+    from bench.launch import queue
     from bench.records import states
     from bench.rundir import cell_from
 
+    try:
+        jobs = queue.jobs(results)
+    except BenchError as error:  # what the run directories tell is true without it
+        jobs = {}
+        console().print(f"[yellow]{escape(str(error))}[/]", soft_wrap=True)
     counts = table("Recipes", "recipe", "cells", *STATUSES, numbers=("cells", *STATUSES))
     details = []
     for name, grid in _chosen(recipes, results).items():
-        known = states(results, [cell_from(entry["cell"]) for entry in grid["cells"]])
+        cells = [cell_from(entry["cell"]) for entry in grid["cells"]]
+        known = queue.with_queue(states(results, cells), jobs)
         seen = Counter[str](state.status for state in known.values())
-        counts.add_row(name, str(len(known)), *(str(seen[s] or "") for s in STATUSES))
+        counts.add_row(escape(name), str(len(known)), *(str(seen[s] or "") for s in STATUSES))
         shown = table(name, "run", "label", "state", "")
         for entry in grid["cells"]:
             state = known[entry["run_id"]]
@@ -86,7 +93,7 @@ def write_report(name: str, results: Path, reports: Path) -> None:
     from bench.report import render_recipe
 
     for path in render_recipe(results, name, reports):
-        console().print(f"report  {path}", soft_wrap=True, highlight=False)
+        console().print(f"report  {escape(str(path))}", soft_wrap=True, highlight=False)
 
 
 def _chosen(names: Iterable[str] | None, results: Path) -> Mapping[str, dict[str, Any]]:
@@ -127,7 +134,7 @@ def evaluate(
 
     if model.endswith(".safetensors"):
         home = Path(model).absolute().parent
-        run = RunDir(home.parents[1], home.name)
+        run = RunDir(home.parent.parent, home.name)
     else:
         run = find_run(results, model)
     metrics = evaluate_run(run, data, folder)
@@ -161,7 +168,7 @@ def clean(
         if run.look()[0].status == "done" and run.record.stat().st_mtime <= before:
             size = path.stat().st_size
             freed += size
-            console().print(f"{size / 1e6:9.1f} MB  {path}", soft_wrap=True, highlight=False)
+            console().print(f"{size / 1e6:9.1f} MB  {escape(str(path))}", soft_wrap=True, highlight=False)
             if apply:
                 path.unlink()
     told = "deleted" if apply else "in all; delete them with --apply"

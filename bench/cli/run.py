@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from bench.cli import cluster
 from bench.cli.common import (
     DATA,
     INTERRUPTED,
@@ -62,10 +63,18 @@ def run(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write each run's curves to its events/ as well.")
     ] = False,
+    launcher: cluster.Where = cluster.Launcher.local,
+    partition: cluster.Partition = None,
+    minutes: cluster.Minutes = None,
+    gpus_per_run: cluster.GpusPerRun = None,
+    max_parallel: cluster.MaxParallel = None,
+    sbatch: cluster.Sbatch = None,
+    no_wait: cluster.NoWait = False,
 ) -> None:
     """Train the cells of a recipe that are not trained yet, and write its report.
 
     What is done stays, what was interrupted goes on from its checkpoint. Stop it with Ctrl-C.
+    The jobs of a cluster go on without you, and the same command shows them again.
 
     [bold]Examples[/]
 
@@ -76,26 +85,52 @@ def run(
     python run_bench.py run recipes/cifar100.yaml --gpus 0,1 --per-gpu 3
     python run_bench.py run my.yaml --methods my_method.py
     python run_bench.py run recipes/quick.yaml --retry-failed
+    python run_bench.py run recipes/cifar100.yaml --launcher slurm --partition gpu --time 120 --max-parallel 8
+    python run_bench.py run recipes/quick.yaml --launcher slurm --gpus-per-run 0 --no-wait
+    torchrun --nproc-per-node 4 run_bench.py run recipes/imagenet_lt_decoupling.yaml --only label=ce
     """
+    from bench.launch.together import is_first, run_together, under_torchrun
     from bench.recipe import grid_file
     from bench.records import write_grid
 
+    together = under_torchrun()
+    if together and (jobs or per_gpu or launcher is not cluster.Launcher.local):
+        raise BenchError("--jobs, --per-gpu, --launcher: under torchrun a run has all GPUs; leave them out")
+    cluster.refuse_other(
+        launcher,
+        local={"--jobs": jobs, "--gpus": gpus},
+        slurm={
+            "--partition": partition,
+            "--time": minutes,
+            "--gpus-per-run": gpus_per_run is not None,
+            "--max-parallel": max_parallel,
+            "--sbatch": sbatch,
+            "--no-wait": no_wait,
+        },
+    )
+    if launcher is cluster.Launcher.slurm:
+        ask = cluster.ask_of(partition, minutes, gpus_per_run, max_parallel, per_gpu, sbatch)
     grid, cells = _read(recipe, only, set_, methods)
     _check_data(cells, results, data, force)
-    write_grid(results, grid.name, grid_file(grid))
-    ends = _launch(
-        cells,
-        results,
-        data,
-        labels=_labels(grid),
-        jobs=jobs,
-        gpus=_gpus(gpus),
-        per_gpu=per_gpu,
-        force=force,
-        retry_failed=retry_failed,
-        methods=methods or (),
-        tensorboard=tensorboard,
-    )
+    if is_first():
+        write_grid(results, grid.name, grid_file(grid))
+    again: dict[str, Any] = {"force": force, "retry_failed": retry_failed, "methods": methods or ()}
+    options: dict[str, Any]
+    if launcher is cluster.Launcher.slurm:
+        from bench.launch.slurm import follow
+
+        goes_on = cluster.send(cells, results, data, ask, **again)
+        if no_wait:
+            cluster.say(goes_on)
+            return
+        options = {"start": follow, "stopped": goes_on}
+    elif together:
+        options = {"start": run_together, "gpus": _gpus(gpus), **again}
+    else:
+        options = {"jobs": jobs, "gpus": _gpus(gpus), "per_gpu": per_gpu, **again}
+    ends = _launch(cells, results, data, labels=_labels(grid), tensorboard=tensorboard, **options)
+    if not is_first():
+        return
     write_report(grid.name, results, reports)
     raise typer.Exit(_sum_up(ends))
 
@@ -255,23 +290,32 @@ def _launch(
     *,
     labels: Mapping[str, str],
     tensorboard: bool = False,
+    start: Callable[..., dict[str, State]] | None = None,
+    stopped: str = "stopped; the same command goes on from here",
     **options: Any,
 ) -> dict[str, State]:
-    """Run the cells under the eyes of the user, who may stop it."""
+    """Run the cells under the eyes of the user, who may stop it.
+
+    Args:
+        start: what runs them; default: this machine's launcher.
+        stopped: what a user is told who stopped it.
+    """
     from bench.launch.local import run_grid
     from bench.launch.progress import watch
     from bench.launch.tensorboard import curves
+    from bench.launch.together import is_first
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # to end us in order is to press Ctrl-C
     out = console()
+    out.quiet = not is_first()
     try:
         with watch(labels, out) as listen:
             if tensorboard:
                 listen = curves(results, listen)
-            return run_grid(cells, results, data, listen=listen, **options)
+            return (start or run_grid)(cells, results, data, listen=listen, **options)
     except KeyboardInterrupt:
-        out.print("stopped; the same command goes on from here", style="yellow")
+        out.print(stopped, style="yellow", soft_wrap=True, highlight=False)
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -287,5 +331,5 @@ def _sum_up(ends: Mapping[str, State]) -> int:
         console().print(
             "try what failed again with --retry-failed; why is in each run's log.txt, record.json"
         )
-    bad = ("failed", "unreadable", "blocked", "interrupted")
+    bad = ("failed", "unreadable", "blocked", "interrupted", "missing")
     return SOME_FAILED if any(seen[status] for status in bad) else 0

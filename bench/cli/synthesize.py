@@ -112,8 +112,8 @@ def synthesize(
     except KeyboardInterrupt:
         console().print("stopped; the same command goes on from here", style="yellow")
         raise typer.Exit(INTERRUPTED) from None
-    console().print(f"images  {folder}", soft_wrap=True, highlight=False)
+    console().print(f"images  {folder}", soft_wrap=True, highlight=False, markup=False)
     if given_up:
-        told = ", ".join(f"{number} of {at}" for at, number in given_up.items())
+        told = ", ".join(f"{number} of {escape(at)}" for at, number in given_up.items())
         console().print(f"given up, as all attempts were black, constant or broken: {told}", style="yellow")
         raise typer.Exit(SOME_FAILED)

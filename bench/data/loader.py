@@ -47,6 +47,7 @@ class Loader:
         size: images an epoch draws, which is how many the subset has, and the extra images of an epoch.
         steps: batches of an epoch; the last is smaller where sizes do not divide, or left out with the
             protocol's `drop_last`.
+        val_labels: of the validation set, (V,) int64; empty where the data set has none.
         play: how a batch is made; replayed, it lies in the tensors of the one before of its size.
     """
 
@@ -100,6 +101,7 @@ class Loader:
             raise BenchError(f"protocol.views names {len(names)} policies for {len(views)} views: {own}")
         self.policies = [self._policy(protocol.augmentation if name == "main" else name) for name in names]
 
+        self.val_labels = np.empty(0, np.int64)
         self.size = len(split.labels)
         whole, ragged = divmod(self.size, self.batch_size)
         self.steps = whole + bool(ragged and not protocol.drop_last)
@@ -151,6 +153,10 @@ class Loader:
         for labels in self._test_labels.split(self.test_batch_size):
             size = len(labels)
             yield self.play(("test", size), partial(images, size), lambda: [self._test_rows]), labels
+
+    def val(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield the validation set likewise; nothing where the data set has none."""
+        yield from ()
 
     def train_eval(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the real training images as they would be tested: in their order, unaugmented."""

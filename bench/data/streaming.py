@@ -1,7 +1,8 @@
 """Batches of images that do not fit in memory: read and framed by worker processes, coloured on the device.
 
 All randomness is drawn beforehand, as for images in memory, and handed to the workers row by row. So it does
-not matter how many there are, nor which of them makes a batch.
+not matter how many there are, nor which of them makes a batch. Of several ranks (see `bench.ranks`) each
+reads its own rows, and has the others' squares from them.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bench.data.pictures import Pictures
 from bench.data.split import InMemory, OnDisk, Split
 from bench.errors import BenchError
 from bench.method import Batch, View
+from bench.ranks import all_rows, own_rows
 
 Tables = Mapping[str, np.ndarray]
 
@@ -137,7 +139,8 @@ class StreamingLoader(Loader):
         self.workers = _workers(on_gpu)
         self._where = split.epoch_positions(self.seed, 0)
         self._labels = self._upload(split.labels)
-        self._val_labels = np.empty(0, np.int64) if split.val_labels is None else split.val_labels
+        if split.val_labels is not None:
+            self.val_labels = split.val_labels
         every = {
             "train": (split.pictures, split.extra_pictures),
             "val": (split.val_pictures,),
@@ -181,8 +184,8 @@ class StreamingLoader(Loader):
         yield from self._tested("test", np.arange(len(self.split.test_labels)), self.split.test_labels)
 
     def val(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield the validation set likewise; nothing where the data set has none."""
-        yield from self._tested("val", np.arange(len(self._val_labels)), self._val_labels)
+        """Yield the validation set likewise."""
+        yield from self._tested("val", np.arange(len(self.val_labels)), self.val_labels)
 
     def train_eval(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the real training images as they would be tested: in their order, unaugmented."""
@@ -201,6 +204,7 @@ class StreamingLoader(Loader):
         self, plan: tuple[np.ndarray, list[dict[str, np.ndarray]]], boxes: Tables, rows: slice
     ) -> Order:
         positions, tables = plan
+        rows = _own(rows, len(positions))
         return Order(
             "train", self._where[positions[rows]], tuple(_rows(t, rows) for t in tables), _rows(boxes, rows)
         )
@@ -215,9 +219,10 @@ class StreamingLoader(Loader):
     ) -> Batch:
         """Upload a batch from the workers, and colour and normalise its views."""
         positions = self._upload(plan[0][rows])
+        size = len(positions)
         views = []
         for images, rule, table in zip(shaped, self.policies, plan[1], strict=True):
-            there = images.to(self.device, non_blocking=True)
+            there = all_rows(images.to(self.device, non_blocking=True), size)
             colours = {name: self._upload(row) for name, row in _rows(table, rows).items()}
             views.append(self._normalise(rule.colour(there, colours)))
         return Batch(tuple(views), self._labels[positions], positions, draws, extra)
@@ -227,9 +232,11 @@ class StreamingLoader(Loader):
     ) -> Iterator[tuple[Tensor, Tensor]]:
         starts = range(0, len(positions), self.test_batch_size)
         steps = [slice(start, start + self.test_batch_size) for start in starts]
-        made = self._make(Order(part, positions[rows]) for rows in steps)
+        made = self._make(Order(part, positions[_own(rows, len(positions))]) for rows in steps)
         for rows, (images,) in zip(steps, made, strict=True):
-            yield self._normalise(images.to(self.device, non_blocking=True)), self._upload(labels[rows])
+            there = self._upload(labels[rows])
+            squares = all_rows(images.to(self.device, non_blocking=True), len(there))
+            yield self._normalise(squares), there
 
     def _make(self, orders: Iterable[Order]) -> Iterator[list[Tensor]]:
         """Yield what was ordered, in this order, made ahead by the workers."""
@@ -248,6 +255,12 @@ def _rows(tables: Tables, rows: slice) -> dict[str, np.ndarray]:
     return {name: array[rows] for name, array in tables.items()}
 
 
+def _own(rows: slice, count: int) -> slice:
+    """Return which of a batch's rows, of `count` in all, this rank reads."""
+    own = own_rows(min(rows.stop, count) - rows.start)
+    return slice(rows.start + own.start, rows.start + own.stop)
+
+
 def _stacked(squares: list[np.ndarray]) -> Tensor:
     return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
 
@@ -260,11 +273,12 @@ def _context() -> Any:
 
 
 def _workers(on_gpu: bool) -> int:
-    """Return how many processes shall read: as many as there are cores for a GPU, else none."""
+    """Return how many processes shall read: as many as a GPU here has cores for itself, else none."""
     asked = os.environ.get(WORKERS)
     if asked is not None:
         if not (asked.isascii() and asked.isdigit()) or int(asked) > 256:
             raise BenchError(f"{WORKERS}={asked[:20]!r}: should be a number of processes, from 0 on")
         return int(asked)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS) if on_gpu else 0
+    cores //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's: how many processes share them
+    return min(max(cores, 1), MOST_WORKERS) if on_gpu else 0

@@ -123,7 +123,7 @@ class _Launcher:
         """Stop what still runs."""
         stopped, self.children = self.children, []
         for child in stopped:
-            child.process.terminate()
+            child.process.kill()
         for child in stopped:
             child.stop()
         for child in stopped:
@@ -167,7 +167,10 @@ class _Launcher:
                 del self.pending[run_id]
                 if status == "ready":
                     return order
-                self.listen(order.cell, status, {"reason": reason})
+                if status == "done":  # by another launcher
+                    self._tell_end(order, None)
+                else:
+                    self.listen(order.cell, status, {"reason": reason})
         return None
 
     def _outlook(self, order: Order) -> tuple[str, str | None]:

@@ -43,8 +43,14 @@ ENVIRONMENT = {
     "MALLOC_TRIM_THRESHOLD_": str(2**29),
 }
 
+#: A terminal or a cluster sends these to all processes at once; the launcher alone decides what they mean.
+SHARED = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+
 #: A process that dies of these has a fault of its own; other signals come from outside.
 CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.SIGFPE}
+
+#: The exit code of processes whose end nobody can tell any more; they end when their pipe is closed.
+SERVER_DIED = 255
 
 #: How a run ended badly: it is not tried again unless that is asked for, and then from the start.
 BAD = frozenset({"failed", "unreadable"})
@@ -127,7 +133,10 @@ class Child:
     def bury(self) -> dict[str, str | None]:
         """Say what killed it, now that it is dead: a record's status and reason."""
         self.process.join()
+        self.pipe.close()
         code = self.process.exitcode or 0
+        if code == SERVER_DIED:
+            return {"status": "interrupted", "reason": "the server that its process came from died"}
         if code >= 0:
             return {"status": "failed", "reason": f"its process ended with exit code {code}; see its log.txt"}
         status = "failed" if -code in CRASHES else "interrupted"
@@ -136,8 +145,6 @@ class Child:
 
     def stop(self) -> None:
         """End the process at once; the next launcher resumes its runs from their checkpoints."""
-        self.process.terminate()
-        self.process.join(5)
         self.process.kill()
         self.process.join()
         for order in self.orders.values():
@@ -162,6 +169,7 @@ def starter(worker: Worker) -> Callable[[Place], Child]:
     _start_server()
 
     def start(place: Place) -> Child:
+        _start_server()  # it may have been killed; without its environment a run has other numbers
         ours, theirs = context.Pipe()
         process = context.Process(target=_serve, args=(worker, place, os.getcwd(), theirs))
         process.start()
@@ -174,7 +182,7 @@ def starter(worker: Worker) -> Callable[[Place], Child]:
 def _start_server() -> None:
     """Start the server, if it does not run yet, in the environment that its runs need."""
     before = dict(os.environ)
-    on_ctrl_c = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the server inherits
+    handlers = {number: signal.signal(number, signal.SIG_IGN) for number in SHARED}  # the server inherits it
     # libraries read it when they are loaded; Python 3.11 does not hand on where modules are found
     os.environ |= ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(sys.path)}
     try:
@@ -183,12 +191,14 @@ def _start_server() -> None:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ |= before
-        signal.signal(signal.SIGINT, on_ctrl_c)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _serve(worker: Worker, place: Place, home: str, launcher: Connection) -> None:
     """Run cells in this process, a step each in turn, until the launcher sends no more of them."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the launcher too, which decides
+    for number in SHARED:
+        signal.signal(number, signal.SIG_IGN)
     inbox: SimpleQueue[Order | None] = SimpleQueue()
     threading.Thread(target=_receive, args=(launcher, inbox), daemon=True).start()
     os.chdir(home)
@@ -247,7 +257,7 @@ def _run(
     worker: Worker, order: Order, device: str, room: int, tell: Callable[[str, str, Any], None]
 ) -> Iterator[object]:
     """Run one cell, what it prints going to its log; how it ended is told by its record, or else raised."""
-    if not _prepare(order):
+    if not prepare(order):
         return
 
     def report(line: dict[str, Any]) -> None:
@@ -278,18 +288,20 @@ def _told(error: Exception) -> dict[str, str | None]:
     return {"status": "failed", "reason": reason, "traceback": re.sub(r'File ".*/', 'File "', where)}
 
 
-def _prepare(order: Order) -> bool:
+def prepare(order: Order) -> bool:
     """Look again, now that nobody else can be at it, whether to run; clear what is started over."""
     run = order.run
     with run.lock():
         status = _recorded(run)
         if not order.wants(status):
             return False
+        run.sweep()
         if order.forced or status in BAD:
-            for file in (run.checkpoint, run.epoch_lines, run.weights, run.logits, run.log):
-                file.unlink(missing_ok=True)
+            run.checkpoint.unlink(missing_ok=True)  # first, lest a run without a record goes on from it
             if run.record.exists():
                 run.record.rename(run.path / ".record.previous.json")
+            for file in (run.epoch_lines, run.weights, run.logits, run.log):
+                file.unlink(missing_ok=True)
     return True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ def curves(results: Path, listen: Listen) -> Listen:
     writers: dict[str, Any] = {}
 
     def both(cell: Cell, event: str, detail: dict[str, Any]) -> None:
+        with suppress(OSError):  # a full disk costs the curves and no run
+            write(cell, event, detail)
+        listen(cell, event, detail)
+
+    def write(cell: Cell, event: str, detail: dict[str, Any]) -> None:
         if event == "epoch":
             if cell.run_id not in writers:
                 events = RunDir(results, cell.run_id).path / "events"
@@ -34,6 +40,5 @@ def curves(results: Path, listen: Listen) -> Listen:
                     writers[cell.run_id].add_scalar(name, detail[name], detail["epoch"])
         elif cell.run_id in writers:
             writers.pop(cell.run_id).close()
-        listen(cell, event, detail)
 
     return both

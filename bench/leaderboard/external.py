@@ -10,13 +10,13 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from bench.cell import DataSet, Frozen
+from bench.cell import DataSet, Frozen, Name
 from bench.errors import BenchError, did_you_mean
 from bench.files import sha256, write_text
 from bench.leaderboard.check import FIELDS
@@ -35,9 +35,9 @@ class External(Frozen):
 
     schema_version: Literal[1] = 1
     name: str
-    dataset: str
+    dataset: Name
     data_copy: str
-    imbalance_factor: float
+    imbalance_factor: Annotated[float, Field(ge=1, allow_inf_nan=False)]
     protocol: dict[str, str | int]
     given: Literal["scores", "labels"]
     images: int
@@ -109,7 +109,10 @@ def load(results: Path, problems: list[str] | None = None) -> pd.DataFrame:
 
 
 def _entry(external: External) -> dict[str, Any]:
+    _checked("name", external.name, "method")
     row: dict[str, Any] = {name: external.metrics.get(name) for name in SCORES}
+    if strange := [name for name, value in row.items() if isinstance(value, list)]:
+        raise BenchError(f"metrics: {strange[0]}: a list, not a number")
     row |= {"kind": "external", "key": f"external/{external.name}", "method": external.name}
     row |= {"title": external.name, "dataset": external.dataset, "n": 1, "data_copy": external.data_copy}
     stated = {key: _checked("protocol", str(value), key) for key, value in external.protocol.items()}

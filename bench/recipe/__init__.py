@@ -33,10 +33,12 @@ from bench.recipe.files import read
 from bench.recipe.grid import expand
 from bench.recipe.schema import Sections, each, parse
 from bench.recipe.tree import shown
+from bench.records import is_grid_name
 
 __all__ = ["Point", "Recipe", "grid_file", "load"]
 
 MOST_TOLD = 20  # mistakes of a recipe at once
+LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,11 @@ def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
     Raises:
         BenchError: what is wrong, each mistake in a line of its own: `file:line: path: message`.
     """
+    if not is_grid_name(path.stem) or len(path.stem) > LONGEST_NAME:
+        raise BenchError(
+            f"{shown(str(path))}: its report takes the file's name, so that must be at most {LONGEST_NAME} "
+            "letters, digits and _ . + -, and not 'index'"
+        )
     try:
         tree, notes = read(path, sets)
         sections = parse(Sections, tree)

@@ -117,8 +117,8 @@ def latex(value: str) -> str:
 
 def csv(table: pd.DataFrame) -> str:
     """Write a table as CSV whose text no spreadsheet takes for a formula: an apostrophe goes before it."""
-    texts = table.select_dtypes("string").columns
-    safe = {str(name): table[name].str.replace(_FORMULA, r"'\g<0>", regex=True) for name in texts}
+    texts: pd.DataFrame = table.select_dtypes("string")
+    safe = {str(name): texts[name].str.replace(_FORMULA, r"'\g<0>", regex=True) for name in texts}
     return table.assign(**safe).to_csv(index=False, lineterminator="\n")
 
 

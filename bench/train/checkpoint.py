@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -37,8 +38,12 @@ def read_checkpoint(path: Path, cell_id: str, device: str) -> dict[str, Any] | N
     payload, digest = content[:-_DIGEST], content[-_DIGEST:]
     if hashlib.sha256(payload).digest() != digest:
         raise BenchError(f"{path}: damaged checkpoint (checksum differs); delete it and the run starts over")
-    state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
-    if state.pop("cell") != cell_id:
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(payload), map_location=device, weights_only=True)
+        owner = state.pop("cell")
+    except (UnpicklingError, EOFError, AttributeError, KeyError, TypeError) as error:
+        raise BenchError(f"{path}: no checkpoint of ours; delete it and the run starts over") from error
+    if owner != cell_id:
         raise BenchError(f"{path}: checkpoint of another cell; delete it and the run starts over")
     return state
 

@@ -2,14 +2,15 @@
 
 `Training.steps` is a generator that yields after each step, so that one process can drive several runs. Of a
 step, the making of the batch (the loader's) and the learning from it are pieces of their own, which CUDA
-replays in fast mode (see `bench.captured`); the method's hooks are called between them.
+replays in fast mode (see `bench.captured`); the method's hooks are called between them. Several ranks run
+this loop side by side and meet in the backbone and where gradients are averaged (see `bench.ranks`).
 """
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench import ranks
 from bench.captured import at_once
 from bench.cell import Cell
 from bench.data.loader import Loader
@@ -27,6 +29,7 @@ from bench.randomness import generator
 from bench.rundir import RunDir
 from bench.train.checkpoint import read_checkpoint, write_checkpoint
 from bench.train.evaluate import scores_of
+from bench.train.memory import Snapshot, divisible, pieces
 from bench.train.precision import wants_bfloat16
 from bench.train.schedule import lr_factor, make_optimizer, set_lr
 
@@ -41,11 +44,21 @@ class Training:
         logits: scores (N, C) float16 of the last evaluation.
         best: metrics of the epoch that scored best on the test set, the earliest of equals; papers often
             report it, we never headline it.
+        chosen: test metrics of the epoch that scored best on the validation set, where there is one.
+        micro_batches: into how many pieces a step's batch is cut, for want of memory.
     """
 
     def __init__(
-        self, cell: Cell, method: Method, loader: Loader, run: RunDir, device: str, checkpoint_seconds: float
+        self,
+        cell: Cell,
+        method: Method,
+        loader: Loader,
+        run: RunDir,
+        device: str,
+        checkpoint_seconds: float,
+        alone: bool = False,
     ) -> None:
+        """Prepare; `alone` says that no other run uses the GPU, so that smaller pieces are all that helps."""
         self.cell, self.method, self.loader, self.run, self.device = cell, method, loader, run, device
         self.checkpoint_seconds = checkpoint_seconds
         fast = cell.mode == "fast"
@@ -59,6 +72,10 @@ class Training:
         self.total_loss = torch.zeros((), device=device)
         self.logits: np.ndarray | None = None
         self.best: dict[str, Any] | None = None
+        self.chosen: dict[str, Any] | None = None
+        self.micro_batches = 1
+        self.divisible = alone and ranks.world() == 1 and divisible(method)
+        self.fits: set[Hashable] = set()
 
     def steps(self, report: Report) -> Iterator[Clock]:
         """Train from the last checkpoint to the end, yielding after each step."""
@@ -70,6 +87,8 @@ class Training:
             started = time.monotonic()
             clock = Clock(epoch, epochs, epoch * loader.steps, epochs * loader.steps)
             method.train()
+            if ranks.world() > 1:
+                ranks.follow_first(method.state_dict().values())
             method.before_epoch(clock)
             draws = method.draws(generator("method", cell.seed, epoch), loader.size)
             sampler, phase = protocol.sampler or method.sampler(epoch, epochs), method.phase(epoch, epochs)
@@ -80,7 +99,7 @@ class Training:
                 lr = protocol.optimizer.lr * lr_factor(protocol.schedule, clock)
                 set_lr(self.optimizer, lr)
                 method.before_step(clock, batch)
-                self.play(("learn", phase, len(batch.labels)), partial(self._learn, batch), self._moves)
+                self._step(phase, batch)
                 method.after_step(clock, batch)
                 yield clock
 
@@ -106,15 +125,44 @@ class Training:
         if self.logits is None:  # nothing to train, or killed between the last checkpoint and the record
             self.logits = self._scores().cpu().numpy()
 
-    def _learn(self, batch: Batch) -> None:
+    def _step(self, phase: int, batch: Batch) -> None:
+        """Make one step, in smaller pieces from where on memory is short, if the method's loss allows it.
+
+        Before the first step of a kind all that it changes is kept, and put back where it fails. A later one
+        that fails, for what other programs do on the GPU, has moved the batch norm's averages twice.
+        """
+        while True:
+            key = ("learn", (phase, self.micro_batches), len(batch.labels))
+            first = self.divisible and key not in self.fits
+            before = Snapshot(list(self._moves())) if first else None
+            try:
+                self.play(key, partial(self._learn, batch, self.micro_batches), self._moves)
+            except torch.OutOfMemoryError:
+                if not self.divisible or 4 * self.micro_batches > len(batch.labels):
+                    raise
+            else:
+                self.fits.add(key)
+                return
+            self.optimizer.zero_grad()
+            if before is not None:
+                before.put_back(list(self._moves()))
+            if self.loader.device.type == "cuda":
+                torch.cuda.empty_cache()
+            self.micro_batches *= 2
+
+    def _learn(self, batch: Batch, micro_batches: int) -> None:
         """Make one step of descent on a batch."""
         self.optimizer.zero_grad()
-        device_type = self.loader.device.type
-        with torch.autocast(device_type, torch.bfloat16, enabled=self.bfloat16):
-            loss = self.method.loss(batch)
-        loss.backward()
+        device_type, size = self.loader.device.type, len(batch.labels)
+        for piece in pieces(batch, micro_batches):
+            with torch.autocast(device_type, torch.bfloat16, enabled=self.bfloat16):
+                loss = self.method.loss(piece)
+            if piece is not batch:
+                loss = loss * (len(piece.labels) / size)
+            loss.backward()
+            self.total_loss += loss.detach()
+        ranks.average_gradients(self.method.parameters())
         self.optimizer.step()
-        self.total_loss += loss.detach()
 
     def _moves(self) -> Iterator[Tensor]:
         """Yield what a step changes."""
@@ -137,14 +185,24 @@ class Training:
         images = (images for images, _ in self.loader.test())
         return scores_of(self.method, images, self.play)
 
+    def _validation_accuracy(self) -> float | None:
+        """Score the validation set, in percent; None where there is none."""
+        labels = self.loader.val_labels
+        if not len(labels):
+            return None
+        scores = scores_of(self.method, (images for images, _ in self.loader.val()), self.play)
+        return float((scores.cpu().numpy().argmax(axis=1) == labels).mean() * 100)
+
     def _evaluate(self, epoch: int, scores: Tensor) -> float:
         self.logits, split = scores.cpu().numpy(), self.loader.split
         metrics = score(self.logits, split.test_labels, split.class_counts, self.cell.dataset.shots)
+        shown = {"epoch": epoch, **{key: metrics[key] for key in ("accuracy", "many", "medium", "few")}}
         if self.best is None or metrics["accuracy"] > self.best["accuracy"]:
-            self.best = {
-                "epoch": epoch,
-                **{key: metrics[key] for key in ("accuracy", "many", "medium", "few")},
-            }
+            self.best = shown
+        validation = self._validation_accuracy()
+        highest = -1.0 if self.chosen is None else self.chosen["validation_accuracy"]
+        if validation is not None and validation > highest:
+            self.chosen = shown | {"validation_accuracy": validation}
         return float(metrics["accuracy"])
 
     def _check(self, line: dict[str, Any]) -> None:
@@ -160,6 +218,8 @@ class Training:
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
+            "chosen": self.chosen,
+            "micro_batches": self.micro_batches,
         }
         write_checkpoint(self.run.checkpoint, self.cell.id, state)
 
@@ -172,5 +232,8 @@ class Training:
             own = self.optimizer.state_dict()["param_groups"]  # the rate's place; the device may be another
             self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": own})
             self.best, next_epoch = state["best"], state["epoch"] + 1
+            self.chosen, self.micro_batches = state.get("chosen"), state.get("micro_batches", 1)
+        if ranks.world() > 1 and not ranks.agree(next_epoch, self.device):
+            raise BenchError(f"{self.run.checkpoint}: not the first rank's; let all ranks see one folder")
         self.run.keep_epochs(next_epoch)
         return next_epoch

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from bench import ranks
 from bench.cell import Cell
 from bench.data.loader import Loader
 from bench.data.split import Split, load
@@ -27,6 +28,7 @@ from bench.train.checkpoint import read_weights, write_weights
 from bench.train.describe import describe_data, describe_method, describe_model, environment
 from bench.train.interleave import Turns, is_own_fault
 from bench.train.loop import Report, Training
+from bench.train.memory import remedy
 from bench.train.precision import keep_float32, wants_bfloat16
 
 
@@ -74,20 +76,50 @@ def steps(
         if run.is_done():  # by another launcher, since ours last looked
             return
         run.write_cell(cell)
-        record: dict[str, Any] = {
-            "cell": cell.model_dump(mode="json"),
-            "environment": environment(device) | {"bfloat16": wants_bfloat16(cell.mode, device)},
-        }
-        try:
-            done = yield from _train_and_score(cell, run, results, data, device, report, checkpoint_seconds)
-            done["timing"]["runs_at_once"] = at_once
-            record |= done
-        except Exception as error:
-            if at_once > 1 and not is_own_fault(error):
-                raise
-            reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-            record |= {"status": "failed", "reason": reason, "traceback": _traceback()}
+        record = yield from recorded_steps(
+            cell, run, results, data, device, report, checkpoint_seconds, at_once
+        )
         run.write_record(record)
+
+
+def recorded_steps(
+    cell: Cell,
+    run: RunDir,
+    results: Path,
+    data: Path,
+    device: str,
+    report: Report,
+    checkpoint_seconds: float,
+    at_once: int = 1,
+) -> Generator[object, None, dict[str, Any]]:
+    """Train and score a cell in its directory, yielding after each step, and return what its record says."""
+    record: dict[str, Any] = {
+        "cell": cell.model_dump(mode="json"),
+        "environment": {
+            **environment(device),
+            "bfloat16": wants_bfloat16(cell.mode, device),
+            "ranks": ranks.world(),
+        },
+    }
+    try:
+        done = yield from _train_and_score(
+            cell, run, results, data, device, report, checkpoint_seconds, at_once
+        )
+        return record | done
+    except Exception as error:
+        if at_once > 1 and not is_own_fault(error):
+            raise
+        return record | {"status": "failed", "reason": _reason(cell, error), "traceback": _traceback()}
+
+
+def _reason(cell: Cell, error: Exception) -> str:
+    """Say what went wrong in one line."""
+    if isinstance(error, BenchError):
+        return str(error)
+    reason = f"{type(error).__name__}: {error}"
+    if isinstance(error, torch.OutOfMemoryError):
+        return f"{remedy(cell, ranks.world())} ({reason.splitlines()[0]})"
+    return reason
 
 
 def _traceback() -> str:
@@ -96,7 +128,14 @@ def _traceback() -> str:
 
 
 def _train_and_score(
-    cell: Cell, run: RunDir, results: Path, data: Path, device: str, report: Report, checkpoint_seconds: float
+    cell: Cell,
+    run: RunDir,
+    results: Path,
+    data: Path,
+    device: str,
+    report: Report,
+    checkpoint_seconds: float,
+    at_once: int,
 ) -> Generator[object, None, dict[str, Any]]:
     started = time.monotonic()
     keep_float32()
@@ -105,7 +144,7 @@ def _train_and_score(
     method.to(device)
     loader = loader_for(split, method.views, cell, device, extra_sampler=method.extra_sampler)
     method.before_training(loader.train_eval())
-    training = Training(cell, method, loader, run, device, checkpoint_seconds)
+    training = Training(cell, method, loader, run, device, checkpoint_seconds, alone=at_once == 1)
     yield from training.steps(report)
     logits = training.logits
     assert logits is not None  # the last epoch is always scored
@@ -121,7 +160,11 @@ def _train_and_score(
             run.logits.name: run.write_logits(logits, split.test_labels),
             run.weights.name: write_weights(run.weights, method),
         },
-        "timing": _timing(run, loader, device, time.monotonic() - started),
+        "timing": {
+            **_timing(run, loader, device, time.monotonic() - started),
+            "runs_at_once": at_once,
+            "micro_batches": training.micro_batches,
+        },
     }
 
 
@@ -142,6 +185,7 @@ def _results(cell: Cell, split: Split, logits: np.ndarray, training: Training) -
     return {
         "metrics": {"selection": "last_epoch", "epoch": last_epoch, **metrics},
         "best_on_test": training.best,
+        "best_on_validation": training.chosen,
         "confusion": confusion if classes <= 200 else None,  # beyond, it outgrows all else in the record
     }
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from bench.backbones import Backbone
 from bench.errors import BenchError
 from bench.method import MakeBackbone
+from bench.ranks import by_rows
 
 
 class TwoBranches(Backbone):
@@ -23,6 +24,7 @@ class TwoBranches(Backbone):
         super().__init__(stages, whole._pool, 2 * whole.num_features)
         self.branches = nn.ModuleList([blocks[-1], others[-1]])
 
+    @by_rows
     def branch(self, number: int, images: Tensor) -> Tensor:
         """Return the pooled features (B, D) of one branch alone."""
         return self.pool(self.branches[number](super().feature_map(images)))

@@ -37,6 +37,10 @@ class Classifier(Method):
         self.class_weights = DeferredWeights(self.class_counts, reweight_from, beta)
         self.auxiliary = nn.ModuleDict({name: self.make_margin_head(name) for name in auxiliary})
 
+    def unweighted(self) -> bool:
+        """Say whether no class weights ever apply: then a weighted mean is a mean, see `mean_over_images`."""
+        return self.class_weights.start is None
+
     def make_head(self, features: int, classes: int) -> nn.Module:
         """Build the head, (B, features) -> (B, classes)."""
         return linear_head(features, classes)

@@ -26,6 +26,8 @@ class Experts(Backbone):
     `width` scales the channels of the experts' stages. Features are (K, B, D), maps (K, B, D, h, w).
     """
 
+    rows_dim = 1
+
     def __init__(self, make_backbone: MakeBackbone, experts: int, width: float) -> None:
         whole = make_backbone()
         if len(whole.stage_names) < 3:

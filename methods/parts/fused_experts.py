@@ -19,6 +19,8 @@ class FusedExperts(Backbone):
     Features are (K, B, D), maps (K, B, D, h, w).
     """
 
+    rows_dim = 1
+
     def __init__(self, make_backbone: MakeBackbone, experts: int) -> None:
         whole = make_backbone()
         if len(whole.stage_names) < 3:

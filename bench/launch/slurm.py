@@ -1,0 +1,301 @@
+"""Runs cells on a cluster: Slurm's array jobs, submitted through submitit, one task per cell or few.
+
+On its node a task is what a launcher on any machine is, with its own cells: it locks, resumes and records as
+always. So the run directories stay the only state; what submitit pickles is never read, and Slurm schedules.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from bench.cell import Cell
+from bench.errors import BenchError, did_you_mean
+from bench.launch import queue
+from bench.launch.local import Listen, run_grid
+from bench.launch.process import BAD, Order, Worker, prepare
+from bench.launch.progress import watch
+from bench.launch.together import is_first, run_together
+from bench.records import Busy, RunDir, State, states
+
+if TYPE_CHECKING:
+    from submitit.helpers import DelayedSubmission
+
+#: Seconds before its time limit at which a task is told to make room for its next job.
+NOTICE = 90
+
+#: Options of sbatch that are ours to set.
+OURS = frozenset({"array", "dependency", "error", "job-name", "nodes", "ntasks-per-node", "open-mode"})
+OURS |= {"output", "partition", "signal", "time"}
+
+#: States of a run that are final while its job goes on.
+ENDED = ("done", *sorted(BAD))
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What each task asks of the cluster.
+
+    Attributes:
+        minutes: its time limit; longer runs go on in another job.
+        gpus: how many each of its runs is on, with several as under torchrun; 0: it is on the CPU.
+        runs: how many runs it has, which share the one GPU, or each have a core.
+        at_once: how many tasks of an array may be at once; None: as many as there is room for.
+        more: further options of sbatch.
+    """
+
+    partition: str | None = None
+    minutes: int = 240
+    gpus: int = 1
+    runs: int = 1
+    at_once: int | None = None
+    more: dict[str, str | bool] = field(default_factory=dict)
+
+    def parameters(self, tasks: int, after: Sequence[str]) -> dict[str, Any]:
+        """Return them as submitit wants them, for an array that waits for the end of others."""
+        own = {"gres": f"gpu:{self.gpus}"} if self.gpus else {"cpus-per-task": str(self.runs)}
+        asked: dict[str, Any] = {
+            "job_name": queue.JOB_NAME,
+            "time": self.minutes,
+            "array_parallelism": min(tasks, self.at_once or tasks),
+            "signal_delay_s": NOTICE,
+            # a step has not all cores of its job by itself; and the package need not be installed
+            "setup": [
+                "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}",
+                f"export PYTHONPATH={shlex.quote(str(Path(__file__).parents[2]))}:$PYTHONPATH",
+            ],
+            "stderr_to_stdout": True,
+            "additional_parameters": {"requeue": True, **own, **self.more},
+        }
+        if self.partition:
+            asked["partition"] = self.partition
+        if self.gpus > 1:  # a rank for each, which are nothing without each other
+            asked |= {"ntasks_per_node": self.gpus, "srun_args": ["--kill-on-bad-exit=1"]}
+        if after:
+            asked["dependency"] = "afterany:" + ":".join(after)
+        return asked
+
+
+@dataclass
+class Task:
+    """What one task of an array does, each time it is started."""
+
+    cells: tuple[Cell, ...]
+    results: Path
+    data: Path
+    methods: tuple[Path, ...]
+    ask: Ask
+    worker: Worker | None
+
+    def __call__(self) -> None:
+        self.started, self.epochs = time.monotonic(), self._epochs()
+        gpus = self._gpus()
+        options: dict[str, Any] = {"gpus": gpus, "methods": self.methods}
+        if self.ask.gpus > 1:
+            _be_a_rank()
+            launch: Callable[..., object] = run_together
+        else:
+            launch = run_grid
+            options |= {
+                "jobs": None if gpus else self.ask.runs,
+                "per_gpu": self.ask.runs,
+                "worker": self.worker,
+            }
+        with watch({}, Console(width=200, quiet=not is_first())) as listen:
+            launch(self.cells, self.results, self.data, listen=listen, **options)
+
+    def checkpoint(self) -> DelayedSubmission | None:
+        """Go on in another job, now that this one has to end; submitit asks for it, and then stops us."""
+        from submitit.helpers import DelayedSubmission
+
+        had_its_time = time.monotonic() - self.started > 60 * self.ask.minutes - 2 * NOTICE
+        if had_its_time and self._epochs() <= self.epochs:
+            print(f"not an epoch in {self.ask.minutes} minutes: not tried again; use a longer --time")
+            return None
+        return DelayedSubmission(self)
+
+    def _gpus(self) -> list[str]:
+        return os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",") if self.ask.gpus else []
+
+    def _epochs(self) -> int:
+        family = {member.run_id for cell in self.cells for member in cell.family()}
+        return sum(len(RunDir(self.results, run_id).epochs()) for run_id in family)
+
+
+def _be_a_rank() -> None:
+    """Tell this process what torchrun would: which rank it is, and where the others are, on this node."""
+    from submitit.helpers import TorchDistributedEnvironment
+
+    TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
+    os.environ["MASTER_ADDR"] = "127.0.0.1"
+
+
+def submit(
+    cells: Sequence[Cell],
+    results: Path,
+    data: Path,
+    ask: Ask,
+    *,
+    force: bool = False,
+    retry_failed: bool = False,
+    methods: Sequence[Path] = (),
+    worker: Worker | None = None,
+) -> dict[str, list[Cell]]:
+    """Submit the cells and their ancestors that are neither done nor queued; return them by array.
+
+    Children wait for the end of the arrays that have their parents; should a parent have been interrupted,
+    they first go on with it. What is to be started over is cleared now, so that a job that is requeued
+    does not start over once more.
+
+    Args:
+        force, retry_failed, methods, worker: as in `bench.launch.local.run_grid`.
+
+    Raises:
+        BenchError: there is no Slurm or no submitit, or Slurm refuses.
+    """
+    check_commands()
+    results, data = results.absolute(), data.absolute()
+    files = tuple(file.absolute() for file in methods)
+    family = {member.run_id: member for cell in cells for member in cell.family()}
+    array_of = {run_id: job.array for run_id, job in queue.jobs(results).items()}
+    again = BAD if retry_failed else frozenset()
+    forced = {cell.run_id for cell in cells} if force else set()
+    busy = _clear(
+        [Order(c, results, data, again, i in forced) for i, c in family.items() if i not in array_of]
+    )
+    known = states(results, family.values())
+    left = [
+        cell
+        for run_id, cell in family.items()
+        if run_id not in {*array_of, *busy} and known[run_id].status in ("missing", "interrupted")
+    ]
+    submitted: dict[str, list[Cell]] = {}
+    for wave in waves(left, queued=set(array_of)):
+        members = [member.run_id for cell in wave for member in cell.family()]
+        after = {array_of[run_id] for run_id in members if run_id in array_of}
+        tasks = [
+            Task(tuple(wave[i : i + ask.runs]), results, data, files, ask, worker)
+            for i in range(0, len(wave), ask.runs)
+        ]
+        array = _sbatch(queue.notes(results), ask, tasks, sorted(after))
+        queue.note(results, array, [[cell.run_id for cell in task.cells] for task in tasks])
+        array_of |= {cell.run_id: array for cell in wave}
+        submitted[array] = wave
+    return submitted
+
+
+def waves(cells: Sequence[Cell], queued: Collection[str] = ()) -> list[list[Cell]]:
+    """Part cells so that those with an ancestor among them, or queued already, come after those with none."""
+    coming = {cell.run_id for cell in cells} | set(queued)
+    parted: dict[int, list[Cell]] = {}
+    for cell in cells:
+        parted.setdefault(sum(member.run_id in coming for member in cell.family()), []).append(cell)
+    return [parted[generation] for generation in sorted(parted)]
+
+
+def follow(
+    cells: Sequence[Cell], results: Path, data: Path, *, listen: Listen, seconds: float = 5.0
+) -> dict[str, State]:
+    """Tell the listener what becomes of the cells and their ancestors, until none is in the queue.
+
+    Nothing depends on it: it looks, every so many seconds, at the run directories and Slurm's queue.
+    """
+    family = {member.run_id: member for cell in cells for member in cell.family()}
+    left = {
+        i: family[i] for i, state in states(results, family.values()).items() if state.status not in ENDED
+    }
+    told = {run_id: len(RunDir(results, run_id).epochs()) for run_id in left}
+    started: set[str] = set()
+    gone: set[str] = set()  # from the queue, when last looked
+    for cell in left.values():
+        listen(cell, "planned", {})
+    while left:
+        try:
+            queued = set(queue.jobs(results))
+        except BenchError:  # Slurm is busy; its jobs go on
+            queued = set(left)
+        for run_id, cell in list(left.items()):
+            run = RunDir(results, run_id)
+            state, record = run.look()
+            lines = run.epochs()
+            if run_id not in started and (state.status == "running" or len(lines) > told[run_id]):
+                started.add(run_id)
+                listen(cell, "started", {})
+            for line in lines[told[run_id] :]:
+                listen(cell, "epoch", line)
+            told[run_id] = len(lines)
+            if state.status in ENDED or (run_id not in queued and run_id in gone):
+                del left[run_id]
+                state = states(results, [cell])[run_id]
+                listen(
+                    cell,
+                    state.status,
+                    record if state.status == "done" and record else {"reason": state.reason},
+                )
+            elif run_id not in queued:
+                gone.add(run_id)  # its record may take a moment to be seen here
+            else:
+                gone.discard(run_id)
+        if left:
+            time.sleep(seconds)
+    return states(results, family.values())
+
+
+def _clear(orders: Sequence[Order]) -> set[str]:
+    """Clear what is to be started over; return what runs at this moment, and so is not."""
+    busy = set()
+    for order in orders:
+        if order.wants(order.run.look()[0].status):
+            try:
+                prepare(order)
+            except Busy:
+                busy.add(order.cell.run_id)
+    return busy
+
+
+def check_commands() -> None:
+    """Raise a `BenchError` unless Slurm and submitit are here."""
+    if importlib.util.find_spec("submitit") is None:
+        raise BenchError('--launcher slurm: submitit is not installed; pip install -e ".[slurm]"')
+    for command in ("sbatch", "srun", "squeue"):
+        if shutil.which(command) is None:
+            raise BenchError(f"--launcher slurm: no {command} here; use it where Slurm's commands are")
+
+
+def _sbatch(folder: Path, ask: Ask, tasks: Sequence[Task], after: Sequence[str]) -> str:
+    """Submit an array and return its id."""
+    import submitit
+    from submitit.core.utils import FailedJobError
+
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=10**6)  # `checkpoint` knows when it is in vain
+    executor.update_parameters(**ask.parameters(len(tasks), after))
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it then raises
+            first = executor.submit_array(tasks)[0]
+    except FailedJobError as error:
+        raise BenchError(_refusal(str(error), ask)) from error
+    return str(first.job_id).partition("_")[0]
+
+
+def _refusal(told: str, ask: Ask) -> str:
+    """Say what Slurm said when it refused, and the remedy as far as we know it."""
+    said = told.strip().rpartition("\n")[2].removeprefix("sbatch: error: ")
+    if "partition" in told and ask.partition:
+        partitions = subprocess.run(["sinfo", "-ho", "%R"], capture_output=True, text=True).stdout.split()
+        hint = "" if ask.partition in partitions else did_you_mean(ask.partition, partitions)
+        return f"--partition {ask.partition}: {said}{hint}"
+    if "array" in told:
+        said += "; a grid of so many tasks needs --runs-per-gpu, or --only for a part of it"
+    return f"sbatch: {said}"
