@@ -311,6 +311,20 @@ def test_two_launchers_share_a_grid_and_no_cell_runs_twice(place: Place, tmp_pat
     assert len(notes(place.data, "starts")) == 7
 
 
+def test_what_another_launcher_finished_is_told_as_done(place: Place) -> None:
+    cells, out = [make("ce", seed=seed) for seed in range(2)], io.StringIO()
+    with watch({}, Console(file=out, width=200)) as listen:
+
+        def other(cell: Cell, event: str, detail: dict[str, Any]) -> None:
+            if event == "started" and cell == cells[0]:
+                local.run_grid(cells[1:], place.results, place.data, worker=fake_run)
+            listen(cell, event, detail)
+
+        local.run_grid(cells, place.results, place.data, jobs=1, worker=fake_run, listen=other)
+    assert out.getvalue().count("53.00 %") == 2
+    assert len(notes(place.data, "starts")) == 2
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
 def test_a_stopped_launcher_leaves_a_state_to_go_on_from(
     place: Place, tmp_path: Path, number: signal.Signals

@@ -1,0 +1,316 @@
+"""Kill -9, again and again: does the grid still come out as if nobody had?
+
+A small grid on digits is run once undisturbed. Then `run` is started on another results folder, at times
+twice at once as from two terminals, and at random moments a run's process, the launcher, both, or the server
+that processes come from is killed; what they leave is read, and `run` is started anew. A grid that is
+complete is compared and the next one begun. After the last kill one more `run` must complete the grid.
+
+It fails where a file is found half-written, a run is at work in two processes, a process outlives its
+launcher, or a record differs from the undisturbed one in anything but timing, environment and checksum; the
+hashes of weights and scores stand in it. Checkpoints are written after every epoch here.
+
+    python benchmarks/soak.py
+    python benchmarks/soak.py --kills 5 --minutes 5 --seed 1
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from bench.cell import Cell
+from bench.errors import BenchError
+from bench.files import sha256
+from bench.records import RunDir, equal, grids
+
+HERE = Path(__file__).parent
+RECIPE = """\
+grid: {{dataset: digits, imbalance_factor: 20, backbone: resnet8_cifar, seed: {seeds}}}
+protocol: {{epochs: {epochs}, batch_size: 64, schedule: {{warmup_epochs: 1}}}}
+methods:
+  ce: {{}}
+  ldam_drw: {{}}
+  crt: {{from: ce}}
+  shifted: {{method: posthoc_logit_adjustment, from: ce}}
+"""
+KINDS = {"run": 4, "launcher": 3, "both": 3, "server": 1}  # what is killed, and how often beside the others
+TWICE = 0.3  # the share of starts of two `run` commands at once
+TRAINING = 0.7  # the share of kills that wait until a run is at work
+GONE = 30  # seconds in which the processes of a dead launcher must have ended
+
+
+# -- in the processes that are killed --------------------------------------------------------------------
+def command(arguments: list[str]) -> None:
+    """Do as the command line, with a checkpoint after every epoch."""
+    from bench.cli import main
+    from bench.train import run
+
+    run.steps = watched
+    main(arguments)
+
+
+def watched(cell: Cell, results: Path, *more: Any) -> Iterator[object]:
+    """Do as `bench.train.run.steps`, and leave a trace where another process is at the same run."""
+    from bench.train.run import steps
+
+    mark = results / "at_work" / cell.run_id
+    for number, step in enumerate(steps(cell, results, *more, checkpoint_seconds=0)):
+        if number == 0:  # by now it has the lock
+            mark.parent.mkdir(exist_ok=True)
+            if mark.exists() and mark.read_text().isdigit() and alive(int(mark.read_text())):
+                (results / "twice").write_text(cell.run_id)
+            mark.write_text(str(os.getpid()))
+        yield step
+    mark.unlink(missing_ok=True)
+
+
+# -- processes -------------------------------------------------------------------------------------------
+def parents() -> dict[int, int]:
+    """Return the parent of every process that has not ended."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                _, _, rest = (entry / "stat").read_text().rpartition(")")
+            except OSError:
+                continue  # it ended just now
+            state, parent = rest.split()[:2]
+            if state not in "ZX":
+                found[int(entry.name)] = int(parent)
+    return found
+
+
+def alive(process: int) -> bool:
+    """Tell whether a process has not ended."""
+    return process in parents()
+
+
+def children(process: int) -> list[int]:
+    """Return the processes that a process started."""
+    return [child for child, parent in parents().items() if parent == process]
+
+
+def family(process: int) -> list[int]:
+    """Return a process and all below it."""
+    return [process, *(member for child in children(process) for member in family(child))]
+
+
+def server(launcher: int) -> int | None:
+    """Return the server that a launcher's runs come from."""
+    for child in children(launcher):
+        try:
+            if b"multiprocessing.forkserver" in Path(f"/proc/{child}/cmdline").read_bytes():
+                return child
+        except OSError:
+            continue
+    return None
+
+
+def targets(kind: str, launcher: int, rng: random.Random) -> list[int]:
+    """Return whom to kill; nobody if there is no such process."""
+    source = server(launcher)
+    runs = children(source) if source else []
+    match kind:
+        case "run":
+            return [rng.choice(runs)] if runs else []
+        case "launcher":
+            return [launcher]
+        case "server":
+            return [source] if source else []
+        case _:
+            return [launcher, *runs] if runs else []
+
+
+def kill(processes: list[int]) -> None:
+    """Kill processes, as nothing can prepare for."""
+    for process in processes:
+        try:
+            os.kill(process, signal.SIGKILL)
+        except ProcessLookupError:
+            continue
+
+
+def within(seconds: float, condition: Callable[[], bool]) -> bool:
+    """Wait until something holds, and tell whether it came to hold in time."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+# -- the soak --------------------------------------------------------------------------------------------
+class Soak:
+    """A grid that is disturbed, and what came of it.
+
+    Attributes:
+        faults: what should not have been.
+        told: counts of what happened.
+    """
+
+    def __init__(self, root: Path, epochs: int, seeds: int, seed: int) -> None:
+        self.root, self.rng = root, random.Random(seed)
+        self.recipe = root / "soak.yaml"
+        self.recipe.write_text(RECIPE.format(epochs=epochs, seeds=list(range(seeds))))
+        self.faults: list[str] = []
+        self.told = Counter[str]()
+        self.expected: dict[str, dict[str, Any]] = {}
+
+    def start(self, results: Path) -> subprocess.Popen[bytes]:
+        """Start `run` as a user does."""
+        paths = os.pathsep.join([str(HERE.parent), str(HERE)])
+        options = {"--results": results, "--data": self.root / "data", "--reports": self.root / "reports"}
+        arguments = ["run", str(self.recipe), "--gpus", "none", "--jobs", "2"]
+        arguments += [str(part) for option in options.items() for part in option]
+        self.told["starts of run"] += 1
+        with (self.root / "log.txt").open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-c", "import sys, soak; soak.command(sys.argv[1:])", *arguments],
+                env=os.environ | {"PYTHONPATH": paths},
+                stdout=log,
+                stderr=log,
+            )
+
+    def undisturbed(self) -> float:
+        """Run the grid in peace, keep its records, and return how long it took."""
+        started = time.monotonic()
+        if self.start(self.root / "undisturbed").wait():
+            raise SystemExit((self.root / "log.txt").read_text())
+        self.expected = records(self.root / "undisturbed")
+        return time.monotonic() - started
+
+    def disturb(self, results: Path, longest: float, kills: int) -> int:
+        """Start `run`, kill up to so many times until no launcher is left, and return how often."""
+        launchers = [self.start(results)]
+        if self.rng.random() < TWICE:
+            launchers.append(self.start(results))
+            self.told["starts of two at once"] += 1
+        done = 0
+        while (left := [launcher for launcher in launchers if launcher.poll() is None]) and done < kills:
+            launcher = self.rng.choice(left)
+            kind = self.rng.choices(list(KINDS), list(KINDS.values()))[0]
+            if self.rng.random() < TRAINING:
+                within(longest, lambda at=launcher.pid: bool(targets("run", at, self.rng)))
+            within(self.rng.uniform(0, longest / 2), lambda at=launcher: at.poll() is not None)
+            self.look(results)  # while they write
+            chosen: list[int] = []
+
+            def found(at: int = launcher.pid, kind: str = kind, chosen: list[int] = chosen) -> bool:
+                chosen[:] = targets(kind, at, self.rng)
+                return bool(chosen) or not alive(at)
+
+            within(longest, found)
+            if not chosen or launcher.poll() is not None:
+                continue
+            below = family(launcher.pid)
+            kill(chosen)
+            done += 1
+            self.told[f"kills: {kind}"] += 1
+            if kind in ("launcher", "both"):
+                launcher.wait()
+                if not within(GONE, lambda below=below: not any(map(alive, below))):
+                    self.faults.append(f"a process outlived its launcher by {GONE} s")
+                    kill(below)
+            self.look(results)
+        for launcher in launchers:
+            if launcher.wait() not in (0, 1, -signal.SIGKILL):
+                self.faults.append(f"run ended with exit code {launcher.returncode}")
+        return done
+
+    def look(self, results: Path) -> None:
+        """Read all that is there: nothing may be half of what it should be."""
+        from bench.train.checkpoint import read_checkpoint
+
+        self.told["readings of all files"] += 1
+        for path in sorted(results.glob("runs/*")):
+            run = RunDir(results, path.name)
+            try:
+                state, record = run.look()
+                if state.status == "unreadable":
+                    raise BenchError(str(state.reason))
+                for name, digest in (record or {}).get("files", {}).items():
+                    if sha256(path / name) != digest:
+                        raise BenchError(f"{name} is not that of its record")
+                if run.cell.exists():
+                    checkpoint = read_checkpoint(run.checkpoint, run.read_cell().id, "cpu")
+                    if checkpoint is not None and record is None:
+                        self.told["checkpoints of unfinished runs read"] += 1
+                run.epochs()
+            except (BenchError, OSError) as error:
+                self.faults.append(f"{path.name}: {error}")
+        try:
+            grids(results)
+        except BenchError as error:
+            self.faults.append(str(error))
+        if (results / "twice").exists():
+            self.faults.append(f"{(results / 'twice').read_text()}: two processes were at it at once")
+
+    def complete(self, results: Path) -> bool:
+        """Tell whether all records are there, and compare them with the undisturbed ones."""
+        found = records(results)
+        if found.keys() != self.expected.keys() or any(r["status"] != "done" for r in found.values()):
+            return False
+        for run_id, record in found.items():
+            self.told["records compared"] += 1
+            if not equal(record, self.expected[run_id]):
+                self.faults.append(f"{run_id}: its record differs from the undisturbed one")
+        self.told["grids completed and compared"] += 1
+        return True
+
+
+def records(results: Path) -> dict[str, dict[str, Any]]:
+    """Return the records of a results folder by run id."""
+    paths = sorted(results.glob("runs/*/record.json"))
+    return {path.parent.name: RunDir(results, path.parent.name).read_record() for path in paths}
+
+
+def main() -> None:
+    """Kill until there were enough kills or the time is over; exit with 1 if anything was wrong."""
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    arguments.add_argument("--kills", type=int, default=50)
+    arguments.add_argument("--minutes", type=float, default=60, help="no kills after that")
+    arguments.add_argument("--seed", type=int, default=0, help="of the moments, not of the runs")
+    arguments.add_argument("--seeds", type=int, default=2, help="of the runs: four cells each")
+    arguments.add_argument("--epochs", type=int, default=6)
+    options = arguments.parse_args()
+    end = time.monotonic() + 60 * options.minutes
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+        soak = Soak(Path(scratch), options.epochs, options.seeds, options.seed)
+        seconds = soak.undisturbed()
+        print(f"seed {options.seed}; undisturbed: {len(soak.expected)} runs in {seconds:.1f} s", flush=True)
+        done, number = 0, 0
+        while done < options.kills and time.monotonic() < end:
+            results = soak.root / f"disturbed{number}"
+            done += soak.disturb(results, seconds / 2, options.kills - done)
+            print(f"{done} kills, {len(soak.faults)} faults", flush=True)
+            if done < options.kills and soak.complete(results):
+                number += 1
+        code = soak.start(results).wait()
+        soak.look(results)
+        if code or not soak.complete(results):
+            soak.faults.append(f"the next run did not complete the grid (exit code {code})")
+        log = (soak.root / "log.txt").read_text()
+    if "Traceback" in log:
+        soak.faults.append(f"a traceback: {log[log.index('Traceback') :][:3000]}")
+    for name, count in sorted(soak.told.items()):
+        print(f"{count:6}  {name}")
+    print(f"{done:6}  kills in all, {len(soak.faults)} faults")
+    for fault in soak.faults:
+        print(f"fault: {fault}")
+    if soak.faults:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()
