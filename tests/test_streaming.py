@@ -233,7 +233,7 @@ def two_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("two_workers")
-def test_workers_change_nothing_and_survive_a_broken_image(
+def test_workers_change_nothing_and_survive_broken_images_and_signals(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     views = (View("randcls"), View("timm_randaugment"), View("none", patch_of=0, boxes="where", size=8))
@@ -263,8 +263,12 @@ def test_workers_change_nothing_and_survive_a_broken_image(
         broken.write_bytes(whole)
     assert same([i for i, _ in with_workers.test()], [i for i, _ in without.test()])
 
-    for child in multiprocessing.active_children():
-        os.kill(child.pid or 0, signal.SIGKILL)
+    readers = multiprocessing.active_children()
+    for reader in readers:
+        os.kill(reader.pid or 0, signal.SIGTERM)  # as a cluster tells every process of a job
+    assert same([i for i, _ in with_workers.test()], [i for i, _ in without.test()])
+    for reader in readers:
+        os.kill(reader.pid or 0, signal.SIGKILL)
     with pytest.raises(RuntimeError, match="DataLoader worker"):
         list(with_workers.epoch(0, 2, "shuffle", draws))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -158,6 +159,7 @@ class StreamingLoader(Loader):
             persistent_workers=self.workers > 0,
             prefetch_factor=PREFETCH if self.workers else None,
             pin_memory=on_gpu,
+            worker_init_fn=_leave_signals_to_the_run,
             generator=torch.Generator(),  # or it would draw from the one that all share
         )
 
@@ -270,6 +272,12 @@ def _context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     return context
+
+
+def _leave_signals_to_the_run(worker: int) -> None:
+    """Go on when a cluster tells all processes of a job to end: the run knows what to do, and ends us."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _workers(on_gpu: bool) -> int:
