@@ -274,7 +274,7 @@ def test_a_recording_trains_nothing(split, tmp_path):
 
     def record() -> Any:
         batch = next(batches)
-        warm_up(lambda: run._learn(batch), run._moves)
+        warm_up(lambda: run._learn(batch, 1), run._moves)
         yield
 
     turns.add("it", record())
