@@ -34,8 +34,9 @@ class GML(Method):
     """Contrast with class mixtures of a frozen teacher's features, distillation, and logit adjustment.
 
     The parent is the teacher (the authors' is a larger network; ours has the cell's own backbone, which
-    they say is not essential). Its features wait in a queue with slots for each class, and are embedded
-    anew at every step.
+    they say is not essential). Its scores should be balanced, as the student's are: distilled from
+    LDAM-DRW, which follows the training prior, the student loses its rare classes. The teacher's features
+    wait in a queue with slots for each class, and are embedded anew at every step.
 
     Args:
         distill: weight of the distillation (0 on ImageNet-LT and iNaturalist).
@@ -52,7 +53,7 @@ class GML(Method):
 
     capturable = False  # what enters the queue depends on the batch
     needs_parent = True
-    usual_parent = "ldam_drw"
+    usual_parent = "balanced_softmax"
     scores = "balanced"
     views = (View("main"), View("main"), View("main"))
     teacher_backbone: nn.Module
