@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import Bench
 
 from bench.cli import main
 from bench.launch import local
@@ -45,23 +45,6 @@ class Moody(CrossEntropy):
             raise RuntimeError("in a bad mood")
         return super().loss(batch)
 '''
-
-Bench = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def bench(capsys: pytest.CaptureFixture[str]) -> Bench:
-    """Run a command in this process; return its exit code and all that it printed."""
-
-    def call(*arguments: object) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        code = end.value.code
-        assert isinstance(code, int)
-        return code, printed.out + printed.err
-
-    return call
 
 
 @pytest.fixture(scope="module")

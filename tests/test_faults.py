@@ -13,17 +13,17 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import photo_trees
 import pytest
+from conftest import Bench
 from fault_fakes import hasty_run, make, starts
 from test_streaming import IMAGENET
 
 from bench.cell import Cell
-from bench.cli import main
 from bench.cli.run import _sum_up
 from bench.data.streaming import WORKERS
 from bench.launch import local
@@ -33,22 +33,6 @@ from bench.registry import find
 from bench.rundir import equal
 from bench.train.checkpoint import read_checkpoint
 from bench.train.run import run_cell
-
-Bench = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def bench(capsys: pytest.CaptureFixture[str]) -> Bench:
-    """Run a command in this process; return its exit code and all that it printed."""
-
-    def call(*arguments: object) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return end.value.code, printed.out + printed.err
-
-    return call
 
 
 def content_of(folder: Path) -> dict[Path, bytes]:

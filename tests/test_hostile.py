@@ -9,19 +9,18 @@ import csv
 import json
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from browser_fixture import browser, requests, wait  # noqa: F401 - the fixture is used by its name
+from conftest import Bench
 from leaderboard_fakes import NUMBER, literature
 from records_factory import CIFAR10, fail, finish, make_cell, make_grid
 from test_report import Reader
 
 from bench.cell import BackboneChoice
-from bench.cli import main
 from bench.errors import BenchError
 from bench.leaderboard import external
 from bench.report import gather, render_index, render_recipe, render_runs
@@ -36,22 +35,6 @@ MARKUP = "[bold]x[/nothing] [link=file:///etc/passwd]y"
 TEMPLATE = "{{ 7*7 }}{% for x in y %}"
 LATEX = r"\input{/etc/passwd}$x_2^{}%"
 EVIL = " ".join([SCRIPT, BREAKOUT, TEMPLATE, LATEX, MARKUP])
-
-Bench = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def bench(capsys: pytest.CaptureFixture[str]) -> Bench:
-    """Run a command in this process; return its exit code and all that it printed."""
-
-    def call(*arguments: object) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return end.value.code, printed.out + printed.err
-
-    return call
 
 
 def files_below(folder: Path) -> set[str]:

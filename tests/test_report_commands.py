@@ -4,35 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Bench
 from records_factory import CIFAR10_JPEG, finish, make_cell, make_grid
 
 from bench.cell import BackboneChoice
-from bench.cli import main
 from bench.data.catalogue import DATASETS
 from bench.data.sources import read
 
-Bench = Callable[..., tuple[int, str]]
 RESNET32 = BackboneChoice(name="resnet32_cifar")
-
-
-@pytest.fixture
-def bench(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Bench:
-    """Run a command in this process; return its exit code and all that it printed."""
-    monkeypatch.setenv("COLUMNS", "200")
-
-    def call(*arguments: object) -> tuple[int, str]:
-        with pytest.raises(SystemExit) as end:
-            main([str(argument) for argument in arguments])
-        printed = capsys.readouterr()
-        assert isinstance(end.value.code, int)
-        return end.value.code, printed.out + printed.err
-
-    return call
 
 
 @pytest.fixture
