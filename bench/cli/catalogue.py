@@ -82,6 +82,7 @@ def _methods(files: Iterable[Path]) -> Sequence[Row]:
             "reconstruction": entry.reconstruction,
             "captured": entry.build.capturable,
             "pretrained": entry.pretrained,
+            "paper": entry.paper.removeprefix("https://"),
         }
         for entry in registry.methods().values()
     ]
