@@ -81,3 +81,14 @@ def test_the_table_of_the_readme_is_the_reports():
         title, *numbers = (cell.strip() for cell in row.strip("|").split("|"))
         (of_report,) = [line for line in reported if re.match(rf"\| \[?{re.escape(title)}[\]<]", line)]
         assert all(number in of_report for number in numbers), row
+
+
+def test_the_table_of_the_mission_is_its_reports():
+    (table,) = re.findall(r"<!-- mission -->\n(.*?)<!-- /mission -->", README, flags=re.S)
+    reported = (ROOT / "reports/cifar10_lt_short_mission.md").read_text().replace("\\_", "_").splitlines()
+    rows = [row for row in table.splitlines() if "`" in row]
+    assert len(rows) > 20
+    for row in rows:
+        _, label, *numbers = (cell.strip() for cell in row.strip("|").split("|"))
+        (of_report,) = [line for line in reported if f"<br>{label.strip('`')} |" in line]
+        assert all(f"**{number}**" in of_report for number in numbers), row
