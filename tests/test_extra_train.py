@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -294,6 +295,8 @@ def test_a_record_tells_what_was_added_and_counts_the_real_images(data: Path, tm
         "medium": pytest.approx(np.mean(per_class[1:6])),
         "few": pytest.approx(np.mean(per_class[6:])),  # 9 has 11 images in an epoch, and 6 real ones
     }
+    assert evaluate_run(found, data)["per_class"] == pytest.approx(per_class)
+    shutil.rmtree(data / "made")  # nor are they needed to score what was trained on them
     assert evaluate_run(found, data)["per_class"] == pytest.approx(per_class)
     again = stored(tmp_path, one.run_id)
     assert again.counts.tolist() == REAL

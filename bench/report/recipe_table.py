@@ -33,8 +33,8 @@ def section_table(part: Section) -> Table:
     """Return the table; the backbone has a column where there are several."""
     caption = (
         "percent; mean ± standard deviation over n seeds, a single seed has no ±; bold is the best, and "
+        "all whose paired difference to it over common seeds includes zero"
     )
-    caption += "all whose paired difference to it over common seeds includes zero"
     bold = {name: _bold(part.rows, name) for name in RANKED}
     return Table(_columns(part), [_cells(row, part, bold) for row in part.rows], caption)
 

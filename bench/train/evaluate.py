@@ -55,7 +55,8 @@ def evaluate_run(run: RunDir, data: Path, folder: Path | None = None) -> Score:
     method = build(cell, np.array(record["data"].get("epoch_counts", counts)))
     read_weights(run.weights, method, record["files"][run.weights.name])
     if folder is None:
-        loader = loader_for(load(cell.dataset, cell.imbalance_factor, data), method.views, cell, "cpu")
+        real = cell.dataset.model_copy(update={"extra_train": None})  # the test set needs no extra images
+        loader = loader_for(load(real, cell.imbalance_factor, data), method.views, cell, "cpu")
         batches: Iterable[Tensor] = (images for images, _ in loader.test())
         labels = loader.split.test_labels
     else:
