@@ -37,6 +37,7 @@ __all__ = [
 COLUMNS = {
     "dataset": ("string", "cell.dataset.name"),
     "imbalance_factor": ("Float64", "cell.imbalance_factor"),
+    "held_out": ("Int64", "cell.dataset.held_out"),
     "method": ("string", "cell.method.name"),
     "version": ("Int64", "cell.method.version"),
     "params": ("string", "cell.method.params"),

@@ -263,3 +263,10 @@ def test_only_a_run_that_is_done_can_be_explained(tmp_path: Path) -> None:
         leaderboard.explain(runs, known, runs["run_id"].iloc[0])
     with pytest.raises(BenchError, match=r"no such run; did you mean 'series-bcl"):
         leaderboard.explain(runs, known, "series-bcl-s0")
+
+
+def test_what_is_scored_on_held_out_training_images_is_no_result(tmp_path: Path) -> None:
+    runs, known = table(run(), run(seed=1, held_out=500)), literature(tmp_path, {})
+    assert leaderboard.entries(runs, known).query("kind == 'measured'")["n"].tolist() == [1]
+    with pytest.raises(BenchError, match="scored on held-out training images"):
+        leaderboard.explain(runs, known, runs["run_id"].iloc[1])

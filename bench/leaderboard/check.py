@@ -89,8 +89,10 @@ def explain(runs: pd.DataFrame, published: pd.DataFrame, run_id: str) -> list[Ex
         raise BenchError(f"{run_id}: no such run{did_you_mean(run_id, known.index)}")
     if known[run_id] != "done":
         raise BenchError(f"{run_id}: the run is {known[run_id]}; only one that is done can be explained")
-    done = protocols(runs, published)
-    key = done.set_index("run_id")["key"][run_id]
+    keys = protocols(runs, published).set_index("run_id")["key"]
+    if run_id not in keys.index:
+        raise BenchError(f"{run_id}: scored on held-out training images; nothing published is like it")
+    key = keys[run_id]
     board = entries(runs, published)
     rows = {row["key"]: row for row in _plain(board)}
     nothing = dict.fromkeys(board.columns)

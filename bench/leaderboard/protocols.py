@@ -32,6 +32,7 @@ _WEIGHTS = {"clip": "clip", "in21k": "imagenet21k", "in1k": "imagenet1k"}
 def protocols(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     """Return the runs that are done with their `key` and their protocol in the words of the literature.
 
+    Runs that are scored on held-out training images choose constants, and are no results: they are left out.
     Of several stages `epochs` are those of the longest. `literature` is the name under which the published
     table has what was run, NA where it has not: a first stage alone is not what was published of two. A
     copy of a published data set goes under that set's name, with its kind as `data_copy`. A data set whose
@@ -41,7 +42,7 @@ def protocols(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
         runs: as of `bench.load_results`.
         published: as of `bench.published.load`.
     """
-    done = runs[runs["status"] == "done"].copy()
+    done = runs[(runs["status"] == "done") & runs["held_out"].isna()].copy()
     known = runs.set_index("run_id")
     stages = [_stages(run_id, known) for run_id in done["run_id"]]
     epochs = [max((count for _, count in family if pd.notna(count)), default=pd.NA) for family in stages]

@@ -92,7 +92,7 @@ def _facts(part: Section) -> list[str]:
     return [
         f"{sum(counts):,} training images of {counted(len(counts), 'class')}, "
         f"from {max(counts):,} to {min(counts):,} per class",
-        f"{sum(tests):,} test images",
+        f"{sum(tests):,} {'held-out training' if part.dataset.held_out else 'test'} images",
         f"split (train/test) {' and '.join(part.splits)}",
         f"measured on {', '.join(devices) or 'n/a'}",
         *(part.backbones if len(part.backbones) == 1 else []),
