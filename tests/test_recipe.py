@@ -147,13 +147,15 @@ def test_data_sets_of_a_recipe_start_from_built_in_ones() -> None:
         [
             "datasets.mine={base: cifar10, source: folder, folder: jpegs, copy_of: cifar10, mean: [0, 0, 1]}",
             "datasets.cifar10={n_max: 100, shots: {many_above: 50}}",
+            "datasets.part={base: mine, n_max: 70, copy_kind: a part}",
             "datasets.new={source: folder, folder: new, profile: natural}",
-            "grid.dataset=[mine, cifar10, new, cifar100]",
+            "grid.dataset=[mine, part, cifar10, new, cifar100]",
         ],
     )
-    mine, changed, new, kept = (c.dataset for c in cells(recipe, "plain"))
+    mine, part, changed, new, kept = (c.dataset for c in cells(recipe, "plain"))
     assert (mine.name, mine.source, mine.n_max, mine.copy_of) == ("mine", "folder", 5000, "cifar10")
     assert (mine.title, mine.mean) == ("", (0.0, 0.0, 1.0))
+    assert part == mine.model_copy(update={"name": "part", "n_max": 70, "copy_kind": "a part"})
     assert (changed.title, changed.n_max, changed.shots.few_below) == ("CIFAR-10-LT", 100, 20)
     assert (new.name, new.n_max, new.profile) == ("new", None, "natural")
     assert kept == DATASETS["cifar100"]

@@ -15,6 +15,7 @@ from bench.errors import did_you_mean
 from bench.recipe.schema import each, parse
 from bench.recipe.stages import Stage, check_name
 from bench.recipe.tree import Node, merge, plant, shown
+from bench.recipe.yaml_text import DEEPEST
 
 #: One value of each axis, by the axis's key.
 Point = dict[str, Node]
@@ -126,22 +127,41 @@ def _backbones() -> frozenset[str]:
 
 def read_datasets(section: Node | None) -> dict[str, DataSet]:
     """Return the built-in data sets, with the recipe's own and its changes to them."""
+    own = section.mapping if section else {}
+    read = each(lambda name: parse(DataSet, _with_base((name,), own)), own)
+    return DATASETS | {dataset.name: dataset for dataset in read}
 
-    def read(item: tuple[str, Node]) -> DataSet:
-        name, node = item
-        check_name(name, node)
-        own = dict(node.mapping)
-        if "name" in own:
-            raise own["name"].fault("the key is the name; leave this out")
-        base = own.pop("base", None)
-        start = name if base is None else str(base.plain)
-        if base is not None and start not in DATASETS:
-            raise base.fault(f"unknown data set {shown(start)}{did_you_mean(start, DATASETS)}")
-        fields = DATASETS[start].model_dump(mode="json") if start in DATASETS else {}
-        if start != name:
-            fields.pop("title", None)  # two data sets of one title could not be told apart
-        tree = merge(plant({**fields, "name": name}, node), replace(node, value=own))
-        return parse(DataSet, tree)
 
-    own = each(read, section.mapping.items() if section else ())
-    return DATASETS | {dataset.name: dataset for dataset in own}
+def _with_base(chain: tuple[str, ...], own: dict[str, Node]) -> Node:
+    """Lay the last data set of a chain of bases over the one that it starts from itself."""
+    name = chain[-1]
+    node = own[name]
+    check_name(name, node)
+    said = dict(node.mapping)
+    if "name" in said:
+        raise said["name"].fault("the key is the name; leave this out")
+    base = said.pop("base", None)
+    if base is None:
+        under = plant(DATASETS[name].model_dump(mode="json") if name in DATASETS else {}, node)
+    else:
+        under = _base(base, chain, own)
+    return merge(merge(under, plant({"name": name}, node)), replace(node, value=said))
+
+
+def _base(node: Node, chain: tuple[str, ...], own: dict[str, Node]) -> Node:
+    """Return what a chain's last data set starts from, a built-in one or another one of the recipe."""
+    start = str(node.plain)
+    if start in DATASETS:
+        tree = plant(DATASETS[start].model_dump(mode="json"), node)
+    elif start not in own:
+        raise node.fault(f"unknown data set {shown(start)}{did_you_mean(start, own.keys() | DATASETS.keys())}")
+    elif start in chain:
+        raise node.fault(f"a loop: {' -> '.join((*chain, start))}")
+    elif len(chain) > DEEPEST:
+        raise node.fault(f"bases nest more than {DEEPEST} deep")
+    else:
+        tree = _with_base((*chain, start), own)
+    if start == chain[-1]:
+        return tree
+    # two data sets of one title could not be told apart
+    return replace(tree, value={key: child for key, child in tree.value.items() if key != "title"})
