@@ -205,15 +205,17 @@ RECIPES = {
     ),
     "data sets from each other": (
         SMALL + "datasets:\n  a: {base: b}\n  b: {base: a}\n",
-        "r.yaml:5: datasets.b.base: a loop: a -> b -> a\n"
-        "r.yaml:4: datasets.a.base: a loop: b -> a -> b",
+        "r.yaml:5: datasets.b.base: a loop: a -> b -> a\nr.yaml:4: datasets.a.base: a loop: b -> a -> b",
     ),
     "a data set from itself": (
         SMALL + "datasets:\n  a: {base: a}\n",
         "r.yaml:4: datasets.a.base: a loop: a -> a",
     ),
     "data sets from one another without end": (
-        SMALL + "datasets:\n" + "".join(f"  d{n}: {{base: d{n + 1}}}\n" for n in range(21)) + "  d21: {base: cifar10}",
+        SMALL
+        + "datasets:\n"
+        + "".join(f"  d{n}: {{base: d{n + 1}}}\n" for n in range(21))
+        + "  d21: {base: cifar10}",
         "r.yaml:24: datasets.d20.base: bases nest more than 20 deep",
     ),
     "a data set named twice": (

@@ -10,8 +10,8 @@
   `backbone` (a name, or {name, options}), `seed`, `mode`, and any `protocol.*`, `params.*` (for the methods
   that have it) and `backbone.options.*`.
 * `zip`: a list of groups of axes that move together.
-* `datasets`: name -> the fields of a data set, or those that differ from the one that `base` names: a built-in
-  one, or another one of the recipe. A built-in one's own name needs no `base`.
+* `datasets`: name -> the fields of a data set, or those that differ from another one: the built-in one of
+  that name, or the one that `base` names, built in or the recipe's.
 * `protocol`: how the cells are trained.
 * `overrides`: a list of {match, protocol, params}: changes to the cells that match all of `match`.
 

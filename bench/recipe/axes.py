@@ -154,7 +154,8 @@ def _base(node: Node, chain: tuple[str, ...], own: dict[str, Node]) -> Node:
     if start in DATASETS:
         tree = plant(DATASETS[start].model_dump(mode="json"), node)
     elif start not in own:
-        raise node.fault(f"unknown data set {shown(start)}{did_you_mean(start, own.keys() | DATASETS.keys())}")
+        near = did_you_mean(start, own.keys() | DATASETS.keys())
+        raise node.fault(f"unknown data set {shown(start)}{near}")
     elif start in chain:
         raise node.fault(f"a loop: {' -> '.join((*chain, start))}")
     elif len(chain) > DEEPEST:
