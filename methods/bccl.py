@@ -16,7 +16,7 @@ from bench.method import Batch, Clock, MakeBackbone, Method, View
 from bench.registry import register
 from methods.logit_adjustment import log_class_prior
 from methods.parts.class_queue import ClassQueue
-from methods.parts.contrast import class_averaged_contrast, count_of_class
+from methods.parts.contrast import class_averaged_contrast, count_of_class, inner_products
 from methods.parts.heads import CosineHead
 from methods.parts.kmeans import kmeans
 from methods.parts.projector import Projector
@@ -28,7 +28,7 @@ from methods.parts.projector import Projector
     family="contrastive",
     venue="",
     year=None,
-    paper="https://github.com/GGTINE/Balanced-Clustering-Contrastive-Learning-for-Long-tailed-Visual-Recognition",
+    paper="https://github.com/GGTINE/Balanced-Clustering-Contrastive-Learning-for-Long-Tailed-Data-Recognition",
     golden=True,
 )
 class BCCL(Method):
@@ -120,6 +120,6 @@ def centroid_loss(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
 
     quirk: neither temperature nor a log of a sum: it is what -log(exp(d m) / exp(d (1 - m))) leaves.
     """
-    dots = torch.einsum("nd,ckd->nck", features, centers)
+    dots = inner_products(features, centers.flatten(0, 1)).unflatten(1, centers.shape[:2])
     own = F.one_hot(labels, len(centers)).bool()[:, :, None]
     return torch.where(own, -dots, dots).mean()

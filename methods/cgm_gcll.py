@@ -17,6 +17,7 @@ from torch import Tensor
 from bench.method import Clock, MakeBackbone
 from bench.registry import register
 from methods.bcl import BalancedContrast
+from methods.parts.contrast import inner_products
 
 
 @register(
@@ -91,9 +92,9 @@ def class_mixture_loss(
     components = torch.cat([features, prototypes])
     member = torch.cat([labels, classes])[:, None] == classes  # (M, C)
     itself = torch.eye(len(features), len(components), dtype=torch.bool, device=labels.device)
-    logits = (features @ components.T / temperature).masked_fill(itself, -torch.inf)
+    logits = (inner_products(features, components) / temperature).masked_fill(itself, -torch.inf)
     top = logits.detach().amax(dim=1, keepdim=True)
-    sums = (logits - top).exp() @ member.to(logits)
+    sums = inner_products((logits - top).exp(), member.T.to(logits))
     sizes = member.sum(dim=0) - (labels[:, None] == classes).long()
     log_mean = sums.clamp(min=torch.finfo(sums.dtype).tiny).log() + top - sizes.to(logits).log()
     return F.cross_entropy(log_mean + log_prior.to(logits), labels)
@@ -109,7 +110,7 @@ def graph_contrast_loss(
     head. No neighbour, no loss.
     """
     count = len(nodes)
-    cosines = nodes @ nodes.T
+    cosines = inner_products(nodes, nodes)
     itself = torch.eye(count, dtype=torch.bool, device=nodes.device)
     hidden = itself | ~reliable
     near = cosines.detach().masked_fill(hidden, -torch.inf)

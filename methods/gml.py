@@ -14,9 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import BenchError
-from bench.method import Batch, Clock, MakeBackbone, Method, View
+from bench.method import Batch, MakeBackbone, Method, View
 from bench.registry import register
 from methods.logit_adjustment import log_class_prior
+from methods.parts.contrast import inner_products
 from methods.parts.heads import CosineHead
 from methods.parts.projector import Projector
 
@@ -33,10 +34,11 @@ from methods.parts.projector import Projector
 class GML(Method):
     """Contrast with class mixtures of a frozen teacher's features, distillation, and logit adjustment.
 
-    The parent is the teacher (the authors' is a larger network; ours has the cell's own backbone, which
-    they say is not essential). Its scores should be balanced, as the student's are: distilled from
-    LDAM-DRW, which follows the training prior, the student loses its rare classes. The teacher's features
-    wait in a queue with slots for each class, and are embedded anew at every step.
+    The first view is classified and distilled, the second queries, and the teacher's features of the third
+    wait in a queue with slots for each class, embedded anew at every step. The parent is the teacher: the
+    authors' is a larger network with the same cosine classifier and logit adjustment, ours a balanced softmax
+    on the cell's own backbone (they say the size is not essential). A teacher that follows the training
+    prior, as LDAM-DRW's scores do, costs the student its rare classes.
 
     Args:
         distill: weight of the distillation (0 on ImageNet-LT and iNaturalist).
@@ -47,7 +49,7 @@ class GML(Method):
         temperature: initial, then learned.
         distill_temperature: of the softened predictions.
         scale: of the classifier's cosines.
-        hidden: width inside the projectors.
+        hidden: width inside the projectors; None is the backbone's, as in the authors' code.
         dim: of the embeddings.
     """
 
@@ -79,7 +81,7 @@ class GML(Method):
         temperature: float = 0.1,
         distill_temperature: float = 4.0,
         scale: float = 30.0,
-        hidden: int = 512,
+        hidden: int | None = None,
         dim: int = 32,
     ) -> None:
         super().__init__(make_backbone, class_counts)
@@ -88,8 +90,8 @@ class GML(Method):
         self.backbone = make_backbone()
         features = self.backbone.num_features
         self.head = CosineHead(features, self.num_classes, scale)
-        self.embed_query = Projector(features, hidden, dim)
-        self.embed_key = Projector(features, hidden, dim)
+        self.embed_query = Projector(features, hidden or features, dim)
+        self.embed_key = Projector(features, hidden or features, dim)
         self.log_temperature = nn.Parameter(torch.tensor([math.log(temperature)]))
         self.register_buffer("log_prior", log_class_prior(self.class_counts))
         slots = class_slots(self.class_counts, queue, base_slots)
@@ -100,7 +102,6 @@ class GML(Method):
         labels = torch.arange(self.num_classes).repeat_interleave(slots)
         self.register_buffer("key_labels", labels)
         self.register_buffer("key_index", torch.full_like(labels, -1))
-        self.latest = torch.empty(0)
 
     def start_from(self, parent: Method) -> None:
         if not hasattr(parent, "backbone") or not hasattr(parent, "head"):
@@ -121,42 +122,36 @@ class GML(Method):
         return [{"params": others}, {"params": [self.log_temperature], "weight_decay": 0.0}]
 
     def loss(self, batch: Batch) -> Tensor:
-        images = torch.cat(batch.views)
-        labels, index = (t.repeat(len(batch.views)) for t in (batch.labels, batch.positions))
-        features = self.backbone(images)
+        main, query, key = batch.views
+        classified, queried = self.backbone(torch.cat([main, query])).chunk(2)
         with torch.no_grad():
-            taught = self.teacher_backbone(images)
+            taught, latest = self.teacher_backbone(torch.cat([main, key])).chunk(2)
             teacher_logits = self.teacher_head(taught)
-        self.latest = taught[: len(batch.labels)]
-        logits = self.head(features)
-        loss = self.ce_weight * F.cross_entropy(logits + self.log_prior, labels)
-        loss = loss + self.distill * distillation_loss(logits, teacher_logits, self.distill_temperature)
-        # the batch's own teacher features are keys too: no class that is present is without one
-        keys = self.embed_key(torch.cat([self.latest, self.keys]))
-        key_labels = torch.cat([batch.labels, self.key_labels])
-        key_index = torch.cat([batch.positions, self.key_index])
-        empty = torch.cat([torch.zeros_like(batch.labels), self.key_index + 1 == 0]).bool()
+        logits = self.head(classified)
+        ce = F.cross_entropy(logits + self.log_prior, batch.labels)
+        taught_loss = distillation_loss(logits, teacher_logits, self.distill_temperature)
+        self.enqueue(latest, batch)  # first: an image's own key is in the queue, as the first copy wants it
         contrast = mixture_contrast_loss(
-            self.embed_query(features),
-            labels,
-            index,
-            keys,
-            key_labels.masked_fill(empty, -1),
-            key_index,
+            self.embed_query(queried),
+            batch.labels,
+            batch.positions,
+            self.embed_key(self.keys.clone()),
+            self.key_labels.masked_fill(self.key_index < 0, -1),
+            self.key_index,
             self.log_temperature,
             self.log_prior,
         )
-        return loss + self.contrast_weight * contrast
+        return self.ce_weight * ce + self.distill * taught_loss + self.contrast_weight * contrast
 
     @torch.no_grad()
-    def after_step(self, clock: Clock, batch: Batch) -> None:
+    def enqueue(self, latest: Tensor, batch: Batch) -> None:
         """Write the batch's teacher features into the slots of their classes, oldest first."""
         member = F.one_hot(batch.labels, self.num_classes)
         rank = (member.cumsum(0) - 1).gather(1, batch.labels[:, None])[:, 0]
         slots = self.slots[batch.labels]
         last = rank >= member.sum(0)[batch.labels] - slots  # what the batch itself would overwrite stays out
         at = (self.first_slot[batch.labels] + (self.written[batch.labels] + rank) % slots)[last]
-        self.keys[at] = self.latest[last].to(self.keys)
+        self.keys[at] = latest[last].to(self.keys)
         self.key_index[at] = batch.positions[last]
         self.written.add_(member.sum(0)).remainder_(self.slots)
 
@@ -185,17 +180,21 @@ def mixture_contrast_loss(
     """Return twice CE([log S_c(i) + log pi_c]_c, y_i), S_c the mean of exp(q k / T) over keys of class c.
 
     The first copy trains the embeddings at a fixed temperature and keeps keys of the same image; the
-    second trains the temperature at fixed embeddings and leaves them out. Key label -1 is an empty slot.
+    second trains the temperature at fixed embeddings and leaves them out; so it leaves out the anchors whose
+    class has no other key (the authors' code divides by zero there). Key label -1 is an empty slot.
     """
     classes = torch.arange(len(log_prior), device=labels.device)
     member = key_labels[:, None] == classes
     other_image = index[:, None] != key_index
     every = torch.ones_like(other_image)
     temperature = log_temperature.exp()
-    cosines = query @ keys.T
+    cosines = inner_products(query, keys)
     first = _class_means(cosines / temperature.detach(), member, every)
     second = _class_means(cosines.detach() / temperature, member, other_image)
-    return F.cross_entropy(first + log_prior, labels) + F.cross_entropy(second + log_prior, labels)
+    comparable = (other_image & (labels[:, None] == key_labels)).any(dim=1)
+    each = F.cross_entropy(second + log_prior, labels, reduction="none")
+    second_mean = torch.where(comparable, each, 0).sum() / comparable.sum().clamp(min=1)
+    return F.cross_entropy(first + log_prior, labels) + second_mean
 
 
 def _class_means(logits: Tensor, member: Tensor, allowed: Tensor) -> Tensor:
@@ -206,8 +205,8 @@ def _class_means(logits: Tensor, member: Tensor, allowed: Tensor) -> Tensor:
     allowed = allowed & member.any(dim=1)
     top = logits.detach().masked_fill(~allowed, -torch.inf).amax(dim=1, keepdim=True).clamp(min=-1e4)
     weights = torch.where(allowed, (logits - top).exp(), 0)
-    sums = weights @ member.to(logits)
-    sizes = allowed.to(logits) @ member.to(logits)
+    sums = inner_products(weights, member.T.to(logits))
+    sizes = inner_products(allowed.to(logits), member.T.to(logits))
     tiny = torch.finfo(logits.dtype).tiny
     return sums.clamp(min=tiny).log() + top - sizes.clamp(min=1).log()
 

@@ -12,6 +12,8 @@ from bench.method import Batch, MakeBackbone, Method, View
 from bench.registry import register
 from methods.cross_entropy import CrossEntropy
 from methods.crt import CRT
+from methods.parts.contrast import inner_products
+from methods.parts.frozen import BatchNorm
 from methods.parts.projector import Projector
 from methods.parts.prototypes import RunningPrototypes
 
@@ -72,11 +74,11 @@ class SupConPretrain(Method):
         temperature: of the similarities.
         base_temperature: see "supcon".
         anchors: "all" views or only the first ("one").
-        hidden: width inside the projector.
+        hidden: width inside the projector; None is the backbone's, as in the authors' code.
         dim: of the projections.
     """
 
-    views = (View("simclr"), View("simclr"))
+    views = (View("supcon"), View("supcon"))
     scores = "distances"
 
     def __init__(
@@ -87,13 +89,14 @@ class SupConPretrain(Method):
         temperature: float = 0.1,
         base_temperature: float = 0.1,
         anchors: Anchors = "all",
-        hidden: int = 512,
+        hidden: int | None = None,
         dim: int = 128,
     ) -> None:
         super().__init__(make_backbone, class_counts)
         self.temperature, self.base_temperature, self.anchors = temperature, base_temperature, anchors
         self.backbone = make_backbone()
-        self.projector = Projector(self.backbone.num_features, hidden, dim)
+        features = self.backbone.num_features
+        self.projector = Projector(features, hidden or features, dim, batch_norm=False)
         self.prototypes = RunningPrototypes(self.num_classes, dim)
 
     def loss(self, batch: Batch) -> Tensor:
@@ -108,9 +111,25 @@ class SupConPretrain(Method):
 
 @register("supcon_linear", title="SupCon, linear stage", **ENTRY)
 class SupConLinear(CRT):
-    """The second stage: a linear classifier on the frozen encoder, from class-balanced batches."""
+    """The second stage: a linear classifier on the frozen encoder, from class-balanced batches.
+
+    Its images are resized crops, as the encoder's were, and the encoder's batch norm stays as it is: both as
+    the authors evaluate. On padded crops, which the encoder has never seen, the head would learn to do
+    without much of what it knows.
+    """
 
     usual_parent = "supcon_pretrain"
+    views = (View("supcon_linear"),)
+
+    def __init__(
+        self,
+        make_backbone: MakeBackbone,
+        class_counts: np.ndarray,
+        *,
+        batch_norm: BatchNorm = "eval",
+        **common: Any,
+    ) -> None:
+        super().__init__(make_backbone, class_counts, batch_norm=batch_norm, **common)
 
 
 def supcon_loss(
@@ -130,7 +149,7 @@ def supcon_loss(
     y = torch.arange(size, device=views.device) if labels is None else labels
     y = y.repeat(count)
     chosen = slice(None) if anchors == "all" else slice(size)
-    logits = everything[chosen] @ everything.T / temperature
+    logits = inner_products(everything[chosen], everything) / temperature
     itself = torch.eye(len(everything), dtype=torch.bool, device=views.device)[chosen]
     positive = (y[chosen, None] == y) & ~itself
     log_p = logits - logits.masked_fill(itself, -torch.inf).logsumexp(dim=1, keepdim=True)

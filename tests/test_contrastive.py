@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from bench import backbones
+from bench.method import Batch
+from methods.bccl import centroid_loss
 from methods.bcl import balanced_contrast_loss
 from methods.cgm_gcll import class_mixture_loss, graph_contrast_loss
-from methods.gml import class_slots
+from methods.gml import GML, class_slots, distillation_loss, mixture_contrast_loss
+from methods.ldam import LDAM
 from methods.parts.class_queue import ClassQueue
 from methods.parts.kmeans import kmeans
 from methods.parts.prototypes import RunningPrototypes
@@ -46,6 +51,66 @@ LOSSES = {
 @pytest.mark.parametrize("name", LOSSES)
 def test_the_order_of_a_batch_does_not_matter(name, scene):
     torch.testing.assert_close(LOSSES[name](*scene), LOSSES[name](*shuffled(scene)))
+
+
+def gml_loss(features, labels, keys, prior, temperature=0.1, same_image=-1):
+    """Two keys for each class; the last class's are of the image `same_image`."""
+    key_labels, images = torch.arange(6).repeat(2), torch.arange(12) + 100
+    images[key_labels == 5] = same_image
+    log_t = torch.as_tensor(temperature).log()
+    keys = torch.cat([keys, keys.flip(1)])
+    return mixture_contrast_loss(
+        features, labels, torch.arange(len(labels)), keys, key_labels, images, log_t, prior
+    )
+
+
+PRECISE = LOSSES | {
+    "gml": gml_loss,
+    "centroids": lambda f, y, p, prior: centroid_loss(f, y, p[:, None].repeat(1, 3, 1)),
+}
+
+
+@pytest.mark.parametrize("name", PRECISE)
+def test_similarities_are_not_rounded_by_autocast(name, scene):
+    features, labels, prototypes, prior = (t.float() if t.is_floating_point() else t for t in scene)
+    plain = PRECISE[name](features, labels, prototypes, prior)
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.testing.assert_close(PRECISE[name](features, labels, prototypes, prior), plain)
+
+
+def test_gml_does_not_ask_how_near_an_image_is_to_itself(scene):
+    features, _, keys, prior = scene
+    labels = torch.tensor([0, 0, 0, 1, 1, 2, 3, 4, 0, 1, 2, 5])  # the last image is its class's only one
+    slopes = []
+    for count in (11, 12):
+        t = torch.tensor(0.1, requires_grad=True, dtype=torch.float64)
+        gml_loss(features[:count], labels[:count], keys, prior, t, same_image=11).backward()
+        slopes.append(t.grad)
+    torch.testing.assert_close(slopes[1], slopes[0])  # the temperature learns nothing from it
+
+
+def test_gml_classifies_one_view_queries_with_another_and_keeps_the_third():
+    def make(**options):
+        return backbones.create("resnet8_cifar", **options)
+
+    counts, labels = np.array([40, 9, 2]), torch.tensor([0, 0, 1, 2])
+    method = GML(make, counts, queue=20)
+    method.start_from(LDAM(make, counts))
+    views = tuple(torch.randn(4, 3, 16, 16, requires_grad=True) for _ in range(3))
+    batch = Batch(views, labels, torch.arange(4))
+    method.train().loss(batch).backward()
+    assert all(view.grad.abs().sum() > 0 for view in views[:2])
+    assert views[2].grad is None  # the teacher's
+    held = method.key_index >= 0
+    expected = method.teacher_backbone(views[2]).detach()[method.key_index[held]]
+    torch.testing.assert_close(method.keys[held], expected)
+    assert method.key_index[held].sort().values.tolist() == [0, 1, 2, 3]
+
+    method.contrast_weight = 0.0
+    logits = method.head(method.backbone(torch.cat(views[:2])))[:4]
+    taught = method.teacher_head(method.teacher_backbone(views[0]))
+    expected = F.cross_entropy(logits + method.log_prior, labels) + distillation_loss(logits, taught, 4.0)
+    torch.testing.assert_close(method.loss(batch), expected)
 
 
 @pytest.mark.parametrize("name", ["bcl", "mixture", "supcon"])  # the graph's edges carry no gradient

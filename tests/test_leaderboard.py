@@ -257,19 +257,23 @@ def test_average_rank_says_how_many_cells_it_rests_on(tmp_path: Path) -> None:
         for method, value in zip(("ce", "bcl", "ride"), values.split(), strict=False)
     ]
     numbers.append({"method": "crt", "dataset": "cifar10"})  # alone in its league: ranks nothing
-    found = leaderboard.average_rank(leaderboard.entries(table(), literature(tmp_path, *numbers)))
+    entries = leaderboard.entries(table(), literature(tmp_path, *numbers))
+    found = leaderboard.average_rank(entries, fewest=2)
     assert found.to_dict("list") == {
         "method": ["bcl", "ride", "ce"],
         "average_rank": [(2 + 1 + 1) / 3, 1.5, (3 + 3 + 2) / 3],
         "cells": [3, 2, 3],
     }
+    assert leaderboard.average_rank(entries, fewest=3)["cells"].tolist() == [2, 2, 2]
+    assert leaderboard.average_rank(entries).empty
 
 
 def test_being_reported_often_neither_helps_nor_hurts(tmp_path: Path) -> None:
     numbers = [{"method": "bcl", "value": value} for value in ("50", "52", "99")] + [
         {"method": "ce", "value": "60"}
     ]
-    found = leaderboard.average_rank(leaderboard.entries(table(), literature(tmp_path, *numbers)))
+    entries = leaderboard.entries(table(), literature(tmp_path, *numbers))
+    found = leaderboard.average_rank(entries, fewest=2)
     assert found["method"].tolist() == ["ce", "bcl"]
     assert found["cells"].tolist() == [1, 1]
 

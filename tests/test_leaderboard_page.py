@@ -194,7 +194,9 @@ def test_one_seed_looks_like_one(results: Path, folder: Path) -> None:
     shown = row(tables(files["index.html"], "cifar10-100"), "focal")
     assert shown["n"] == "1"
     assert not [value for value in shown.values() if "±" in value]
-    assert 'class="headline single strong"' in files["index.html"]
+    assert shown["#"].startswith("(")
+    assert 'class="headline single"' in files["index.html"]
+    assert "single strong" not in files["index.html"]
 
 
 def test_bold_is_the_best_and_all_that_noise_does_not_tell_from_it(results: Path, folder: Path) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from bench.leaderboard.check import Explanation, check, compared, explain, side_by_side
 from bench.leaderboard.compare import Difference, best, by_seed, difference
 from bench.leaderboard.entries import entries
-from bench.leaderboard.leagues import ANY, FIELDS, League, average_rank, differences, leagues, ranked
+from bench.leaderboard.leagues import ANY, FEWEST, FIELDS, League, average_rank, differences, leagues, ranked
 from bench.leaderboard.protocols import protocols
 from bench.leaderboard.verdict import Verdict, verdict
 
 __all__ = [
     "ANY",
+    "FEWEST",
     "FIELDS",
     "Difference",
     "Explanation",

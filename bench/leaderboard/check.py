@@ -34,9 +34,9 @@ def compared(board: pd.DataFrame) -> pd.DataFrame:
     A number chosen as the best epoch on the test set is set beside our best on test (`ours` is
     "best_test"), any other beside our last epoch. `differs` and `unstated` name protocol fields; a number
     whose choice of epoch is not stated, or was made on a validation set we do not have, has "selection"
-    among the unstated. `reference` marks the one number by which a cell is judged: fewest known
-    differences, then not doubtful, its authors' own, surest read, most fields stated, latest. `low`, `high`
-    and `reports` tell the range of all numbers whose known differences are the reference's.
+    among the unstated. `reference` marks the one number by which a cell is judged: most fields known to be
+    the same, then fewest known differences, not doubtful, its authors' own, surest read, latest. `low`,
+    `high` and `reports` tell the range of all numbers whose known differences are the reference's.
 
     Returns:
         One row per pair, and one with verdict "no published number" per entry without any.
@@ -140,8 +140,10 @@ def _alone(entry: dict[Any, Any]) -> dict[str, Any]:
 
 def _preference(pair: dict[str, Any]) -> tuple[Any, ...]:
     doubtful = "doubtful" in (pair["note"] or "")
-    sure = (not pair["original"], TRUST.index(pair["trust"]), len(pair["unstated"]), -(pair["year"] or 0))
-    return len(pair["differs"]), doubtful, *sure, pair["reported_by"], pair["published"], pair["place"]
+    unlike = len(pair["differs"]) + len(pair["unstated"])
+    sure = (not pair["original"], TRUST.index(pair["trust"]), -(pair["year"] or 0))
+    source = (pair["reported_by"], pair["published"], pair["place"])
+    return unlike, len(pair["differs"]), doubtful, *sure, *source
 
 
 def _state(ours: Any, theirs: Any) -> str:

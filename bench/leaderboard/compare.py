@@ -65,10 +65,12 @@ def by_seed(runs: pd.DataFrame, score: str = "accuracy") -> dict[str, dict[int, 
 def best(scores: Mapping[str, Mapping[int, float]]) -> set[str]:
     """Return what to print in bold: the best mean, and all whose interval against it includes zero.
 
+    One seed says nothing of its own noise, so a series of one is neither the best nor told from it.
+
     Args:
-        scores: of the series of one league by seed, higher is better; a series without any is never best.
+        scores: of the series of one league by seed, higher is better.
     """
-    means = {key: math.fsum(values.values()) / len(values) for key, values in scores.items() if values}
+    means = {key: math.fsum(seeds.values()) / len(seeds) for key, seeds in scores.items() if len(seeds) > 1}
     if not means:
         return set()
     top = max(means, key=lambda key: (means[key], key))

@@ -18,6 +18,9 @@ from bench.errors import BenchError, did_you_mean
 #: The value of a field that was left out of account.
 ANY = "any"
 
+#: A league of fewer methods enters no average: first of two says little.
+FEWEST = 5
+
 
 @dataclass(frozen=True)
 class League:
@@ -88,17 +91,20 @@ def differences(entries: pd.DataFrame) -> dict[str, list[Any]]:
     return found
 
 
-def average_rank(entries: pd.DataFrame, widen: Collection[str] = (), by: str = "accuracy") -> pd.DataFrame:
+def average_rank(
+    entries: pd.DataFrame, widen: Collection[str] = (), by: str = "accuracy", fewest: int = FEWEST
+) -> pd.DataFrame:
     """Return each method's mean rank within leagues, and how many `cells` (leagues) it rests on.
 
     A method enters a league once, with the median of its entries there, so that it neither gains nor loses
-    by being reported often; ties share the mean of their ranks. A league of one method ranks nothing. The
-    table is ordered by mean rank; two methods are comparable only as far as they met in the same cells.
+    by being reported often; ties share the mean of their ranks. A league of less than `fewest` methods
+    counts for nothing. The table is ordered by mean rank; two methods are comparable only as far as they met
+    in the same cells.
     """
     table = ranked(entries, widen, by).dropna(subset=[by])
     medians = table.groupby(["league", "method"], sort=False)[by].median().astype("float64")
     within = medians.groupby("league", sort=False)
-    ranks = within.rank(ascending=False)[within.transform("size") > 1]
+    ranks = within.rank(ascending=False)[within.transform("size") >= fewest]
     found = ranks.groupby("method").agg(["mean", "size"]).reset_index()
     found.columns = pd.Index(["method", "average_rank", "cells"])
     return found.sort_values(["average_rank", "method"], ignore_index=True)

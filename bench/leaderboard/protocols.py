@@ -20,6 +20,8 @@ AUGMENTATION_CLASSES = {
     "randcls": "randaug",
     "dscl_query": "simclr",
     "simclr_blur": "simclr",
+    "supcon": "simclr",
+    "supcon_linear": "std",
 }
 
 #: Upper bounds of the epochs classes: doubling the epochs is worth one to two points on CIFAR-LT.

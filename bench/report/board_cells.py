@@ -14,8 +14,15 @@ _CHOSEN = {"best_test": "best epoch on the test set", "best_val": "best epoch on
 
 
 def rank(line: Line) -> Value:
-    """Return its rank; without one it is sorted last."""
-    return Value(text.NA if line.rank is None else str(line.rank), line.rank or 9999)
+    """Return its rank, in brackets where it is of one seed; without one it is sorted last."""
+    if line.rank is None:
+        return Value(text.NA, 9999)
+    return Value(f"({line.rank})" if single(line) else str(line.rank), line.rank)
+
+
+def single(line: Line) -> bool:
+    """Tell whether it was measured with one seed, which says nothing of its noise."""
+    return line.kind != "published" and line.entry["n"] == 1
 
 
 def method(line: Line) -> Value:
@@ -34,8 +41,8 @@ def score(line: Line, name: str, strong: bool, tied: Mapping[str, str]) -> Value
     """Return an accuracy: ours as mean ± deviation, a published one as printed, with its range."""
     value, std, reports = line.entry[name], line.entry[f"{name}_std"], line.reports.get(name, ())
     if line.kind != "published":
-        single = "single" if line.entry["n"] == 1 and value is not None else ""
-        return Value(text.around(value, std), text.order(value), strong=strong, kind=single, data=tied)
+        kind = "single" if single(line) and value is not None else ""
+        return Value(text.around(value, std), text.order(value), strong=strong, kind=kind, data=tied)
     shown = text.printed(value) + (f" ± {text.printed(std)}" if std is not None else "")
     chosen = name == "accuracy" and line.entry["selection"] == "best_test"
     return Value(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bench.leaderboard import average_rank
+from bench.leaderboard import FEWEST, average_rank
 from bench.report import board_cells as cells
 from bench.report.board import Board, plain
 from bench.report.lines import SCORES, Line, Tab, strong, ties
@@ -18,13 +18,14 @@ FEW_CELLS = 3
 
 #: What each column says to who points at it.
 HINTS = {
-    "rank": "among the rows shown; equal numbers share the better rank, and what is n/a has none",
+    "rank": "among the rows shown; equal numbers share the better rank, and what is n/a has none. In "
+    "brackets: of one seed, which ranks nothing",
     "method": "what was measured leads to its page: configuration, curves, classes, protocol. Below it: who "
     "reports the number; several reports of one method and protocol are one row",
     "n": "how many seeds; n/a where a source does not say",
     "accuracy": "test accuracy in percent after the last epoch, mean ± standard deviation over seeds. "
-    "Bold: the best measured, all whose paired difference to it over common seeds may be noise (95 % t "
-    "interval), and the best published. Italics: one seed, which says nothing of its noise. Of several "
+    "Bold: the best measured over several seeds, all whose paired difference to it over common seeds may be "
+    "noise (95 % t interval), and the best published. Italics: one seed, which is never bold. Of several "
     "reports it is the authors' own, else the median; the range stands below, its sources on hover",
     "shots": "mean accuracy of the classes with this many training images",
     "best": "the epoch that scored best on the test set, as papers often report it, and by how much choosing "
@@ -109,7 +110,7 @@ def rank_table(board: Board) -> Table:
     columns = [
         Column("method", numeric=False),
         Column("average rank", "mean of its ranks within leagues, 1 is best"),
-        Column("leagues", "how many leagues of two methods or more it was ranked in"),
+        Column("leagues", f"how many leagues of {FEWEST} methods or more it was ranked in"),
     ]
     rows = [
         [
@@ -175,6 +176,6 @@ def _tied(lines: Sequence[Line], score: str) -> dict[str, Mapping[str, str]]:
     """Tell scripts from which rows noise does not let a row be told, for bold in widened leagues."""
     numbers = {line.key: str(number) for number, line in enumerate(lines)}
     return {
-        key: {"data-ties": "any" if keys is None else " ".join(numbers[other] for other in keys)}
+        key: {"data-ties": " ".join(numbers[other] for other in keys)}
         for key, keys in ties(lines, score).items()
     }

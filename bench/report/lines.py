@@ -123,8 +123,8 @@ class Tab:
 def strong(lines: Sequence[Line], score: str) -> set[str]:
     """Return the keys of what is bold among lines that are ranked together.
 
-    The best that was measured, and all whose paired difference to it may be noise; and the best that was
-    published, of whose noise nothing is known.
+    The best that was measured over several seeds, and all whose paired difference to it may be noise; and the
+    best that was published, of whose noise nothing is known.
     """
     ours = {line.key: line.by_seed(score) for line in lines if line.kind != "published"}
     theirs = {
@@ -136,15 +136,15 @@ def strong(lines: Sequence[Line], score: str) -> set[str]:
     return best(ours) | {key for key, value in theirs.items() if value == top}
 
 
-def ties(lines: Sequence[Line], score: str) -> dict[str, list[str] | None]:
-    """Return for each line of ours the keys that noise does not let it be told from; None is any of them."""
+def ties(lines: Sequence[Line], score: str) -> dict[str, list[str]]:
+    """Return for each line of ours with several seeds the keys that noise does not let it be told from."""
     scores = {line.key: line.by_seed(score) for line in lines if line.kind != "published"}
     found = {key: list[str]() for key, seeds in scores.items() if len(seeds) > 1}
     for one, other in combinations(found, 2):
         if difference(scores[one], scores[other]).includes_zero:
             found[one].append(other)
             found[other].append(one)
-    return {key: found.get(key) for key, seeds in scores.items() if seeds}
+    return found
 
 
 def _measured(lines: Sequence[Line]) -> int:

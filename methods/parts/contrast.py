@@ -6,6 +6,12 @@ import torch
 from torch import Tensor
 
 
+def inner_products(left: Tensor, right: Tensor) -> Tensor:
+    """Return left (N, D) @ right (M, D)^T as they are, whatever autocast would round them to."""
+    with torch.autocast(left.device.type, enabled=False):
+        return left @ right.T
+
+
 def class_averaged_contrast(
     features: Tensor,
     labels: Tensor,
@@ -27,7 +33,7 @@ def class_averaged_contrast(
     if centers is not None:
         others = torch.cat([features, centers])
         other_labels = torch.cat([labels, torch.arange(len(centers), device=labels.device)])
-    logits = features @ others.T / temperature
+    logits = inner_products(features, others) / temperature
     itself = torch.eye(len(features), len(others), dtype=torch.bool, device=labels.device)
     positive = (labels[:, None] == other_labels) & ~itself
     weights = (class_sizes[other_labels].to(logits) - positive.to(logits)).clamp(min=1)

@@ -7,13 +7,16 @@ from torch import Tensor, nn
 
 
 class Projector(nn.Module):
-    """Linear, batch norm, ReLU, linear, then unit length, in float32 (BCL, BCCL and ProCo on CIFAR)."""
+    """Linear, batch norm, ReLU, linear, then unit length, in float32 (BCL, BCCL and ProCo on CIFAR).
 
-    def __init__(self, features: int, hidden: int = 512, dim: int = 128) -> None:
+    SupCon's own has no batch norm.
+    """
+
+    def __init__(self, features: int, hidden: int = 512, dim: int = 128, *, batch_norm: bool = True) -> None:
         super().__init__()
         self.layers = nn.Sequential(
             nn.Linear(features, hidden),
-            nn.BatchNorm1d(hidden),
+            nn.BatchNorm1d(hidden) if batch_norm else nn.Identity(),
             nn.ReLU(),
             nn.Linear(hidden, dim),
         )

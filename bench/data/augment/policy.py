@@ -61,12 +61,13 @@ def _run(ops: tuple[Op, ...], images: Tensor, tables: Mapping[str, Tensor]) -> T
 
 _CROP = (Crop(), Flip())
 _RESIZED = (ResizedCrop(), Flip())
+_LARGER = (ResizedCrop(scale=(0.2, 1.0)), Flip())
 _SIM = (Jitter(), Grayscale())
 
 #: By name. The colour operations are the ones of the papers in their order; "resized_crop_flip" is what
-#: iNaturalist 2018 is trained with and "resized_crop_flip_jitter" ImageNet-LT (Kang et al., 2020),
-#: "randcls" and "randstack" are BCL's views, "dscl_*" those of DSCL: its query, its key, and its patches
-#: after they were cut.
+#: iNaturalist 2018 is trained with and "resized_crop_flip_jitter" ImageNet-LT (Kang et al., 2020), "supcon"
+#: and "supcon_linear" are SupCon's two stages on CIFAR, "randcls" and "randstack" BCL's views, "dscl_*" those
+#: of DSCL: its query, its key, and its patches after they were cut.
 POLICIES: dict[str, Policy] = {
     "none": Policy(),
     "crop_flip": Policy(_CROP),
@@ -77,7 +78,9 @@ POLICIES: dict[str, Policy] = {
     "resized_crop_flip": Policy(_RESIZED),
     "resized_crop_flip_jitter": Policy(_RESIZED, (Jitter(hue=0, probability=1),)),
     "simclr": Policy(_RESIZED, _SIM),
-    "simclr_blur": Policy((ResizedCrop(scale=(0.2, 1.0)), Flip()), (*_SIM, Blur())),
+    "simclr_blur": Policy(_LARGER, (*_SIM, Blur())),
+    "supcon": Policy(_LARGER, _SIM),
+    "supcon_linear": Policy(_LARGER),
     "randcls": Policy(_RESIZED, (Jitter(hue=0, probability=1), RandAugment())),
     "randstack": Policy(_RESIZED, (*_SIM, RandAugment())),
     "dscl_query": Policy(_RESIZED, (*_SIM, Blur())),

@@ -19,20 +19,20 @@ document.addEventListener("ready", ({ target, detail: table }) => {
     for (const row of rows) {
       const own = row.number("accuracy");
       const place = row.shown && own >= 0 ? 1 + values.filter((value) => value > own).length : null;
-      row.cell("rank").textContent = place ?? "n/a";
+      const single = row.cell("accuracy").classList.contains("single");
+      row.cell("rank").textContent = place ? (single ? `(${place})` : place) : "n/a";
       row.cell("rank").dataset.order = place ?? 9999;
     }
   };
 
   const embolden = (shown, score) => {
     const known = shown.filter((row) => row.number(score) >= 0).sort((a, b) => b.number(score) - a.number(score));
-    const ties = (row) => row.cell(score).dataset.ties.split(" ");
-    const measured = known.find((row) => row.ours);
+    const measured = known.find((row) => row.ours && "ties" in row.cell(score).dataset);
     const printed = known.find((row) => !row.ours);
-    const tied = measured && [String(rows.indexOf(measured)), ...ties(measured)];
+    const tied = measured ? measured.cell(score).dataset.ties.split(" ") : [];
     for (const row of known) {
       const bold = row.ours
-        ? [String(rows.indexOf(row)), "any"].some((name) => tied.includes(name)) || ties(row).includes("any")
+        ? row === measured || tied.includes(String(rows.indexOf(row)))
         : row.number(score) === printed.number(score);
       row.cell(score).classList.toggle("strong", bold);
     }
