@@ -28,6 +28,7 @@ from methods.parts.contrast import inner_products
     year=None,
     paper="",
     reconstruction=True,
+    version=2,
 )
 class CGMGCLL(BalancedContrast):
     """BCL's set-up with a class-mixture likelihood in place of its contrast, and a neighbour-graph term.

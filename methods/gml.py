@@ -30,6 +30,7 @@ from methods.parts.projector import Projector
     year=2023,
     paper="https://proceedings.mlr.press/v202/suh23a.html",
     golden=True,
+    version=2,
 )
 class GML(Method):
     """Contrast with class mixtures of a frozen teacher's features, distillation, and logit adjustment.

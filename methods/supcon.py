@@ -64,7 +64,7 @@ class SupCon(CrossEntropy):
         return self.loss_of_features(main, batch.labels) + self.contrast_weight * contrast
 
 
-@register("supcon_pretrain", title="SupCon", golden=True, **ENTRY)
+@register("supcon_pretrain", title="SupCon", golden=True, version=2, **ENTRY)
 class SupConPretrain(Method):
     """The first of two stages: supervised contrast alone; a linear stage follows.
 
@@ -109,7 +109,7 @@ class SupConPretrain(Method):
         return self.prototypes.cosines(self.projector(self.backbone(images)))
 
 
-@register("supcon_linear", title="SupCon, linear stage", **ENTRY)
+@register("supcon_linear", title="SupCon, linear stage", version=2, **ENTRY)
 class SupConLinear(CRT):
     """The second stage: a linear classifier on the frozen encoder, from class-balanced batches.
 
