@@ -6,7 +6,7 @@ take pooled features, the last feature map, or split it after any stage and put 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -125,6 +125,10 @@ class _Head(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self._model: list[Any] = [model]  # in a list, so that its weights are not listed twice
+
+    def train(self, mode: bool = True) -> Self:
+        self._model[0].training = mode  # timm's heads look here whether to drop features
+        return super().train(mode)
 
     def forward(self, feature_map: Tensor) -> Tensor:
         return self._model[0].forward_head(feature_map, pre_logits=True)

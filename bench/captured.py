@@ -8,13 +8,13 @@ the host but those that never change.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import Protocol, TypeVar
+from typing import ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from bench import ranks
-from bench.errors import BenchError
+from bench.errors import BenchError, memory_ran_out
 
 T = TypeVar("T")
 
@@ -47,7 +47,12 @@ class Graphs:
 
     The current stream must not be the default one. All graphs share one pool of memory, so they may only be
     replayed one after the other, and what outlives a replay must be a result or one of the `moves`.
+
+    A recording that fails leaves torch's allocator believing that it goes on (up to torch 2.12 at least), so
+    that no other succeeds in the process: `spoilt`.
     """
+
+    spoilt: ClassVar[bool] = False
 
     def __init__(self) -> None:
         self.pool = torch.cuda.graph_pool_handle()
@@ -70,8 +75,11 @@ class Graphs:
             ):
                 made = function()
         except torch.OutOfMemoryError:
-            raise
+            raise  # and the recording has ended as it should
         except RuntimeError as error:
+            Graphs.spoilt = True
+            if memory_ran_out(error):
+                raise
             reason = str(error).splitlines()[0]
             raise BenchError(
                 f"a step could not be captured in a CUDA graph ({reason}); "

@@ -10,6 +10,16 @@ class BenchError(Exception):
     """A mistake the user can mend; its message is one line naming file, key and remedy."""
 
 
+def memory_ran_out(error: BaseException | None) -> bool:
+    """Tell whether an error, or one behind it, is a GPU's memory running out, whichever library says so."""
+    while error is not None:
+        told = f"{type(error).__name__}: {error}"
+        if any(words in told for words in ("OutOfMemoryError", "out of memory", "ALLOC_FAILED")):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 #: A longer list is no help in one line.
 MOST_LISTED = 60
 

@@ -27,6 +27,12 @@ def test_features_are_the_pooled_feature_map(name, side, features):
     torch.testing.assert_close(backbone.pool(backbone.feature_map(images)), backbone(images))
 
 
+def test_nothing_is_dropped_in_evaluation():
+    backbone, images = create("resnet10t", drop_rate=0.5), torch.randn(2, 3, 64, 64)
+    assert not torch.equal(backbone.train()(images), backbone(images))
+    assert torch.equal(backbone.eval()(images), backbone(images))
+
+
 @pytest.mark.parametrize(("name", "after"), [("resnet8_cifar", "layer1"), ("resnet10t", "layer3")])
 def test_the_parts_of_a_split_compose_to_the_whole(name, after):
     backbone = create(name).eval()

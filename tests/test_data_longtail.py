@@ -102,6 +102,10 @@ def test_a_natural_set_keeps_every_image_and_takes_no_factor():
         longtail.class_counts(natural, 10.0, available, names)
     with pytest.raises(BenchError, match="leave out n_max"):
         longtail.class_counts(data_set(profile="natural", n_max=3), 1.0, available, names)
+    held = data_set(profile="natural", held_out=2)
+    assert longtail.class_counts(held, 1.0, available, names).tolist() == [1, 48, 5]
+    with pytest.raises(BenchError, match="without an image; lower held_out"):
+        longtail.class_counts(data_set(profile="natural", held_out=3), 1.0, available, names)
 
 
 def test_a_fingerprint_tells_positions_labels_and_pixels_apart():

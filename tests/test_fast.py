@@ -313,7 +313,8 @@ def test_every_method_runs_on_a_gpu(name, tmp_path):
 
 @pytest.mark.gpu
 @needs_gpu
-def test_a_step_that_asks_the_device_is_told_what_to_do(split, tmp_path):
+def test_a_step_that_asks_the_device_is_told_what_to_do(split, tmp_path, monkeypatch):
+    monkeypatch.setattr(Graphs, "spoilt", False)  # and put back: tests after this one may capture
     run = training(make_cell(), split, tmp_path, "cuda")
     run.method.criterion = lambda outputs, labels: outputs.sum() * outputs.sum().item()
     with pytest.raises(BenchError, match="capturable = False"):

@@ -13,7 +13,9 @@ import torch
 from test_launch import EPOCHS, fake_run, make, note, notes, statuses, trouble
 from test_train import make_cell
 
+from bench.captured import Graphs
 from bench.cell import Cell
+from bench.errors import memory_ran_out
 from bench.launch import local
 from bench.records import RunDir
 from bench.rundir import equal
@@ -32,6 +34,11 @@ def together(cells: list[Cell], where: Path, device: str = "cpu") -> None:
         turns.add(cell.run_id, steps(cell, where, where, device, lambda line: None, len(cells)))
     for _, error in turns.take():
         assert error is None
+
+
+def behind(error: Exception, cause: Exception) -> Exception:
+    error.__context__ = cause
+    return error
 
 
 # -- turns --------------------------------------------------------------------------------------------
@@ -117,6 +124,26 @@ def test_a_gpu_that_answers_no_more_is_no_fault_of_a_run(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.cuda, "synchronize", dead)
     assert not is_own_fault(ValueError())
+
+
+def test_a_recording_that_failed_leaves_no_sound_process(monkeypatch):
+    monkeypatch.setattr(Graphs, "spoilt", True)
+    assert not is_own_fault(ValueError())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        RuntimeError("CUDA error: out of memory"),
+        behind(RuntimeError("CUDA error: operation failed"), torch.OutOfMemoryError("CUDA out of memory")),
+    ],
+)
+def test_memory_runs_out_in_many_words(error):
+    assert memory_ran_out(error)
+    assert not is_own_fault(error)
+    assert not memory_ran_out(behind(RuntimeError("shapes differ"), ValueError()))
 
 
 # -- how many -----------------------------------------------------------------------------------------

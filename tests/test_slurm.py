@@ -300,6 +300,12 @@ def test_slurms_refusal_is_told_with_what_there_is(place: Place) -> None:
         place.submit(place.cells(), Ask(more={"constraint": "teapot"}))
     assert not queue.jobs(place.results)
 
+    cell = place.cells()[0]
+    run_cell(cell, place.results, place.data)
+    with pytest.raises(BenchError, match=r"sbatch: .*"):
+        place.submit([cell], Ask(more={"constraint": "teapot"}), force=True)
+    assert place.run(cell).is_done()  # nothing is cleared for a job that is refused
+
 
 @pytest.mark.skipif(shutil.which("slurmdbd") is None, reason="slurmdbd is not installed")
 @pytest.mark.parametrize("cluster", ["accounting"], indirect=True)

@@ -93,6 +93,16 @@ run_cell(cell, Path({results!r}), Path({data!r}), report=report, checkpoint_seco
 """
 
 
+def test_what_is_dropped_depends_on_the_step_and_not_on_what_else_was_drawn(tmp_path):
+    cell = make_cell(epochs=2)
+    options = {"img_size": 8, "patch_size": 4, "depth": 2, "drop_path_rate": 0.5}
+    vit = BackboneChoice(name="vit_tiny_patch16_224", options=options)
+    cell = cell.model_copy(update={"backbone": vit})
+    straight = run(cell, tmp_path / "straight", tmp_path)
+    drawn = run(cell, tmp_path / "drawn", tmp_path, report=lambda line: torch.rand(7))
+    assert equal(straight, drawn)
+
+
 @pytest.mark.parametrize("epoch", [0, 3, 5])
 def test_a_killed_run_ends_as_if_it_had_not_been(tmp_path, epoch):
     cell = make_cell("ldam_drw", epochs=6)

@@ -48,6 +48,12 @@ def class_counts(
                 f"{dataset.name}: profile 'natural' keeps every image; "
                 "set imbalance factor 1 and leave out n_max"
             )
+        if (few := np.flatnonzero(available < 1)).size:
+            c = int(few[0])
+            raise BenchError(
+                f"{dataset.name}: held_out {dataset.held_out} leaves class {c} {class_names[c]!r} without an "
+                "image; lower held_out"
+            )
         return available.astype(np.int64)
     n_max = int(available.max()) if dataset.n_max is None else dataset.n_max
     rule = {"exponential": exponential, "step": step}[dataset.profile]

@@ -220,20 +220,24 @@ def _serve(worker: Worker, place: Place, home: str, launcher: Connection) -> Non
                 closed = True
             else:
                 if room is None:
-                    room = _room_for(order, device)
+                    room = _room_for(order, device, tell)
                     tell(order.cell.run_id, "room", room)
                 turns.add(order.cell.run_id, _run(worker, order, device, room, tell))
         if not turns.runs:
             return
         for run_id, error in turns.turn():
+            sound = gpu_answers()
+            if not sound:
+                tell(run_id, "room", 0)
             if error is None or isinstance(error, Busy):
                 tell(run_id, "ended", {})
-            elif room == 1 or is_own_fault(error):
+            elif room == 1 or is_own_fault(error) or not (sound or turns.runs):
                 tell(run_id, "ended", _told(error))
-            elif gpu_answers():
+            elif sound:
                 tell(run_id, "crowded")
-            else:
-                os._exit(1)
+            if not sound:
+                os._exit(1)  # with the runs beside it, if there are: the launcher lets each go on alone
+        error = None  # it holds what the run has on the GPU
 
 
 def _receive(launcher: Connection, inbox: SimpleQueue[Order | None]) -> None:
@@ -244,13 +248,17 @@ def _receive(launcher: Connection, inbox: SimpleQueue[Order | None]) -> None:
     os._exit(1)
 
 
-def _room_for(order: Order, device: str) -> int:
+def _room_for(order: Order, device: str, tell: Callable[[str, str, Any], None]) -> int:
     from bench.train.trial import runs_at_once
 
     try:
         return runs_at_once(order.cell, order.data, device)
-    except Exception:  # what is wrong will be told by the run itself
-        return 1
+    except Exception as error:
+        if gpu_answers():
+            return 1  # what is wrong will be told by the run itself
+        tell(order.cell.run_id, "room", 0)
+        tell(order.cell.run_id, "ended", _told(error))
+        os._exit(1)
 
 
 def _run(

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,9 +172,10 @@ def submit(
     array_of = {run_id: job.array for run_id, job in queue.jobs(results).items()}
     again = BAD if retry_failed else frozenset()
     forced = {cell.run_id for cell in cells} if force else set()
-    busy = _clear(
-        [Order(c, results, data, again, i in forced) for i, c in family.items() if i not in array_of]
-    )
+    orders = [Order(c, results, data, again, i in forced) for i, c in family.items() if i not in array_of]
+    if any(order.run.path.exists() and order.wants(order.run.look()[0].status) for order in orders):
+        _try(queue.notes(results), ask, -(-len(orders) // ask.runs))
+    busy = _clear(orders)
     known = states(results, family.values())
     left = [
         cell
@@ -274,7 +275,13 @@ def check_commands() -> None:
             raise BenchError(f"--launcher slurm: no {command} here; use it where Slurm's commands are")
 
 
-def _sbatch(folder: Path, ask: Ask, tasks: Sequence[Task], after: Sequence[str]) -> str:
+def _try(folder: Path, ask: Ask, tasks: int) -> None:
+    """Let Slurm refuse what is asked of it before anything is cleared for its sake."""
+    array = _sbatch(folder, replace(ask, more={**ask.more, "hold": True}), [print] * tasks, [])
+    subprocess.run(["scancel", array], check=False)
+
+
+def _sbatch(folder: Path, ask: Ask, tasks: Sequence[Callable[[], object]], after: Sequence[str]) -> str:
     """Submit an array and return its id."""
     import submitit
     from submitit.core.utils import FailedJobError

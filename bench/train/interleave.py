@@ -9,6 +9,8 @@ from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
 
+from bench.errors import memory_ran_out
+
 Name = TypeVar("Name", bound=Hashable)
 
 
@@ -56,15 +58,17 @@ def _own_stream(device: str) -> AbstractContextManager[object]:
 
 def is_own_fault(error: Exception) -> bool:
     """Tell whether a run has only itself to blame: memory was not short, and the GPU still answers."""
-    import torch
-
-    return not isinstance(error, torch.OutOfMemoryError) and gpu_answers()
+    return not memory_ran_out(error) and gpu_answers()
 
 
 def gpu_answers() -> bool:
-    """Tell whether the GPU, if one is used, still works; after a fault, nothing does in the same process."""
+    """Tell whether the GPU, if one is used, still works in this process: after some faults nothing does."""
     import torch
 
+    from bench.captured import Graphs
+
+    if Graphs.spoilt:
+        return False
     try:
         if torch.cuda.is_initialized():
             torch.cuda.synchronize()

@@ -22,10 +22,10 @@ from bench import ranks
 from bench.captured import at_once
 from bench.cell import Cell
 from bench.data.loader import Loader
-from bench.errors import BenchError
+from bench.errors import BenchError, memory_ran_out
 from bench.method import Batch, Clock, Method
 from bench.metrics import score
-from bench.randomness import generator
+from bench.randomness import generator, seed_of
 from bench.rundir import RunDir
 from bench.train.checkpoint import read_checkpoint, write_checkpoint
 from bench.train.evaluate import scores_of
@@ -99,6 +99,7 @@ class Training:
                 lr = protocol.optimizer.lr * lr_factor(protocol.schedule, clock)
                 set_lr(self.optimizer, lr)
                 method.before_step(clock, batch)
+                self._seed_noise(step)
                 self._step(phase, batch)
                 method.after_step(clock, batch)
                 yield clock
@@ -137,8 +138,9 @@ class Training:
             before = Snapshot(list(self._moves())) if first else None
             try:
                 self.play(key, partial(self._learn, batch, self.micro_batches), self._moves)
-            except torch.OutOfMemoryError:
-                if not self.divisible or 4 * self.micro_batches > len(batch.labels):
+            except RuntimeError as error:
+                helps = self.divisible and 4 * self.micro_batches <= len(batch.labels)
+                if not (helps and memory_ran_out(error)):
                     raise
             else:
                 self.fits.add(key)
@@ -149,6 +151,13 @@ class Training:
             if self.loader.device.type == "cuda":
                 torch.cuda.empty_cache()
             self.micro_batches *= 2
+
+    def _seed_noise(self, step: int) -> None:
+        """Seed what dropout draws from: a step's noise is its own, resumed or beside other runs."""
+        seed = seed_of("noise", self.cell.seed, step, ranks.rank())
+        torch.default_generator.manual_seed(seed)
+        if self.loader.device.type == "cuda":
+            torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(seed)
 
     def _learn(self, batch: Batch, micro_batches: int) -> None:
         """Make one step of descent on a batch."""

@@ -19,7 +19,7 @@ from bench.cell import Cell
 from bench.data.loader import Loader
 from bench.data.split import Split, load
 from bench.data.streaming import loader_for
-from bench.errors import BenchError
+from bench.errors import BenchError, memory_ran_out
 from bench.method import Method
 from bench.metrics import confusion_matrix, score
 from bench.rundir import RunDir
@@ -117,7 +117,7 @@ def _reason(cell: Cell, error: Exception) -> str:
     if isinstance(error, BenchError):
         return str(error)
     reason = f"{type(error).__name__}: {error}"
-    if isinstance(error, torch.OutOfMemoryError):
+    if memory_ran_out(error):
         return f"{remedy(cell, ranks.world())} ({reason.splitlines()[0]})"
     return reason
 
@@ -139,6 +139,8 @@ def _train_and_score(
 ) -> Generator[object, None, dict[str, Any]]:
     started = time.monotonic()
     keep_float32()
+    if device.startswith("cuda") and at_once == 1:
+        torch.cuda.reset_peak_memory_stats()  # the peak is this run's, not of those before it
     split = load(cell.dataset, cell.imbalance_factor, data)
     method = build(cell, split.epoch_counts, lambda parent, built: load_trained(results, parent, built))
     method.to(device)

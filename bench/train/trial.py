@@ -13,10 +13,12 @@ import torch
 from bench.cell import Cell
 from bench.data.split import load
 from bench.data.streaming import loader_for
+from bench.errors import memory_ran_out
 from bench.rundir import RunDir
 from bench.train.build import build
 from bench.train.interleave import Turns
 from bench.train.loop import Training
+from bench.train.precision import keep_float32
 
 MOST = 16
 #: More runs at once must gain that much together: each of them ends later.
@@ -34,6 +36,7 @@ def runs_at_once(cell: Cell, data: Path, device: str) -> int:
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     return places
 
 
@@ -56,6 +59,7 @@ class Trial:
         self.cell, self.device = cell.model_copy(update={"protocol": endless}), device
         self.split = load(cell.dataset, cell.imbalance_factor, data)
         self.scratch, self.turns, self.free = scratch, Turns[int](device), _free(device)
+        keep_float32()
 
     def rate(self, runs: int) -> float | None:
         """Return the steps per second of so many runs together, or None where memory is short."""
@@ -68,7 +72,9 @@ class Trial:
             self._turns(WARM_UP)
             started = time.monotonic()
             self._turns(TIMED)
-        except torch.OutOfMemoryError:
+        except RuntimeError as error:
+            if not memory_ran_out(error):
+                raise
             return None
         return runs * TIMED / (time.monotonic() - started)
 
@@ -78,9 +84,10 @@ class Trial:
             self.split, method.views, self.cell, self.device, extra_sampler=method.extra_sampler
         )
         method.before_training(loader.train_eval())
-        _wait(self.device)  # it was made on another stream than it runs on
         run = RunDir(self.scratch, f"trial-{number}")
-        return Training(self.cell, method, loader, run, self.device, float("inf"))
+        training = Training(self.cell, method, loader, run, self.device, float("inf"))
+        _wait(self.device)  # it was made on another stream than it runs on
+        return training
 
     def _turns(self, count: int) -> None:
         for _ in range(count):
