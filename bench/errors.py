@@ -24,10 +24,10 @@ def memory_ran_out(error: BaseException | None) -> bool:
 MOST_LISTED = 60
 
 
-def did_you_mean(name: object, known: Iterable[str]) -> str:
+def did_you_mean(name: object, known: Iterable[str], most: int = MOST_LISTED) -> str:
     """Return ``; did you mean 'x'?``, or, where nothing is near, what there is, if that is not too much."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name)[:80], names, n=1, cutoff=0.6)
     if near:
         return f"; did you mean {near[0]!r}?"
-    return f"; there are: {', '.join(names)}" if 0 < len(names) <= MOST_LISTED else ""
+    return f"; there are: {', '.join(names)}" if 0 < len(names) <= most else ""

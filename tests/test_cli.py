@@ -249,7 +249,7 @@ def test_missing_data_is_told_once_and_before_anything_runs(tmp_path: Path, benc
         (["data", "cifar11"], "did you mean 'cifar10'?"),
         (["list", "method"], "methods"),
         (["list", "backbones", "resnet999"], "did you mean"),
-        (["evaluate", "nowhere/weights.safetensors"], "no such file"),
+        (["evaluate", "nowhere/weights.safetensors"], "no such weights file"),
     ],
 )
 def test_mistakes_are_answered_without_a_traceback(

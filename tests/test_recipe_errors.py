@@ -326,7 +326,7 @@ def test_an_include_cannot_leave_the_recipes(name: str) -> None:
     ("include", "message"),
     [
         ("bse.yaml", "r.yaml:1: include: 'bse.yaml': no such file; did you mean 'base.yaml'?"),
-        ("[base.yaml, sub]", "r.yaml:1: include[1]: 'sub': no such file"),
+        ("[base.yaml, sub]", "r.yaml:1: include[1]: 'sub': is a folder; name one recipe in it"),
         ("3", "r.yaml:1: include: should be the name of a file, got 3"),
         ("[]", "r.yaml:1: include: names no file; leave it out"),
         ('"a\\0b"', "r.yaml:1: include: should be the name of a file, got 'a\\x00b'"),
@@ -353,7 +353,7 @@ def test_a_missing_recipe_is_told_the_nearest() -> None:
     Path("recipes/quick.yaml").write_text(SMALL)
     with pytest.raises(BenchError, match=r"^recipes/quik.yaml: no such file; did you mean 'quick.yaml'\?$"):
         load(Path("recipes/quik.yaml"))
-    with pytest.raises(BenchError, match=r"^recipes: no such file"):
+    with pytest.raises(BenchError, match=r"^recipes: is a folder; name one recipe in it"):
         load(Path("recipes"))
 
 

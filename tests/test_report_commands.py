@@ -41,10 +41,14 @@ def test_check_fails_on_below(results: Path, bench: Bench) -> None:
 
 def test_check_passes_where_nothing_is_below(tmp_path: Path, bench: Bench) -> None:
     finish(tmp_path, make_cell("ce", dataset=CIFAR10_JPEG, backbone=RESNET32))
-    assert bench("check", "--results", tmp_path)[0] == 0
-    code, out = bench("check", "--results", tmp_path / "absent")
+    code, out = bench("check", "--results", tmp_path)
     assert code == 0
-    assert "nothing is measured yet" in out
+    assert "1 measured cells: 1 protocol differs" in out
+    (tmp_path / "empty").mkdir()
+    assert "nothing is measured yet" in bench("check", "--results", tmp_path / "empty")[1]
+    code, out = bench("check", "--results", tmp_path / "absent")
+    assert code == 2
+    assert "no such results folder" in out
 
 
 def test_check_tells_what_it_left_out(results: Path, bench: Bench) -> None:

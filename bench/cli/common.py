@@ -87,7 +87,7 @@ def duration(seconds: float | None) -> str:
 
 
 def find_run(results: Path, name: str) -> RunDir:
-    """Find a run by its directory's name, the beginning of it, or its cell's ten digits.
+    """Find a run by its directory's name, the beginning of it, or its last ten characters.
 
     Raises:
         BenchError: none is called so, or several.
@@ -97,7 +97,10 @@ def find_run(results: Path, name: str) -> RunDir:
         n for n in names if n.startswith(name) or n.endswith(f"-{name}")
     ]
     if len(hits) > 1:
-        raise BenchError(f"{name!r} begins {len(hits)} runs: {', '.join(hits[:3])} ...; write more of it")
+        shown = ", ".join(hits[:3]) + (" ..." if len(hits) > 3 else "")
+        raise BenchError(f"{name!r} begins {len(hits)} runs: {shown}; write more of it")
     if not hits:
-        raise BenchError(f"no run {name!r} in {results / 'runs'}{did_you_mean(name, names[:50])}")
+        digits = [n.rpartition("-")[2] for n in names]
+        near = did_you_mean(name, names if "-" in name else {*names, *digits}, most=6)
+        raise BenchError(f"no run {name!r} in {results / 'runs'}{near}; `status` has all names")
     return RunDir(results, hits[0])

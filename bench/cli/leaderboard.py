@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -31,6 +32,8 @@ def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
     from bench.report.board import gather, plain
     from bench.report.widening import words
 
+    if not results.is_dir():
+        raise BenchError(f"{results}: no such results folder; run a recipe first, or name it")
     board = gather(results)
     judged, failed = leaderboard.check(board.entries)
     rows = plain(judged)
@@ -52,13 +55,17 @@ def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
                 escape(row["reported_by"] or ""),
             )
         console().print(shown if rows else "nothing is measured yet; start with `run RECIPE`")
+        if rows:
+            seen = Counter(row["verdict"] for row in rows)
+            told = ", ".join(f"{count} {verdict}" for verdict, count in seen.most_common())
+            console().print(f"{len(rows)} measured cells: {told}", highlight=False)
         _tell(board.problems)
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 
 def explain(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Its name, the beginning of it, or its ten digits.")
+        str, typer.Argument(metavar="RUN", help="Its name, the beginning of it, or its last ten characters.")
     ],
     results: Results = RESULTS,
 ) -> None:

@@ -104,16 +104,18 @@ def _chosen(names: Iterable[str] | None, results: Path) -> Mapping[str, dict[str
     if not known:
         raise BenchError(f"{results / 'grids'}: no recipe was run yet; start with `run RECIPE`")
     chosen = {}
-    for name in [Path(text).name.removesuffix(".yaml") for text in names or ()] or known:
+    for text in names or known:
+        name = Path(text).name.removesuffix(".yaml")
         if name not in known:
-            raise BenchError(f"recipe {name!r} was not run with {results}{did_you_mean(name, known)}")
+            hint = f"; `run {text}` runs it" if Path(text).is_file() else did_you_mean(name, known)
+            raise BenchError(f"recipe {name!r} was not run with {results}{hint}")
         chosen[name] = known[name]
     return chosen
 
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="RUN", help="A run's name, its ten digits, or its weights file.")
+        str, typer.Argument(metavar="RUN", help="A run's name, its last ten characters, or its weights file.")
     ],
     folder: Annotated[
         Path | None, typer.Option("--folder", metavar="DIR", help="Images in one folder per class.")
@@ -133,6 +135,8 @@ def evaluate(
     from bench.train.evaluate import evaluate_run
 
     if model.endswith(".safetensors"):
+        if not Path(model).is_file():
+            raise BenchError(f"{model}: no such weights file")
         home = Path(model).absolute().parent
         run = RunDir(home.parent.parent, home.name)
     else:

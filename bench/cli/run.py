@@ -82,10 +82,10 @@ def run(
     python run_bench.py run recipes/quick.yaml
     python run_bench.py run recipes/quick.yaml --only method=ldam --only seed=0,1
     python run_bench.py run recipes/quick.yaml --set protocol.epochs=2 --jobs 2
-    python run_bench.py run recipes/cifar100.yaml --gpus 0,1 --per-gpu 3
+    python run_bench.py run recipes/cifar_lt_plain.yaml --gpus 0,1 --per-gpu 3
     python run_bench.py run my.yaml --methods my_method.py
     python run_bench.py run recipes/quick.yaml --retry-failed
-    python run_bench.py run recipes/cifar100.yaml --launcher slurm --partition gpu --time 120 --max-parallel 8
+    python run_bench.py run recipes/cifar_lt_plain.yaml --launcher slurm --partition gpu --time 120
     python run_bench.py run recipes/quick.yaml --launcher slurm --gpus-per-run 0 --no-wait
     torchrun --nproc-per-node 4 run_bench.py run recipes/imagenet_lt_decoupling.yaml --only label=ce
     """
@@ -187,7 +187,7 @@ def plan(
 
 def rerun(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Its name, the beginning of it, or its ten digits.")
+        str, typer.Argument(metavar="RUN", help="Its name, the beginning of it, or its last ten characters.")
     ],
     methods: Methods = None,
     gpus: Gpus = None,

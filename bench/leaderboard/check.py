@@ -155,11 +155,17 @@ def _state(ours: Any, theirs: Any) -> str:
 def side_by_side(
     entry: Mapping[str, Any], number: Mapping[str, Any], ours: str
 ) -> list[tuple[str, str, str, str]]:
-    """Return the `fields` of an `Explanation`: of a measured and a published entry, and a pair's `ours`."""
+    """Return the `fields` of an `Explanation`: of a measured and a published entry, and a pair's `ours`.
+
+    The accuracy is the one compared, of our best epoch on the test set or our last; shot groups are of the
+    last.
+    """
     rows = [(name, entry[name], number[name], _state(entry[name], number[name])) for name in FIELDS]
     rows.append(("selection", ours, number["selection"], _state(ours, number["selection"])))
     rows.append(("seeds", entry["n"], number["n"], ""))
-    rows += [(name, entry[name], number[name], "") for name in ("accuracy", "many", "medium", "few")]
+    compared = entry["best_accuracy"] if ours == "best_test" else entry["accuracy"]
+    rows.append(("accuracy", compared, number["accuracy"], ""))
+    rows += [(name, entry[name], number[name], "") for name in ("many", "medium", "few")]
     return [(name, _say(mine), _say(theirs), state) for name, mine, theirs, state in rows]
 
 

@@ -73,8 +73,12 @@ def _home(path: Path) -> Path:
 def _text(file: Path, fault: Callable[[str], BenchError]) -> str:
     try:
         if not file.is_file():
+            if file.is_dir():
+                raise fault("is a folder; name one recipe in it")
+            usual = Path("recipes") / f"{file.stem}.yaml"
             beside = [other.name for other in file.parent.glob("*.yaml")]
-            raise fault(f"no such file{did_you_mean(file.name, beside)}")
+            near = f"; did you mean '{usual}'?" if usual.is_file() else did_you_mean(file.name, beside)
+            raise fault(f"no such file{near}")
         with file.open("rb") as stream:
             raw = stream.read(LARGEST_FILE + 1)
     except (OSError, ValueError) as error:

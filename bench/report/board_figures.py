@@ -22,14 +22,14 @@ MARKS = {
 }
 
 #: At most so many rows of bars are legible.
-_MOST = 18
+MOST_BARS = 18
 
 
 def bars(lines: Sequence[Line]) -> list[Bars]:
-    """Return the rows of bars of a league: all that is measured, and the best published with shot groups."""
+    """Return the rows of bars of a league: the best measured, then the best published with shot groups."""
     ours = [line for line in lines if line.kind != "published"]
     theirs = [line for line in lines if line.kind == "published" and line.entry["many"] is not None]
-    chosen = {line.key for line in [*ours, *theirs][:_MOST]}
+    chosen = {line.key for line in [*ours, *theirs][:MOST_BARS]}
     return [
         (_name(line), {score: _values(line, score) for score in SCORES})
         for line in lines

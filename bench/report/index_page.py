@@ -23,8 +23,8 @@ from bench.rundir import Status
 TITLE = "Long-tailed recognition: measured beside published"
 
 CAPTIONS = {
-    "shots": "The league this tab opens on: all that is measured, and the best published. Mean over seeds, "
-    "the whisker is one standard deviation.",
+    "shots": f"The league this tab opens on, at most {board_figures.MOST_BARS} rows: the best measured, then "
+    "the best published. Mean over seeds, the whisker is one standard deviation.",
     "cost": "What is measured in that league, against what it costs. The line joins what no other beats "
     "in both.",
 }

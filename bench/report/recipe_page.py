@@ -101,10 +101,15 @@ def _facts(part: Section) -> list[str]:
 
 def _bars(part: Section) -> list[figures.Bars]:
     metrics = ("accuracy", "many", "medium", "few")
+    rows = [row for row in part.rows if len(row.done)]
+    titles = Counter(name_of(row) for row in rows)
+    labels = {row.label: f"[{row.label}]" if titles[name_of(row)] > 1 else "" for row in rows}
     return [
-        (" ".join(filter(None, (name_of(row), row.variant, row.split))), {m: row.values(m) for m in metrics})
-        for row in part.rows
-        if len(row.done)
+        (
+            " ".join(filter(None, (name_of(row), labels[row.label], row.variant, row.split))),
+            {metric: row.values(metric) for metric in metrics},
+        )
+        for row in rows
     ]
 
 

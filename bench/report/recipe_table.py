@@ -21,7 +21,8 @@ HINTS = {
     "choosing it flatters the last epoch",
     "parameters": "all that the method learns; its scores may need fewer",
     "images_per_second": "training speed, mean over seeds; it depends on the machine",
-    "minutes": "wall-clock time of one run, mean over seeds",
+    "minutes": "time of training one run, without what it starts from, mean over seeds; it depends on the "
+    "machine and on what else ran there",
 }
 
 
@@ -32,8 +33,8 @@ RANKED = ("accuracy", "many", "medium", "few")
 def section_table(part: Section) -> Table:
     """Return the table; the backbone has a column where there are several."""
     caption = (
-        "percent; mean ± standard deviation over n seeds, a single seed has no ±; bold is the best, and "
-        "all whose paired difference to it over common seeds includes zero"
+        "percent; mean ± standard deviation over n seeds; bold is the best over several seeds, and all whose "
+        "paired difference to it over common seeds includes zero; a single seed has no ± and is never bold"
     )
     bold = {name: _bold(part.rows, name) for name in RANKED}
     return Table(_columns(part), [_cells(row, part, bold) for row in part.rows], caption)
@@ -85,7 +86,7 @@ def _key(row: Row) -> str:
 def _cells(row: Row, part: Section, bold: Mapping[str, set[str]]) -> list[Value]:
     done, asked = len(row.done), len(row.runs)
     parameters, speed = mean(row.values("parameters")), mean(row.values("images_per_second"))
-    seconds = mean(row.values("wall_seconds"))
+    seconds = mean(row.values("device_seconds"))
     minutes = None if seconds is None else seconds / 60
     shares = (*RANKED, "balanced", "worst_class", "ece")
     return [

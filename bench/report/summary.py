@@ -162,7 +162,9 @@ def differences(cells: Sequence[Cell]) -> list[str]:
     flats = [settings(cell) | cell.method.params | {"version": cell.method.version} for cell in cells]
     names = list(dict.fromkeys(name for flat in flats for name in flat))
     differing = [name for name in names if len({str(flat.get(name)) for flat in flats}) > 1]
-    return [", ".join(f"{name} {flat[name]}" for name in differing if name in flat) for flat in flats]
+    return [
+        ", ".join(f"{name} {written(flat[name])}" for name in differing if name in flat) for flat in flats
+    ]
 
 
 def written(value: Any) -> str:
