@@ -128,6 +128,16 @@ def test_one_seed_looks_like_one(results: Path) -> None:
     assert not [value for value in row.values() if "±" in value]
 
 
+def test_what_was_not_begun_is_named_and_takes_no_row(results: Path) -> None:
+    cells = [("ce", make_cell()), ("ldam", make_cell("ldam_drw")), ("ldam", make_cell("ldam_drw", seed=1))]
+    make_grid(results, "small", cells)
+    assert all("not run yet" not in shown for shown in show(results))  # then all have rows
+    finish(results, cells[0][1])
+    for shown in show(results):
+        assert "1 label not run yet – ldam" in shown.replace("</span>", "")
+        assert "0 of 2" not in shown
+
+
 def test_what_is_not_done_is_seen_with_its_reason(results: Path) -> None:
     failed, stopped, absent = (make_cell(seed=seed) for seed in range(3))
     blocked = make_cell("crt", parent=failed)

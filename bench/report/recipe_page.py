@@ -76,7 +76,7 @@ def _section(part: Section) -> dict[str, Any]:
         "splits": part.splits,
         "facts": _facts(part),
         "table": section_table(part),
-        "not_done": [line for row in part.rows for line in _not_done(row)],
+        "not_done": [line for row in part.rows for line in _not_done(row)] + _not_begun(part),
         "counts_figure": data
         and groups
         and figures.class_counts(data["class_counts"], groups, f"Training images per class of {title}"),
@@ -121,6 +121,14 @@ def _not_done(row: Row) -> list[tuple[str, str, str]]:
         for status, reason, seeds in row.not_done
         if reason
     ]
+
+
+def _not_begun(part: Section) -> list[tuple[str, str, str]]:
+    """Say which rows the table leaves out."""
+    names = list(dict.fromkeys(row.label for row in part.rows if not row.begun))
+    if not names or len(part.begun) == len(part.rows):
+        return []
+    return [("missing", counted(len(names), "label") + " not run yet", ", ".join(names))]
 
 
 def _protocol(rows: Iterable[Row]) -> Table:

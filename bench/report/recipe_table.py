@@ -37,7 +37,7 @@ def section_table(part: Section) -> Table:
         "paired difference to it over common seeds includes zero; a single seed has no ± and is never bold"
     )
     bold = {name: _bold(part.rows, name) for name in RANKED}
-    return Table(_columns(part), [_cells(row, part, bold) for row in part.rows], caption)
+    return Table(_columns(part), [_cells(row, part, bold) for row in part.begun], caption)
 
 
 def name_of(row: Row) -> str:

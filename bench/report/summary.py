@@ -37,6 +37,11 @@ class Row:
     variant: str = ""
     split: str = ""
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything is known of any of its runs."""
+        return set(self.runs.status) != {"missing"}
+
     @cached_property
     def done(self) -> pd.DataFrame:
         """The runs that have numbers."""
@@ -87,6 +92,11 @@ class Section:
     def splits(self) -> list[str]:
         """The different splits that its runs were measured on."""
         return sorted({split_of(run) for row in self.rows for _, run in row.done.iterrows()})
+
+    @property
+    def begun(self) -> list[Row]:
+        """The rows of which a run was begun; all, as long as none was."""
+        return [row for row in self.rows if row.begun] or list(self.rows)
 
     @property
     def backbones(self) -> list[str]:
