@@ -157,7 +157,7 @@ def write(name: str, options: Any, rows: list[dict[str, Any]], load: list[float]
     """Write what was measured, and on what, as JSON."""
     device = "cuda" if CUDA else "cpu"
     result = {
-        "settings": {key: value for key, value in vars(options).items() if key != "output"},
+        "settings": {k: v for k, v in vars(options).items() if k != "output" and not isinstance(v, Path)},
         "machine": {
             **environment(device),
             "cpu": platform.machine(),
