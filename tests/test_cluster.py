@@ -133,6 +133,12 @@ class FakeSlurm:
         self.arrays: dict[str, tuple[list[Task], list[str]]] = {}
         self.live: set[str] = set()
         self.looks: Iterator[Callable[[], object]] = iter(())
+        self.tried: list[int] = []
+
+    def try_out(self, folder: Path, ask: Ask, tasks: int) -> None:
+        self.tried.append(tasks)
+        if ask.partition == "refused":
+            raise BenchError("--partition refused")
 
     def sbatch(self, folder: Path, ask: Ask, tasks: list[Task], after: list[str]) -> str:
         array = str(len(self.arrays) + 1)
@@ -151,6 +157,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     fake = FakeSlurm()
     monkeypatch.setattr(slurm, "check_commands", lambda: None)
     monkeypatch.setattr(slurm, "_sbatch", fake.sbatch)
+    monkeypatch.setattr(slurm, "_try", fake.try_out)
     monkeypatch.setattr(queue, "_squeue", fake.squeue)
     monkeypatch.setattr(queue.shutil, "which", lambda name: name)
     return fake
@@ -192,6 +199,7 @@ def test_what_is_done_failed_or_running_is_not_submitted(fake: FakeSlurm, tmp_pa
         cells = [done, failed, running, left, blocked]
         assert submit(cells, tmp_path, tmp_path, Ask()) == {"1": [left]}
         assert submit([running], tmp_path, tmp_path, Ask(), force=True) == {}
+    assert fake.tried == []  # nothing was there to be lost
     assert submit([failed, blocked], tmp_path, tmp_path, Ask(), retry_failed=True) == {
         "2": [failed],
         "3": [blocked],
@@ -203,7 +211,12 @@ def test_what_starts_over_is_cleared_once_when_it_is_submitted(fake: FakeSlurm, 
     end(tmp_path, cell)
     run = RunDir(tmp_path, cell.run_id)
     run.checkpoint.write_bytes(b"old")
+    with pytest.raises(BenchError, match="refused"):
+        submit([cell], tmp_path, tmp_path, Ask(partition="refused"), force=True)
+    assert run.record.exists()
+    assert run.checkpoint.exists()
     assert submit([cell], tmp_path, tmp_path, Ask(), force=True) == {"1": [cell]}
+    assert fake.tried == [1, 1]
     assert not run.record.exists()
     assert not run.checkpoint.exists()
 

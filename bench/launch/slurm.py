@@ -173,7 +173,7 @@ def submit(
     again = BAD if retry_failed else frozenset()
     forced = {cell.run_id for cell in cells} if force else set()
     orders = [Order(c, results, data, again, i in forced) for i, c in family.items() if i not in array_of]
-    if any(order.run.path.exists() and order.wants(order.run.look()[0].status) for order in orders):
+    if any(map(_starts_over, orders)):
         _try(queue.notes(results), ask, -(-len(orders) // ask.runs))
     busy = _clear(orders)
     known = states(results, family.values())
@@ -270,9 +270,16 @@ def check_commands() -> None:
     """Raise a `BenchError` unless Slurm and submitit are here."""
     if importlib.util.find_spec("submitit") is None:
         raise BenchError('--launcher slurm: submitit is not installed; pip install -e ".[slurm]"')
-    for command in ("sbatch", "srun", "squeue"):
+    for command in ("sbatch", "srun", "squeue", "scancel"):
         if shutil.which(command) is None:
             raise BenchError(f"--launcher slurm: no {command} here; use it where Slurm's commands are")
+
+
+def _starts_over(order: Order) -> bool:
+    """Tell whether a run has something that is cleared before it is submitted."""
+    status = order.run.look()[0].status
+    again = status in BAD or (order.forced and status not in ("missing", "running"))
+    return again and order.wants(status)
 
 
 def _try(folder: Path, ask: Ask, tasks: int) -> None:
