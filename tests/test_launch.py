@@ -278,12 +278,13 @@ def test_methods_files_are_loaded_where_they_are_needed(place: Place, tmp_path: 
 
 
 LAUNCHER = """
-import sys
+import signal, sys
 from pathlib import Path
 from bench.launch.local import run_grid
 from tests.test_launch import fake_run, make
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored by what a script put in the background
     results, data, does = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
     cells = [make("ce", does, seed=seed) for seed in range(6)]
     run_grid(cells + [make("crt", parent=cells[0])], results, data, jobs=2, worker=fake_run)
