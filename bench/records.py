@@ -136,15 +136,20 @@ def grids(results: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
+def results_folder(path: Path) -> Path:
+    """Return a results folder's path, or say in a `BenchError` that there is none."""
+    if not path.is_dir():
+        raise BenchError(f"{path}: no such results folder; run a recipe first, or name it")
+    return path
+
+
 def load_results(results: str | Path = "results") -> pd.DataFrame:
     """Return all runs of a results folder as a table: one row per run, whatever became of it.
 
     Rows that differ in nothing but their seed share a `series`. What is unknown is NA. A run whose
     record cannot be trusted is a row with status `unreadable` and the reason.
     """
-    root = Path(results)
-    if not root.is_dir():
-        raise BenchError(f"{root}: no such results folder; run a recipe first, or name it")
+    root = results_folder(Path(results))
     runs = sorted(path.name for path in root.glob("runs/*") if path.is_dir())
     return _table([_row(RunDir(root, run_id)) for run_id in runs])
 

@@ -28,13 +28,12 @@ def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
     python run_bench.py check --results results --json
     """
     from bench import leaderboard
+    from bench.records import results_folder
     from bench.report import text
     from bench.report.board import gather, plain
     from bench.report.widening import words
 
-    if not results.is_dir():
-        raise BenchError(f"{results}: no such results folder; run a recipe first, or name it")
-    board = gather(results)
+    board = gather(results_folder(results))
     judged, failed = leaderboard.check(board.entries)
     rows = plain(judged)
     if as_json:
