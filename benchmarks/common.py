@@ -18,6 +18,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from bench.cell import BackboneChoice, Cell, DataSet, Optimizer, Protocol
+from bench.cores import cores
 from bench.data.split import InMemory
 from bench.method import Batch, Method
 from bench.records import RunDir
@@ -29,7 +30,7 @@ from bench.train.precision import wants_bfloat16
 from bench.train.run import steps
 
 RESULTS = Path(__file__).parent / "results"
-CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+CORES = cores()
 CUDA = torch.cuda.is_available()
 PHOTOS = DataSet(name="photographs", source="folder", folder="photographs", image_size=32)
 

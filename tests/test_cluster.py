@@ -82,6 +82,21 @@ def test_a_run_over_several_gpus_has_a_rank_for_each() -> None:
     assert "--kill-on-bad-exit=1" in told
 
 
+@pytest.mark.parametrize(
+    ("told", "own"),
+    [
+        ({"SLURM_CPUS_ON_NODE": "48", "SLURM_NTASKS_PER_NODE": "4"}, "12"),  # as a cluster gives them to GPUs
+        ({"SLURM_CPUS_ON_NODE": "16"}, "16"),
+        ({"SLURM_CPUS_ON_NODE": "16", "SLURM_CPUS_PER_TASK": "6"}, "6"),  # as the user asked
+        ({"SLURM_CPUS_ON_NODE": "1", "SLURM_NTASKS_PER_NODE": "4"}, "1"),
+    ],
+)
+def test_a_step_has_its_share_of_the_cores_that_the_job_was_given(told: dict[str, str], own: str) -> None:
+    setup = [*Ask().parameters(1, ())["setup"], "echo $SRUN_CPUS_PER_TASK"]
+    done = subprocess.run(["bash", "-ec", "\n".join(setup)], env=told, capture_output=True, text=True)
+    assert done.stdout.strip() == own, done.stderr
+
+
 def test_waves_put_parents_before_children() -> None:
     elder = make("ce")
     middle = make("crt", elder)

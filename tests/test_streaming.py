@@ -17,9 +17,9 @@ from photo_trees import everything, loader_of, pixels, same, split_of
 from PIL import Image
 
 from bench.cell import Cell
+from bench.cores import WORKERS
 from bench.data.augment import policy
 from bench.data.framing import SEEN, picture_policy, resized_crop_box, test_frame
-from bench.data.streaming import WORKERS
 from bench.errors import BenchError
 from bench.method import View
 from bench.randomness import generator

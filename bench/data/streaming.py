@@ -8,7 +8,6 @@ reads its own rows, and has the others' squares from them.
 from __future__ import annotations
 
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from bench.cell import Cell
+from bench.cores import readers
 from bench.data.augment import crop_boxes
 from bench.data.framing import PicturePolicy, picture_policy, test_frame
 from bench.data.loader import Loader
@@ -31,9 +31,6 @@ from bench.ranks import all_rows, own_rows
 
 Tables = Mapping[str, np.ndarray]
 
-#: How many processes read images for a run; 0: the run itself. It changes no result.
-WORKERS = "LONGTAIL_WORKERS"
-MOST_WORKERS = 16
 PREFETCH = 2  # batches that each worker makes ahead
 
 
@@ -120,7 +117,7 @@ class StreamingLoader(Loader):
     """Training, validation and test batches of one run whose images stay on disk.
 
     Attributes:
-        workers: processes that read images (see `WORKERS`).
+        workers: processes that read images (see `bench.cores`).
     """
 
     policies: list[PicturePolicy]  # type: ignore[assignment]
@@ -137,7 +134,7 @@ class StreamingLoader(Loader):
         self._settle(split, views, cell, device, extra_sampler)
         on_gpu = self.device.type == "cuda"
         self.test_batch_size = min(256, 2 * self.batch_size) if on_gpu else 100
-        self.workers = _workers(on_gpu)
+        self.workers = readers(on_gpu)
         self._where = split.epoch_positions(self.seed, 0)
         self._labels = self._upload(split.labels)
         if split.val_labels is not None:
@@ -278,15 +275,3 @@ def _leave_signals_to_the_run(worker: int) -> None:
     """Go on when a cluster tells all processes of a job to end: the run knows what to do, and ends us."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
-
-
-def _workers(on_gpu: bool) -> int:
-    """Return how many processes shall read: as many as a GPU here has cores for itself, else none."""
-    asked = os.environ.get(WORKERS)
-    if asked is not None:
-        if not (asked.isascii() and asked.isdigit()) or int(asked) > 256:
-            raise BenchError(f"{WORKERS}={asked[:20]!r}: should be a number of processes, from 0 on")
-        return int(asked)
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    cores //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's: how many processes share them
-    return min(max(cores, 1), MOST_WORKERS) if on_gpu else 0

@@ -6,7 +6,6 @@ and two launchers share the work of one grid.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cell import Cell
+from bench.cores import cores
 from bench.launch.process import BAD, Child, Order, Place, Worker, record, starter
 from bench.records import RunDir, State, states
 
@@ -75,13 +75,9 @@ def run_grid(
 
 def places(jobs: int | None, gpus: Sequence[str], per_gpu: int | None = None) -> list[Place]:
     """Return where processes can be at once: one on each GPU, or as many as there are cores."""
-    return [Place(gpu, per_gpu) for gpu in gpus] or [Place()] * (jobs or _cores())
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):  # what a scheduler leaves us of the machine; not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    if gpus:
+        return [Place(gpu, per_gpu, cores() // len(gpus)) for gpu in gpus]
+    return [Place()] * (jobs or cores())
 
 
 class _Launcher:

@@ -24,6 +24,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from bench.cell import Cell
+from bench.cores import read_with
 from bench.errors import BenchError
 from bench.records import Busy, RunDir
 from bench.registry import load_files
@@ -82,10 +83,14 @@ class Order:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a process can be: on a core, or on a GPU with `room` for so many runs (None: to be tried)."""
+    """Where a process can be: on a core, or on a GPU with `room` for so many runs (None: to be tried).
+
+    Beside a GPU it has some `cores` of its own, which read images.
+    """
 
     gpu: str | None = None
     room: int | None = 1
+    cores: int = 1
 
 
 @dataclass
@@ -204,6 +209,7 @@ def _serve(worker: Worker, place: Place, home: str, launcher: Connection) -> Non
     os.chdir(home)
     if place.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
+        read_with(place.cores)
     device, room, closed = "cpu" if place.gpu is None else "cuda", place.room, False
     turns = Turns[str](device)
 

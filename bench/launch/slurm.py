@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from bench.cell import Cell
+from bench.cores import cores, read_with
 from bench.errors import BenchError, did_you_mean
 from bench.launch import queue
 from bench.launch.local import Listen, run_grid
@@ -73,7 +74,8 @@ class Ask:
             "signal_delay_s": NOTICE,
             # a step has not all cores of its job by itself; and the package need not be installed
             "setup": [
-                "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-1}",
+                "own=$((${SLURM_CPUS_ON_NODE:-1} / ${SLURM_NTASKS_PER_NODE:-1}))",
+                "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-$((own ? own : 1))}",
                 f"export PYTHONPATH={shlex.quote(str(Path(__file__).parents[2]))}:$PYTHONPATH",
             ],
             "stderr_to_stdout": True,
@@ -140,6 +142,7 @@ def _be_a_rank() -> None:
 
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     os.environ["MASTER_ADDR"] = "127.0.0.1"
+    read_with(cores())  # its own already, not to be shared with the other ranks
 
 
 def submit(

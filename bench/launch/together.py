@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cell import Cell
+from bench.cores import cores, read_with
 from bench.errors import BenchError
 from bench.launch.local import Listen
 from bench.launch.process import BAD, Order, prepare
@@ -96,6 +97,7 @@ def _settle_on(gpus: Sequence[str]) -> str:
     place, here = int(os.environ["LOCAL_RANK"]), int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     if here > len(gpus):
         raise BenchError(f"torchrun: --nproc-per-node {here}, for {len(gpus)} GPUs; ask for as many")
+    read_with(cores() // here)
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     torch.cuda.set_device(visible.split(",").index(gpus[place]) if visible else int(gpus[place]))
     return "cuda"
