@@ -234,6 +234,13 @@ def test_protocol_says_where_methods_differ(results: Path) -> None:
     assert ("starts from", "ce, 200 epochs", "crt") in said
 
 
+def test_of_many_methods_those_are_named_that_differ(results: Path) -> None:
+    usual = [(name, make_cell(name)) for name in ("ce", "focal", "ldam")]
+    make_grid(results, "small", [*usual, ("bcl", make_cell("bcl", protocol=Protocol(epochs=400)))])
+    said = [tuple(row) for row in Reader(show(results)[0]).tables[-1]]
+    assert said[1:3] == [("epochs", "400", "bcl"), ("epochs", "200", "all others")]
+
+
 # -- files ---------------------------------------------------------------------------------------
 def test_runs_as_csv_are_tidy(results: Path) -> None:
     done, absent = make_cell(seed=0), make_cell(seed=1)

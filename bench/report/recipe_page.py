@@ -140,11 +140,24 @@ def _protocol(rows: Iterable[Row]) -> Table:
             if row.label not in labels:
                 labels.append(row.label)
     lines = [
-        [Value(name), Value(value), Value("all methods" if len(values) == 1 else ", ".join(labels))]
+        [Value(name), Value(value), Value(of)]
         for name, values in sorted(said.items(), key=lambda item: len(item[1]) == 1)
-        for value, labels in values.items()
+        for value, of in _of(values)
     ]
     return _listing(("setting", "value", "of"), lines)
+
+
+def _of(values: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
+    """Say which labels have each value, the one that is usual last; it need not name them."""
+    rarest_first = sorted(values, key=lambda value: len(values[value]))
+    told = [(value, ", ".join(values[value])) for value in rarest_first]
+    usual = rarest_first[-1]
+    if len(values) == 1:
+        return [(usual, "all methods")]
+    named = {label for value in rarest_first[:-1] for label in values[value]}
+    if len(values[usual]) > 2 and named.isdisjoint(values[usual]):
+        told[-1] = usual, "all others"
+    return told
 
 
 def _methods(rows: Iterable[Row]) -> Table:
