@@ -60,7 +60,7 @@ COLUMNS = {
     "epochs": ("Int64", "cell.protocol.epochs"),
     "batch_size": ("Int64", "cell.protocol.batch_size"),
     "lr": ("Float64", "cell.protocol.optimizer.lr"),
-    "augmentation": ("string", "cell.protocol.augmentation"),
+    "augmentation": ("string", "cell.protocol.augmentation"),  # see `_augmentation`
     "parameters": ("Int64", "model.parameters"),
     "inference_parameters": ("Int64", "model.inference_parameters"),
     "fingerprint_train": ("string", "data.fingerprint.train"),
@@ -196,10 +196,18 @@ def _row(run: RunDir, cell: Cell | None = None) -> dict[str, Any]:
         row |= {"series": series(cell), "parent": cell.parent and cell.parent.run_id}
         content = (record or {}) | {"cell": cell.model_dump(mode="json")}
         row |= {name: _value(content, *column) for name, column in COLUMNS.items()}
+        row["augmentation"] = _augmentation(cell, content)
     except (BenchError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
         if state.status != "unreadable":
             row |= {"status": "unreadable", "reason": f"{run.record.name}: {first_line(error)}"}
     return row
+
+
+def _augmentation(cell: Cell, content: dict[str, Any]) -> str:
+    """Return the policy of the view that is classified, a method's first: the protocol's, or its own."""
+    own = (content.get("method") or {}).get("views")
+    first = str((cell.protocol.views or own or ["main"])[0])
+    return cell.protocol.augmentation if first == "main" else first
 
 
 def _value(content: Any, kind: str, path: str) -> Any:

@@ -137,6 +137,7 @@ def test_the_first_stage_of_two_is_not_what_was_published(tmp_path: Path) -> Non
             {"pretraining": "other"},
         ),
         ({"augmentation": "crop_flip"}, {"augmentation": "std"}),
+        ({"augmentation": "crop_flip_rotate"}, {"augmentation": "std"}),
         ({"augmentation": "my_own"}, {"augmentation": "my_own"}),
     ],
 )

@@ -15,6 +15,7 @@ import pytest
 from records_factory import CIFAR10_JPEG, fail, finish, make_cell, make_grid
 
 import bench
+from bench.cell import Protocol
 from bench.errors import BenchError
 from bench.files import replacing, write_text
 from bench.records import Busy, RunDir, equal, grids, load_grid, load_results, series, states
@@ -282,6 +283,25 @@ def test_the_table_of_all_runs(tmp_path: Path) -> None:
     assert table.lr["ldam_drw"] == 0.1
     assert pd.api.types.is_float_dtype(table.accuracy)
     assert pd.api.types.is_integer_dtype(table.seed)
+
+
+@pytest.mark.parametrize(
+    ("own", "asked", "counted"),
+    [
+        (["main", "simclr"], (), "crop_flip"),
+        (["dscl_query", "dscl_key"], (), "dscl_query"),
+        (["dscl_query", "dscl_key"], ("main", "main"), "crop_flip"),
+        (["main", "simclr"], ("none", "main"), "none"),
+        (None, (), "crop_flip"),  # a run that failed before it had a method
+    ],
+)
+def test_a_run_s_augmentation_is_that_of_the_view_it_classifies(
+    tmp_path: Path, own: list[str] | None, asked: tuple[str, ...], counted: str
+) -> None:
+    finish(
+        tmp_path, make_cell(protocol=Protocol(augmentation="crop_flip", views=asked)), method={"views": own}
+    )
+    assert load_results(tmp_path).augmentation.tolist() == [counted]
 
 
 def test_an_empty_results_folder_has_all_columns(tmp_path: Path) -> None:

@@ -227,6 +227,14 @@ def test_the_command_fills_the_tail_and_goes_on(
     assert "made with steps 2, not 3; give another --out" in capsys.readouterr().err
 
 
+def test_where_no_class_is_rare_that_is_told(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert synthesize(tiny, tmp_path, "--imbalance-factor", 1) == 2
+    assert "--fill-to 10: at imbalance factor 1 no class of digits has fewer" in capsys.readouterr().err
+    assert not (tmp_path / "synthetic").exists()
+
+
 def test_what_the_filter_never_lets_through_is_told(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,11 @@ def synthesize(
     available = np.bincount(labels, minlength=len(class_names))
     counts = longtail.class_counts(dataset, imbalance_factor, available, class_names)
     wanted = dict(zip(class_names, room(counts, fill_to, max_per_class).tolist(), strict=True))
+    if not any(wanted.values()):
+        raise BenchError(
+            f"--fill-to {fill_to}: at imbalance factor {imbalance_factor:g} no class of {name} has fewer; "
+            "raise one of them"
+        )
 
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     model, model_sha256 = identify(pipeline)

@@ -68,7 +68,8 @@ def class_counts(
             held = f" besides the {dataset.held_out} held out" if dataset.held_out else ""
             raise BenchError(
                 f"{dataset.name}: class {c} {class_names[c]!r} has {there} images{held}, but n_max {n_max} "
-                f"and imbalance factor {imbalance_factor:g} want {kept}; lower n_max"
+                f"and imbalance factor {imbalance_factor:g} want {kept}; lower n_max, "
+                "or keep the tail that is there by profile 'natural' and imbalance factor 1"
             )
     return counts
 

@@ -10,6 +10,7 @@ import pandas as pd
 #: The classes of the literature that our augmentation policies belong to; others stand for themselves.
 AUGMENTATION_CLASSES = {
     "crop_flip": "std",
+    "crop_flip_rotate": "std",
     "resized_crop_flip": "std",
     "resized_crop_flip_jitter": "std",
     "crop_flip_cutout": "cutout",
@@ -19,6 +20,7 @@ AUGMENTATION_CLASSES = {
     "timm_randaugment": "randaug",
     "randcls": "randaug",
     "dscl_query": "simclr",
+    "dscl_key": "simclr",  # KCL's and TSC's, which the literature counts so
     "simclr_blur": "simclr",
     "supcon": "simclr",
     "supcon_linear": "std",
