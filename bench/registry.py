@@ -12,6 +12,7 @@ import importlib.metadata
 import importlib.util
 import inspect
 import pkgutil
+import re
 import sys
 import typing
 from collections.abc import Callable, Iterable
@@ -77,6 +78,17 @@ class Entry:
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):
                 break
         return create_model(self.name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+
+    @property
+    def arguments(self) -> dict[str, str]:
+        """What the docstrings of the class and its bases say of each keyword argument."""
+        told: dict[str, str] = {}
+        for owner in reversed(self.build.__mro__):
+            listed = inspect.cleandoc(vars(owner).get("__doc__") or "").partition("\nArgs:\n")[2]
+            own = re.split(r"\n(?=\S)", listed)[0]  # without the sections that follow
+            for names, text in re.findall(r"^ {4}([\w, ]+): (.+(?:\n {8}.+)*)", own, re.MULTILINE):
+                told |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+        return told
 
     def choose(self, **params: Any) -> MethodChoice:
         """Check hyper-parameters and write out all of them, with those named that differ from defaults.

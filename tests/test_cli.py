@@ -281,6 +281,15 @@ def test_lists_are_for_people_and_for_programs(
     assert name in [row["name"] for row in json.loads(out)]
 
 
+def test_one_method_is_shown_with_its_hyper_parameters(bench: Bench) -> None:
+    shown = bench("list", "methods", "ldam_drw")[1]
+    for part in ("LDAM-DRW", "NeurIPS 2019", "reweight_from", "0.8", "float | None", "is DRW as"):
+        assert part in shown
+    (row,) = json.loads(bench("list", "methods", "ldam_drw", "--json")[1])
+    assert row["params"]["max_margin"]["default"] == 0.5
+    assert row["params"]["max_margin"]["about"].startswith("margin of the rarest class")
+
+
 def test_the_data_of_a_set_is_counted(bench: Bench, tmp_path: Path) -> None:
     code, out = bench("data", "digits", "--data", tmp_path)
     assert code == 0

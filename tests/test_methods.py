@@ -83,6 +83,7 @@ def test_registry_entry_tells_the_reader_what_it_is(name):
     assert entry.title
     assert entry.family
     assert entry.summary
+    assert entry.arguments.keys() >= entry.hyperparameters.model_fields.keys(), "say what each is, in Args"
     assert entry.paper.startswith("https://") or not entry.paper
     entry.hyperparameters()  # every hyper-parameter has a default
 

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
+#: What a list has no room for.
+ALONE = ("about", "params")
+
 
 class Kind(StrEnum):
     """What can be listed."""
@@ -37,12 +40,13 @@ def list(
     methods: Methods = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the methods, data sets, backbones or recipes that there are.
+    """Show the methods, data sets, backbones or recipes that there are; one alone with all that is known.
 
     [bold]Examples[/]
 
     \b
     python run_bench.py list methods
+    python run_bench.py list methods ldam_drw    # with its hyper-parameters
     python run_bench.py list methods 'ldam*' --json
     python run_bench.py list backbones 'resnet*_cifar'
     python run_bench.py list recipes
@@ -59,11 +63,29 @@ def list(
         raise BenchError(f"none of {len(rows)} {kind} is called {pattern!r}{near[:100]}")
     if as_json:
         print(json.dumps(chosen, indent=1))
-        return
-    shown = table(f"{len(chosen)} of {len(rows)} {kind}", *chosen[0])
-    for row in chosen:
-        shown.add_row(*(escape(_text(value)) for value in row.values()))
-    console().print(shown)
+    elif len(chosen) == 1:
+        _show_one(chosen[0])
+    else:
+        columns = [name for name in chosen[0] if name not in ALONE]
+        shown = table(f"{len(chosen)} of {len(rows)} {kind}", *columns)
+        for row in chosen:
+            shown.add_row(*(escape(_text(row[name])) for name in columns))
+        console().print(shown)
+
+
+def _show_one(row: Row) -> None:
+    facts = table("", "", "")
+    facts.show_header = False
+    for name, value in row.items():
+        if name != "params" and value not in (None, False, ""):
+            facts.add_row(name, escape(_text(value)))
+    console().print(facts)
+    if row.get("params"):
+        params = table("params", "name", "default", "type", "what it is")
+        for name, of in row["params"].items():
+            default = json.dumps(of["default"])  # as a recipe writes it
+            params.add_row(name, *map(escape, (default, of["type"], of["about"])))
+        console().print(params)
 
 
 def _methods(files: Iterable[Path]) -> Sequence[Row]:
@@ -83,9 +105,24 @@ def _methods(files: Iterable[Path]) -> Sequence[Row]:
             "captured": entry.build.capturable,
             "pretrained": entry.pretrained,
             "paper": entry.paper.removeprefix("https://"),
+            "about": entry.summary,
+            "params": _params(entry),
         }
         for entry in registry.methods().values()
     ]
+
+
+def _params(entry: Entry) -> dict[str, Row]:
+    import inspect
+
+    return {
+        name: {
+            "default": field.default,
+            "type": inspect.formatannotation(field.annotation).replace("typing.", ""),
+            "about": entry.arguments.get(name, ""),
+        }
+        for name, field in entry.hyperparameters.model_fields.items()
+    }
 
 
 def _views(entry: Entry) -> Sequence[str]:
