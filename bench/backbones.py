@@ -72,15 +72,15 @@ class Backbone(nn.Module):
 def create(name: str, **options: Any) -> Backbone:
     """Create a backbone by timm name.
 
-    `width` (with `after`) scales the channels of the ResNet stages behind the stage `after`, and the
-    result then holds only those stages: an expert's branch (RIDE, section 3.2 of the paper: 3/4).
-    Any other option is the timm model's own keyword.
+    `width` scales the channels of all stages of a ResNet, `narrow` those behind the stage `after` once more.
+    With `after` the result holds only the stages behind it: an expert's branch (RIDE, section 3.2 of the
+    paper: narrow 3/4). Any other option is the timm model's own keyword.
     """
-    after, width = options.pop("after", None), options.pop("width", 1.0)
+    after, width, narrow = options.pop("after", None), options.pop("width", 1.0), options.pop("narrow", 1.0)
     if not timm.is_model(name):
         raise BenchError(f"unknown backbone {name!r}{did_you_mean(name, timm.list_models())}")
-    if width != 1.0:
-        options["channels"] = _scaled_channels(name, after, width, options)
+    if (width, narrow) != (1.0, 1.0):
+        options["channels"] = _scaled_channels(name, after, width, narrow, options)
     try:
         model: Any = timm.create_model(name, num_classes=0, **options)
     except TypeError as error:
@@ -98,14 +98,17 @@ def _stages(model: nn.Module) -> dict[str, nn.Module]:
     return {"stem": stem, **{name: getattr(model, name) for name in layers}}
 
 
-def _scaled_channels(name: str, after: str | None, width: float, options: dict[str, Any]) -> tuple[int, ...]:
+def _scaled_channels(
+    name: str, after: str | None, width: float, narrow: float, options: dict[str, Any]
+) -> tuple[int, ...]:
     whole = create(name, **options)
     layers = [n for n in whole.stage_names if n != "stem"]
     if len(layers) < 2:
         raise BenchError(f"backbone {name!r} has no stages to scale; width works on ResNets")
     kept = layers.index(after) + 1 if after in layers else 0
-    base = CIFAR_CHANNELS if name.endswith("_cifar") else (64, 128, 256, 512)
-    return tuple(c if i < kept else int(c * width) for i, c in enumerate(base))
+    base = options.get("channels", CIFAR_CHANNELS if name.endswith("_cifar") else (64, 128, 256, 512))
+    wide = [int(c * width) for c in base]
+    return tuple(c if i < kept else int(c * narrow) for i, c in enumerate(wide))
 
 
 class _Features(nn.Module):

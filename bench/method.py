@@ -95,6 +95,8 @@ class Method(nn.Module):
     #: Sampler of `Batch.extra`, if a second batch is wanted.
     extra_sampler: str | None = None
     scores: Scores = "train_prior"
+    #: How many networks, branches or heads vote.
+    experts: int = 1
     #: Whether `loss` can be captured in a CUDA graph: no `.item()`, no shape that depends on data.
     capturable: ClassVar[bool] = True
     #: Whether it starts from a finished cell (`from:` in a recipe), which `start_from` then receives.

@@ -61,6 +61,7 @@ COLUMNS = {
     "batch_size": ("Int64", "cell.protocol.batch_size"),
     "lr": ("Float64", "cell.protocol.optimizer.lr"),
     "augmentation": ("string", "cell.protocol.augmentation"),  # see `_augmentation`
+    "experts": ("Int64", "method.experts"),
     "parameters": ("Int64", "model.parameters"),
     "inference_parameters": ("Int64", "model.inference_parameters"),
     "fingerprint_train": ("string", "data.fingerprint.train"),

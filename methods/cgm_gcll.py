@@ -2,7 +2,8 @@
 
 Built from its read-me (numbers, networks, epochs), its likely ancestor GML, and the meaning of its name:
 a class-wise Gaussian mixture over batch features (BF) and class prototypes (CP), and a graph contrastive
-loss. Every constant that is not BCL's is ours; three were tried on held-out training images (cgm_gcll_search.yaml).
+loss. Every constant that is not BCL's is ours; three were tried on held-out training images
+(cgm_gcll_search.yaml).
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ class DSCLEnsemble(DSCL):
         **common: Any,
     ) -> None:
         super().__init__(partial(Experts, make_backbone, experts, width), class_counts, **common)
+        self.experts = experts
 
     def make_projector(self, features: int, dim: int) -> nn.Module:
         make = super().make_projector

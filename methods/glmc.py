@@ -28,8 +28,8 @@ from methods.parts.mixing import Mix, batch_wide, cutmix, mixed_loss, mixup
 class GLMC(Method):
     """A mixup and a CutMix view that agree, and a loss that shifts from plain to weighted labels.
 
-    The published CIFAR numbers have a ResNet-32 four times as wide (the backbone option `channels`
-    [64, 128, 256], 7.5 million parameters), and no re-sampling of the second batch.
+    The published CIFAR numbers have a ResNet-32 four times as wide (the backbone option `width` 4, 7.5
+    million parameters), and no re-sampling of the second batch.
 
     Args:
         label_weighting: class weights are n^-label_weighting; 1.2 on CIFAR, 1 on ImageNet-LT.

@@ -50,6 +50,7 @@ class NCL(Method):
         super().__init__(make_backbone, class_counts)
         if networks < 2:
             raise BenchError(f"ncl: networks: {networks} have nobody to learn from; give at least 2")
+        self.experts = networks
         backbones = [make_backbone() for _ in range(networks)]
         heads = [nn.Linear(backbone.num_features, self.num_classes) for backbone in backbones]
         self.networks = nn.ModuleList(map(nn.Sequential, backbones, heads))

@@ -35,6 +35,7 @@ class ResLT(Method):
 
     members: Tensor
     scores = "balanced"
+    experts = 3
 
     def __init__(
         self,

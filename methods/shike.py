@@ -44,6 +44,7 @@ class FusedEnsemble(Method):
         scale: float = 30.0,
     ) -> None:
         super().__init__(make_backbone, class_counts)
+        self.experts = experts
         self.backbone = FusedExperts(make_backbone, experts)
         features = self.backbone.num_features
         self.head = PerExpert(CosineHead(features, self.num_classes, scale) for _ in range(experts))

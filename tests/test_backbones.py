@@ -47,7 +47,7 @@ def test_the_parts_of_a_split_compose_to_the_whole(name, after):
 )
 def test_a_branch_of_three_quarters_width_follows_the_trunk(name, after, features):
     trunk, rest = create(name).split(after)
-    branch = create(name, after=after, width=0.75)
+    branch = create(name, after=after, narrow=0.75)
     assert branch.num_features == features
     assert branch(trunk.feature_map(torch.randn(2, 3, 64, 64))).shape == (2, features)
     assert count_parameters(branch) < 0.6 * count_parameters(rest)
@@ -59,7 +59,7 @@ def test_a_branch_of_three_quarters_width_follows_the_trunk(name, after, feature
         (lambda: create("resnet32_cifer"), "did you mean 'resnet32_cifar'"),
         (lambda: create("resnet8_cifar", wdth=2), "wdth"),
         (lambda: create("resnet8_cifar", after="layer9"), "cannot split .* did you mean 'layer"),
-        (lambda: create("convnext_atto", after="stem", width=0.5), "width works on ResNets"),
+        (lambda: create("convnext_atto", width=0.5), "width works on ResNets"),
         (lambda: create("convnext_atto").split("layer1"), "cannot split"),
     ],
 )

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import Bench
 
+from bench import registry
 from bench.cli import main
 from bench.launch import local
 from bench.rundir import RunDir
@@ -189,7 +190,9 @@ def test_clean_shows_first_and_deletes_when_told(story: Path, bench: Bench) -> N
     assert not run.checkpoint.exists()
 
 
-def test_a_method_of_ones_own_may_fail_and_be_tried_again(tmp_path: Path, bench: Bench) -> None:
+def test_a_method_of_ones_own_may_fail_and_be_tried_again_and_scored(
+    tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "moody.py").write_text(METHOD)
     (tmp_path / "trouble").touch()
     recipe = tmp_path / "own.yaml"
@@ -206,6 +209,13 @@ def test_a_method_of_ones_own_may_fail_and_be_tried_again(tmp_path: Path, bench:
     assert code == 0, out
     assert "2 done" in out
     assert list((tmp_path / "results/runs").glob("*/events/*"))
+
+    monkeypatch.delitem(registry._entries, "moody")  # as in another process
+    for name in [name for name in sys.modules if name.startswith("user_methods_moody")]:
+        monkeypatch.delitem(sys.modules, name)
+    evaluate = ["evaluate", "digits-if10-moody", *where(tmp_path)[:4]]
+    assert "unknown method 'moody'" in bench(*evaluate)[1]
+    assert bench(*evaluate, "--methods", tmp_path / "moody.py")[0] == 0
 
 
 def test_a_stopped_run_says_how_to_go_on(

@@ -393,5 +393,9 @@ def test_without_torchrun_there_is_one_process(tmp_path: Path, monkeypatch: pyte
     assert together.under_torchrun()
     assert not together.is_first()
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    own = tmp_path / "known_to_ranks.py"
+    own.write_text("import os\nos.environ['LOADED'] = 'yes'\n")
+    monkeypatch.setenv("LOADED", "no")
     with pytest.raises(BenchError, match="nproc-per-node 4, for 2 GPUs"):
-        run_together([], tmp_path, tmp_path, gpus=("0", "1"))
+        run_together([], tmp_path, tmp_path, gpus=("0", "1"), methods=(own,))
+    assert os.environ["LOADED"] == "yes"  # on a cluster no command has loaded a user's methods before

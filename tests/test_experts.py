@@ -45,6 +45,28 @@ def batch_of(labels):
     return Batch((torch.randn(len(labels), 3, 16, 16),), torch.tensor(labels), torch.arange(len(labels)))
 
 
+@pytest.mark.parametrize("name", ["ride", "balpoe", "shike_stage_1", "dscl_pbsd_ensemble", "ncl", "bbn"])
+def test_experts_stand_on_a_widened_backbone_too(name):
+    entry = registry.find(name)
+    wide = partial(backbones.create, "resnet8_cifar", width=2)
+    method = entry.build(wide, COUNTS, **entry.hyperparameters().model_dump()).eval()
+    assert method(torch.randn(2, 3, 32, 32)).shape == (2, len(COUNTS))
+
+
+def test_a_narrower_branch_of_a_wider_backbone_is_both():
+    branch = Experts(partial(backbones.create, "resnet8_cifar", width=4), 2, 0.75)
+    assert branch.num_features == 192
+
+
+@pytest.mark.parametrize(
+    ("name", "voters"),
+    [("ce", 1), ("ride", 3), ("dscl_ensemble_linear", 3), ("shike", 3), ("ncl", 3), ("reslt", 3)],
+)
+def test_a_method_says_how_many_vote(name, voters):
+    entry = registry.find(name)
+    assert entry.build(tiny, COUNTS, **entry.hyperparameters().model_dump()).experts == voters
+
+
 @pytest.mark.parametrize(
     ("name", "shared", "features"),
     [("resnet8_cifar", ("stem", "layer1"), 48), ("resnet10t", ("stem", "layer1", "layer2"), 384)],

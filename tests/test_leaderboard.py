@@ -127,6 +127,7 @@ def test_the_first_stage_of_two_is_not_what_was_published(tmp_path: Path) -> Non
         ({"backbone_options": '{"width": 4}'}, {"width_class": "4x-wide"}),
         ({"backbone_options": '{"channels": [64, 128, 256]}'}, {"width_class": "other"}),
         ({"params": '{"experts": 3}'}, {"experts": 3}),
+        ({"params": '{"networks": 2}', "experts": 2}, {"experts": 2}),
         ({"backbone": "resnext50_32x4d.tv_in1k"}, {"backbone": "resnext50_32x4d", "pretraining": "none"}),
         (
             {"backbone": "vit_base_patch16_clip_224.openai", "backbone_options": '{"pretrained": true}'},

@@ -146,7 +146,7 @@ def test_data_sets_of_a_recipe_start_from_built_in_ones() -> None:
         SMALL,
         [
             "datasets.mine={base: cifar10, source: folder, folder: jpegs, copy_of: cifar10, mean: [0, 0, 1]}",
-            "datasets.cifar10={n_max: 100, shots: {many_above: 50}}",
+            "datasets.cifar10={n_max: 5000, shots: {many_above: 50}}",
             "datasets.part={base: mine, n_max: 70, copy_kind: a part}",
             "datasets.new={source: folder, folder: new, profile: natural}",
             "grid.dataset=[mine, part, cifar10, new, cifar100]",
@@ -156,7 +156,7 @@ def test_data_sets_of_a_recipe_start_from_built_in_ones() -> None:
     assert (mine.name, mine.source, mine.n_max, mine.copy_of) == ("mine", "folder", 5000, "cifar10")
     assert (mine.title, mine.mean) == ("", (0.0, 0.0, 1.0))
     assert part == mine.model_copy(update={"name": "part", "n_max": 70, "copy_kind": "a part"})
-    assert (changed.title, changed.n_max, changed.shots.few_below) == ("CIFAR-10-LT", 100, 20)
+    assert (changed.title, changed.shots.many_above, changed.shots.few_below) == ("CIFAR-10-LT", 50, 20)
     assert (new.name, new.n_max, new.profile) == ("new", None, "natural")
     assert kept == DATASETS["cifar100"]
 

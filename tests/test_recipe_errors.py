@@ -218,6 +218,11 @@ RECIPES = {
         + "  d21: {base: cifar10}",
         "r.yaml:24: datasets.d20.base: bases nest more than 20 deep",
     ),
+    "another tail under a known name": (
+        SMALL + "datasets:\n  cifar10:\n    profile: step\n",
+        "r.yaml:5: datasets.cifar10.profile: cifar10 has 'exponential'; give a changed one a name of its "
+        "own, with base: cifar10",
+    ),
     "a data set named twice": (
         SMALL + "datasets:\n  mine:\n    base: cifar10\n    name: other\n",
         "r.yaml:6: datasets.mine.name: the key is the name; leave this out",

@@ -17,6 +17,7 @@ from bench.cli.common import (
     REPORTS,
     RESULTS,
     Data,
+    Methods,
     Reports,
     Results,
     coloured,
@@ -120,6 +121,7 @@ def evaluate(
     folder: Annotated[
         Path | None, typer.Option("--folder", metavar="DIR", help="Images in one folder per class.")
     ] = None,
+    methods: Methods = None,
     results: Results = RESULTS,
     data: Data = DATA,
 ) -> None:
@@ -131,9 +133,11 @@ def evaluate(
     python run_bench.py evaluate 0123456789
     python run_bench.py evaluate results/runs/RUN/weights.safetensors --folder data/my_images
     """
+    from bench.registry import load_files
     from bench.rundir import RunDir
     from bench.train.evaluate import evaluate_run
 
+    load_files(methods or ())
     if model.endswith(".safetensors"):
         if not Path(model).is_file():
             raise BenchError(f"{model}: no such weights file")

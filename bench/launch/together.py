@@ -25,6 +25,7 @@ from bench.errors import BenchError
 from bench.launch.local import Listen
 from bench.launch.process import BAD, Order, prepare
 from bench.records import Busy, RunDir, State, states
+from bench.registry import load_files
 
 #: Seconds that ranks are given to fail as another did, before all are ended.
 GRACE = 3.0
@@ -66,6 +67,7 @@ def run_together(
 
     from bench import ranks
 
+    load_files(methods)
     device = _settle_on(gpus)
     family = {member.run_id: member for cell in cells for member in cell.family()}
     forced = {cell.run_id for cell in cells} if force else set()

@@ -63,7 +63,8 @@ def protocols(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     weights = [_pretraining(*model) for model in zip(models, options, strict=True)]
     done["pretraining"] = pd.array(weights, dtype="string")
     done["backbone"] = pd.array([architecture(name) or None for name in models], dtype="string")
-    done["experts"] = pd.array([chosen.get("experts", 1) for chosen in params], dtype="Int64")
+    asked = pd.array([chosen.get("experts", 1) for chosen in params], dtype="Int64")
+    done["experts"] = done["experts"].fillna(pd.Series(asked, done.index))
     done["extra_data"] = done["extra_data"].fillna("none")
 
     done["data_copy"] = _copies(done)

@@ -125,6 +125,10 @@ def _backbones() -> frozenset[str]:
     return frozenset(timm.list_models()) | frozenset(timm.list_models(pretrained=True))
 
 
+#: What published numbers of a built-in data set are of; under its name it stays so.
+MEANT_BY_A_NAME = {"image_size", "n_max", "profile", "short_side", "source"}
+
+
 def read_datasets(section: Node | None) -> dict[str, DataSet]:
     """Return the built-in data sets, with the recipe's own and its changes to them."""
     own = section.mapping if section else {}
@@ -143,6 +147,12 @@ def _with_base(chain: tuple[str, ...], own: dict[str, Node]) -> Node:
     base = said.pop("base", None)
     if base is None:
         under = plant(DATASETS[name].model_dump(mode="json") if name in DATASETS else {}, node)
+        for key in said.keys() & under.mapping.keys() & MEANT_BY_A_NAME:
+            if said[key].plain != under.mapping[key].plain:
+                kept = shown(under.mapping[key].plain)
+                raise said[key].fault(
+                    f"{name} has {kept}; give a changed one a name of its own, with base: {name}"
+                )
     else:
         under = _base(base, chain, own)
     return merge(merge(under, plant({"name": name}, node)), replace(node, value=said))

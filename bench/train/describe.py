@@ -26,6 +26,7 @@ def describe_method(cell: Cell, method: Method) -> dict[str, Any]:
         **{key: getattr(entry, key) for key in shown},
         "views": [view.policy for view in method.views],
         "scores": method.scores,
+        "experts": method.experts if method.experts > 1 else None,  # as records older than the word
     }
 
 

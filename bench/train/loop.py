@@ -87,9 +87,9 @@ class Training:
             started = time.monotonic()
             clock = Clock(epoch, epochs, epoch * loader.steps, epochs * loader.steps)
             method.train()
+            method.before_epoch(clock)
             if ranks.world() > 1:
                 ranks.follow_first(method.state_dict().values())
-            method.before_epoch(clock)
             draws = method.draws(generator("method", cell.seed, epoch), loader.size)
             sampler, phase = protocol.sampler or method.sampler(epoch, epochs), method.phase(epoch, epochs)
             self.total_loss.zero_()

@@ -33,7 +33,7 @@ class Experts(Backbone):
         if len(whole.stage_names) < 3:
             raise BenchError("experts need a backbone of several stages; choose a ResNet")
         trunk, _ = whole.split(after=whole.stage_names[-3])
-        branches = [make_backbone(after=trunk.stage_names[-1], width=width) for _ in range(experts)]
+        branches = [make_backbone(after=trunk.stage_names[-1], narrow=width) for _ in range(experts)]
         stages: dict[str, nn.Module] = dict(trunk.stages.items())
         stages["experts"] = _Branches(nn.Sequential(*branch.stages.values()) for branch in branches)
         super().__init__(stages, branches[0]._pool, branches[0].num_features)
@@ -89,6 +89,7 @@ class ExpertEnsemble(Classifier):
         **common: Any,
     ) -> None:
         super().__init__(partial(Experts, make_backbone, experts, width), class_counts, **common)
+        self.experts = experts
         if self.auxiliary:
             raise BenchError("auxiliary margin heads take one feature per image: leave them out of experts")
 
