@@ -17,7 +17,6 @@ from records_factory import CIFAR10_JPEG, fail, finish, make_cell
 
 import bench
 from bench import leaderboard, published
-from bench.errors import BenchError
 from bench.leaderboard.entries import COLUMNS
 from bench.leaderboard.protocols import architecture, epochs_class
 
@@ -229,29 +228,6 @@ def test_ties_share_the_better_rank(tmp_path: Path) -> None:
     assert leaderboard.ranked(leaderboard.entries(table(), known))["rank"].tolist() == [1, 1, 3]
 
 
-def test_widening_drops_fields_and_tells_what_differs(tmp_path: Path) -> None:
-    entries = board(tmp_path)
-    wide = leaderboard.ranked(entries, widen=("epochs_class", "width_class"))
-    league = wide["league"].iloc[0]
-    together = wide[wide["league"] == league]
-    assert league.epochs_class == league.width_class == leaderboard.ANY
-    assert together["of"].iloc[0] == 6
-    assert leaderboard.differences(together) == {
-        "width_class": ["4x-wide", "standard"],
-        "epochs_class": ["150-249", "250-499", None],
-    }
-    with pytest.raises(BenchError, match="'epochs_class'"):
-        leaderboard.ranked(entries, widen=("epoch_class",))
-
-
-def test_a_page_opens_on_the_fullest_league_with_runs_of_ours(tmp_path: Path) -> None:
-    found = leaderboard.leagues(board(tmp_path))
-    first = found.iloc[0]
-    assert (first["entries"], first["measured"], first["methods"]) == (4, 2, 2)
-    assert str(first["league"]).startswith("cifar100, imbalance factor 100, backbone resnet32_cifar")
-    assert "epochs class not stated" in " ".join(map(str, found["league"]))
-
-
 def test_average_rank_says_how_many_cells_it_rests_on(tmp_path: Path) -> None:
     numbers = [
         {"method": method, "value": value, "imbalance_factor": factor}
@@ -306,8 +282,8 @@ def test_ranking_depends_neither_on_order_nor_on_other_leagues(
 
 def test_the_whole_literature_ranks() -> None:
     entries = leaderboard.entries(table(), published.load())
-    found = leaderboard.leagues(entries)
-    assert found["entries"].sum() == len(entries)
+    ranked = leaderboard.ranked(entries)
+    assert ranked["rank"].notna().equals(entries["accuracy"].notna())
     average = leaderboard.average_rank(entries)
     assert np.isfinite(average["average_rank"]).all()
     assert (average["cells"] >= 1).all()

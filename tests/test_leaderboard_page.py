@@ -227,6 +227,12 @@ def test_ranks_are_within_leagues_and_na_has_none(results: Path, folder: Path) -
     assert shown["#"] == "1"
 
 
+def test_a_tab_opens_on_the_league_with_most_runs_of_ours(results: Path, folder: Path) -> None:
+    leagues = gather(results, folder).opening.leagues.values()
+    sizes = [(sum(line.kind == "measured" for line in lines), len(lines)) for lines in leagues]
+    assert sizes == [(4, 6), (1, 1), (0, 1)]
+
+
 def test_heads_have_the_class_counts(results: Path, folder: Path) -> None:
     finish(results, cell(dataset=DIGITS, imbalance_factor=20.0))
     _, files = show(results, folder)

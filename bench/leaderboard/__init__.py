@@ -9,14 +9,12 @@ from __future__ import annotations
 from bench.leaderboard.check import Explanation, check, compared, explain, side_by_side
 from bench.leaderboard.compare import Difference, best, by_seed, difference
 from bench.leaderboard.entries import entries
-from bench.leaderboard.leagues import ANY, FEWEST, FIELDS, League, average_rank, differences, leagues, ranked
+from bench.leaderboard.leagues import FEWEST, League, average_rank, ranked
 from bench.leaderboard.protocols import protocols
 from bench.leaderboard.verdict import Verdict, verdict
 
 __all__ = [
-    "ANY",
     "FEWEST",
-    "FIELDS",
     "Difference",
     "Explanation",
     "League",
@@ -27,10 +25,8 @@ __all__ = [
     "check",
     "compared",
     "difference",
-    "differences",
     "entries",
     "explain",
-    "leagues",
     "protocols",
     "ranked",
     "side_by_side",
