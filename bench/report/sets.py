@@ -8,27 +8,14 @@ import numpy as np
 
 from bench.cell import ShotRule
 from bench.data.catalogue import DATASETS
+from bench.data.known import KNOWN
 from bench.data.longtail import exponential, shot_groups
 from bench.report.text import counted
 
-TITLES = {
-    **{name: dataset.title for name, dataset in DATASETS.items()},
-    "imagenet_lt": "ImageNet-LT",
-    "inaturalist2018": "iNaturalist 2018",
-    "places_lt": "Places-LT",
-    "mini_imagenet_lt": "mini-ImageNet-LT",
-}
+TITLES = {name: dataset.title for name, dataset in DATASETS.items()}
 
 #: Data sets as their tabs stand; others follow by name.
-ORDER = ("cifar100", "cifar10", "imagenet_lt", "inaturalist2018", "places_lt", "mini_imagenet_lt")
-
-#: Many-, medium- and few-shot classes where the tail is fixed, by > 100, 20..100, < 20 training images.
-_FIXED = {
-    "imagenet_lt": (385, 479, 136),
-    "inaturalist2018": (842, 4076, 3224),
-    "places_lt": (131, 163, 71),
-    "mini_imagenet_lt": (79, 17, 4),
-}
+ORDER = ("cifar100", "cifar10", *KNOWN)
 
 _RULE = ShotRule()
 _CLASSES = {"cifar10": 10, "cifar100": 100}
@@ -37,7 +24,7 @@ _CLASSES = {"cifar10": 10, "cifar100": 100}
 def title(dataset: str, imbalance_factor: float) -> str:
     """Name a data set with its imbalance factor, which those with a tail of their own do not need."""
     name = TITLES.get(dataset, dataset)
-    return name if dataset in _FIXED else f"{name}, imbalance factor {imbalance_factor:g}"
+    return name if dataset in KNOWN else f"{name}, imbalance factor {imbalance_factor:g}"
 
 
 def group_heads(sizes: Mapping[str, int] | None, rule: ShotRule = _RULE) -> dict[str, str]:
@@ -50,8 +37,9 @@ def group_heads(sizes: Mapping[str, int] | None, rule: ShotRule = _RULE) -> dict
 
 def group_sizes(dataset: str, imbalance_factor: float) -> dict[str, int] | None:
     """Return how many classes each shot group has, None where it is not known."""
-    if dataset in _FIXED:
-        return dict(zip(("many", "medium", "few"), _FIXED[dataset], strict=True))
+    if dataset in KNOWN:
+        shots = KNOWN[dataset].lists["train"].shots
+        return None if shots is None else dict(zip(("many", "medium", "few"), shots, strict=True))
     if dataset not in _CLASSES:
         return None
     counts = exponential(DATASETS[dataset].n_max or 0, imbalance_factor, _CLASSES[dataset])
