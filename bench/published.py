@@ -166,10 +166,9 @@ def ranges(table: pd.DataFrame) -> pd.DataFrame:
     augmentation as far as stated, trust, and the row's note. Rows that do not state their backbone are
     left out, for nothing says that they name the same cell.
     """
-    cells = dict[tuple[Any, ...], list[dict[Any, Any]]]()
+    cells = dict[tuple[Any, ...], list[dict[str, Any]]]()
     columns = [*CELL, "value", "reported_by", "epochs", "augmentation", "trust", "note", "place"]
-    stated = table[columns].dropna(subset=["backbone"]).astype(object)
-    for row in stated.where(stated.notna(), None).to_dict("records"):
+    for row in plain(table[columns].dropna(subset=["backbone"])):
         cells.setdefault(tuple(row[name] for name in CELL), []).append(row)
     found = []
     for cell, rows in cells.items():
@@ -183,7 +182,14 @@ def ranges(table: pd.DataFrame) -> pd.DataFrame:
     return result.sort_values(list(CELL), ignore_index=True)
 
 
-def _told(row: dict[Any, Any]) -> str:
+def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return rows of Python values, None for what is not known."""
+    loose = table.astype(object)
+    rows = loose.where(loose.notna(), None).to_dict("records")
+    return [{str(name): value for name, value in row.items()} for row in rows]
+
+
+def _told(row: dict[str, Any]) -> str:
     epochs = f"{row['epochs'] or 'n/s'} epochs"
     told = [row["reported_by"], epochs, row["augmentation"] or "augmentation n/s", row["trust"]]
     return f"{row['value']:g} [{'; '.join(told + [row['note']] * bool(row['note']))}]"

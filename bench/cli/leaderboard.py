@@ -28,9 +28,10 @@ def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
     python run_bench.py check --results results --json
     """
     from bench import leaderboard
+    from bench.published import plain
     from bench.records import results_folder
     from bench.report import text
-    from bench.report.board import gather, plain
+    from bench.report.board import gather
     from bench.report.widening import words
 
     board = gather(results_folder(results))

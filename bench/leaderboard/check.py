@@ -13,7 +13,7 @@ from bench.errors import BenchError, did_you_mean
 from bench.leaderboard.entries import entries
 from bench.leaderboard.protocols import protocols
 from bench.leaderboard.verdict import Verdict, verdict
-from bench.published import TRUST
+from bench.published import TRUST, plain
 
 #: Protocol fields in which two numbers of the same method and data set may differ.
 FIELDS = (
@@ -44,9 +44,9 @@ def compared(board: pd.DataFrame) -> pd.DataFrame:
     pool = board[(board["kind"] == "published") & board["accuracy"].notna()]
     groups = pool.groupby(["dataset", "imbalance_factor", "literature"])
     found = []
-    for entry in _plain(board[board["kind"] == "measured"]):
+    for entry in plain(board[board["kind"] == "measured"]):
         cell = (entry["dataset"], entry["imbalance_factor"], entry["literature"])
-        numbers = _plain(groups.get_group(cell)) if cell in groups.groups else []
+        numbers = plain(groups.get_group(cell)) if cell in groups.groups else []
         pairs = [_pair(entry, number) for number in numbers]
         pairs.sort(key=_preference)
         alike = [pair["published"] for pair in pairs if pair["differs"] == pairs[0]["differs"]]
@@ -94,9 +94,9 @@ def explain(runs: pd.DataFrame, published: pd.DataFrame, run_id: str) -> list[Ex
         raise BenchError(f"{run_id}: scored on held-out training images; nothing published is like it")
     key = keys[run_id]
     board = entries(runs, published)
-    rows = {row["key"]: row for row in _plain(board)}
+    rows = {row["key"]: row for row in plain(board)}
     nothing = dict.fromkeys(board.columns)
-    pairs = _plain(compared(board[(board["key"] == key) | (board["kind"] == "published")]))
+    pairs = plain(compared(board[(board["key"] == key) | (board["kind"] == "published")]))
     found = [(pair, rows.get(pair["place"], nothing)) for pair in pairs]
     return [Explanation(pair, side_by_side(rows[key], number, pair["ours"])) for pair, number in found]
 
@@ -171,10 +171,3 @@ def side_by_side(
 
 def _say(value: Any) -> str:
     return "n/a" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _plain(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return rows of Python values, None for what is not known."""
-    plain = table.astype(object)
-    rows = plain.where(plain.notna(), None).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]

@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from bench.leaderboard.protocols import epochs_class, factors, protocols
+from bench.published import plain
 
 #: Percentages of an entry; measured ones are means over seeds, and beside each stands ``<name>_std``.
 SCORES = ("accuracy", "many", "medium", "few", "best_accuracy", "balanced", "worst_class", "harmonic", "ece")
@@ -88,9 +89,8 @@ def _published(published: pd.DataFrame) -> list[dict[str, Any]]:
     """Join the numbers that a source gives for one line of a table; a second one of a group starts anew."""
     apart = ("shots", "value", "std", "n_seeds", "seeds_note", "note", "place")
     shared = [name for name in published.columns if name not in apart]
-    plain = published.astype(object).where(published.notna(), None)
     lines = dict[tuple[Any, ...], list[dict[str, Any]]]()
-    for number in plain.to_dict("records"):
+    for number in plain(published):
         group = lines.setdefault(tuple(number[name] for name in shared), [])
         score = "accuracy" if number["shots"] == "all" else number["shots"]
         row = next((row for row in group if score not in row), None)

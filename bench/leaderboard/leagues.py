@@ -11,6 +11,8 @@ from typing import Any
 
 import pandas as pd
 
+from bench.published import plain
+
 #: A league of fewer methods enters no average: first of two says little.
 FEWEST = 5
 
@@ -49,8 +51,7 @@ def ranked(entries: pd.DataFrame) -> pd.DataFrame:
     Args:
         entries: as of `bench.leaderboard.entries`.
     """
-    fields = entries[list(FIELDS)].astype(object)
-    leagues = [League(**row) for row in fields.where(fields.notna(), None).to_dict("records")]
+    leagues = [League(**row) for row in plain(entries[list(FIELDS)])]
     table = entries.assign(league=pd.Series(leagues, index=entries.index, dtype=object))
     scores = table["accuracy"].groupby(table["league"], sort=False)
     rank = scores.rank(method="min", ascending=False).astype("Int64")

@@ -15,6 +15,7 @@ from bench import published
 from bench.cell import ShotRule
 from bench.data.longtail import shot_groups
 from bench.leaderboard import League, compared, entries, external, protocols, ranked
+from bench.published import plain
 from bench.records import RunDir, load_grid, load_results
 from bench.report import sets
 from bench.report.lines import SCORES, Line, Seeds, Tab
@@ -78,13 +79,6 @@ def gather(results: Path, literature: Path = published.HOME) -> Board:
     pairs = compared(board)
     lines = _told_apart(results, _lines(ranked(board), numbers, done, pairs))
     return Board(results, runs, done, numbers, methods, board, pairs, _tabs(results, lines), tuple(problems))
-
-
-def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return rows of Python values, None for what is not known."""
-    loose = table.astype(object)
-    rows = loose.where(loose.notna(), None).to_dict("records")
-    return [{str(name): value for name, value in row.items()} for row in rows]
 
 
 def _whole_time(runs: pd.DataFrame) -> list[float | None]:

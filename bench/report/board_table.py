@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from bench.leaderboard import FEWEST, average_rank
+from bench.published import plain
 from bench.report import board_cells as cells
-from bench.report.board import Board, plain
+from bench.report.board import Board
 from bench.report.lines import SCORES, Line, Tab, strong, ties
 from bench.report.page import Column, Table, Value
 from bench.report.text import number, order

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from bench.leaderboard import ranked
-from bench.report.board import Board, plain
+from bench.published import plain
+from bench.report.board import Board
 from bench.report.page import latex
 from bench.report.text import link
 from bench.rundir import RunDir

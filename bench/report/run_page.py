@@ -12,9 +12,10 @@ from bench.cell import ShotRule
 from bench.data.longtail import shot_groups
 from bench.files import write_text
 from bench.leaderboard import side_by_side
+from bench.published import plain
 from bench.report import board_cells as cells
 from bench.report import run_figures, text
-from bench.report.board import Board, plain
+from bench.report.board import Board
 from bench.report.lines import Line, Tab
 from bench.report.page import Column, Table, Value, render
 from bench.report.run_analysis import analysis
