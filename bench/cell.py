@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from functools import cached_property
 from typing import Annotated, Any, Literal
 
@@ -238,3 +239,8 @@ class Cell(Frozen):
     def family(self) -> list[Cell]:
         """Return the cell and its ancestors, eldest first: the order in which they must train."""
         return [*(self.parent.family() if self.parent else []), self]
+
+
+def families(cells: Iterable[Cell]) -> dict[str, Cell]:
+    """Return the cells and their ancestors by run id, parents first."""
+    return {member.run_id: member for cell in cells for member in cell.family()}

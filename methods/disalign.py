@@ -10,7 +10,7 @@ from bench.method import MakeBackbone, Method
 from bench.registry import register
 from methods.parts.frozen import BatchNorm, FrozenBackbone, load_linear
 from methods.parts.heads import linear_head
-from methods.parts.weights import weighted_cross_entropy
+from methods.parts.weights import power_weights, weighted_cross_entropy
 
 
 class AlignedHead(nn.Module):
@@ -64,7 +64,7 @@ class DisAlign(FrozenBackbone):
         batch_norm: BatchNorm = "train",
     ) -> None:
         super().__init__(make_backbone, class_counts, batch_norm=batch_norm)
-        self.register_buffer("weights", generalised_weights(self.class_counts, rho))
+        self.register_buffer("weights", power_weights(self.class_counts, rho))
 
     def make_head(self, features: int, classes: int) -> nn.Module:
         return AlignedHead(features, classes)
@@ -76,12 +76,3 @@ class DisAlign(FrozenBackbone):
 
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return weighted_cross_entropy(outputs, labels, self.weights)
-
-
-def generalised_weights(class_counts: Tensor, rho: float) -> Tensor:
-    """Return weights (C,) proportional to n_c^-rho that sum to C.
-
-    An absent class is weighted like one of a single image.
-    """
-    weights = class_counts.clamp(min=1).double() ** -rho
-    return (weights * len(weights) / weights.sum()).float()

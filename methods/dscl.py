@@ -17,6 +17,7 @@ from bench.errors import BenchError
 from bench.method import Batch, Clock, MakeBackbone, Method, View
 from bench.registry import register
 from methods.crt import CRT
+from methods.parts.contrast import unit
 from methods.parts.momentum import MomentumCopy
 from methods.parts.queue import KeyQueue
 from methods.parts.rois import roi_mean
@@ -88,13 +89,13 @@ class DSCL(Method):
     def loss(self, batch: Batch) -> Tensor:
         query_view, key_view, *patches = batch.views
         feature_map = self.backbone.feature_map(query_view)
-        query = _unit(self.projector(self.backbone.pool(feature_map)))
+        query = unit(self.projector(self.backbone.pool(feature_map)))
         # The authors normalise each patch's batch by itself, so these are not one forward.
-        students = [_unit(self.projector(self.backbone(patch))) for patch in patches]
+        students = [unit(self.projector(self.backbone(patch))) for patch in patches]
         with torch.no_grad():
             key = self._keys(key_view)
             boxes = [batch.draws[box] for box in self.boxes]
-            teachers = [_unit(self.projector(self._pool_boxes(feature_map, b))) for b in boxes]
+            teachers = [unit(self.projector(self._pool_boxes(feature_map, b))) for b in boxes]
         self.queue.stage(key)
         with torch.autocast(query.device.type, enabled=False):
             keys, key_labels, tau = self.queue.keys, self.queue.labels, self.temperature
@@ -110,7 +111,7 @@ class DSCL(Method):
         return roi_mean(feature_map, boxes)
 
     def _keys(self, images: Tensor) -> Tensor:
-        return _unit(self.key_projector(self.key_backbone(images)))
+        return unit(self.key_projector(self.key_backbone(images)))
 
     def after_step(self, clock: Clock, batch: Batch) -> None:
         # The same as the authors' update before the next step's keys: both encoders start equal.
@@ -140,10 +141,6 @@ class DSCLLinear(CRT):
         nn.init.normal_(head.weight, std=0.01)
         nn.init.zeros_(head.bias)
         return head
-
-
-def _unit(projections: Tensor) -> Tensor:
-    return F.normalize(projections.float(), dim=-1)
 
 
 def draw_boxes(rng: np.random.Generator, size: int) -> np.ndarray:

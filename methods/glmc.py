@@ -14,6 +14,7 @@ from bench.method import Batch, Clock, MakeBackbone, Method, View
 from bench.registry import register
 from methods.parts.heads import linear_head
 from methods.parts.mixing import Mix, batch_wide, cutmix, mixed_loss, mixup
+from methods.parts.weights import power_weights
 
 
 @register(
@@ -59,7 +60,7 @@ class GLMC(Method):
         self.head = linear_head(features, self.num_classes)
         self.projector, self.predictor = linear_head(features, dim), linear_head(dim, dim)
         self.consistency = consistency
-        self.register_buffer("class_weights", glmc_weights(self.class_counts, label_weighting))
+        self.register_buffer("class_weights", power_weights(self.class_counts, label_weighting))
         self.register_buffer("alpha", torch.tensor(1.0))
 
     def draws(self, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
@@ -99,12 +100,6 @@ class GLMC(Method):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.head(self.backbone(images))
-
-
-def glmc_weights(class_counts: Tensor, label_weighting: float) -> Tensor:
-    """Return n_c^-label_weighting, (C,), scaled to sum to C."""
-    weights = class_counts.clamp(min=1).double() ** -label_weighting
-    return (weights * len(weights) / weights.sum()).float()
 
 
 def glmc_loss(plain: Tensor, weighted: Tensor, mix: Mix, class_weights: Tensor, alpha: Tensor) -> Tensor:

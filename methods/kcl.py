@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.method import Batch, Clock, MakeBackbone, Method, View
 from bench.registry import register
 from methods.dscl import DSCLLinear
+from methods.parts.contrast import unit
 from methods.parts.momentum import MomentumCopy
 from methods.parts.prototypes import RunningPrototypes
 from methods.parts.queue import KeyQueue
@@ -79,9 +79,9 @@ class KCL(Method):
 
     def loss(self, batch: Batch) -> Tensor:
         query_view, key_view = batch.views
-        query = _unit(self.encoder(query_view))
+        query = unit(self.encoder(query_view))
         with torch.no_grad():
-            key = _unit(self.key_encoder(key_view))
+            key = unit(self.key_encoder(key_view))
         self.queue.stage(key)
         self.prototypes.follow(query, batch.labels)
         with torch.autocast(query.device.type, enabled=False):
@@ -97,7 +97,7 @@ class KCL(Method):
         self.queue.enqueue(batch.labels)
 
     def forward(self, images: Tensor) -> Tensor:
-        return self.prototypes.cosines(_unit(self.encoder(images)))
+        return self.prototypes.cosines(unit(self.encoder(images)))
 
 
 @register("kcl_linear", title="KCL, linear stage", **ENTRY)
@@ -106,10 +106,6 @@ class KCLLinear(DSCLLinear):
 
     usual_parent = "kcl"
     views = (View("dscl_key"),)
-
-
-def _unit(projections: Tensor) -> Tensor:
-    return F.normalize(projections.float(), dim=1)
 
 
 def pick(positive: Tensor, draws: Tensor) -> Tensor:

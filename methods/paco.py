@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bench.method import Batch, Clock, MakeBackbone, Method, View
 from bench.registry import register
 from methods.logit_adjustment import log_class_prior
+from methods.parts.contrast import unit
 from methods.parts.heads import linear_head
 from methods.parts.momentum import MomentumCopy
 from methods.parts.projector import Projector
@@ -74,7 +75,7 @@ class GPaCo(Method):
         """Return the anchors' logits (A, C), the query and the key projections (B, dim)."""
         query, key = self.backbone(query_view), self.backbone(key_view)  # each with its own batch statistics
         logits = self.head(torch.cat([query, key]))
-        return logits, _unit(self.projector(query)), _unit(self.projector(key))
+        return logits, unit(self.projector(query)), unit(self.projector(key))
 
     def loss(self, batch: Batch) -> Tensor:
         logits, query, key = self.encode(*batch.views)
@@ -138,10 +139,6 @@ class PaCo(GPaCo):
     def after_step(self, clock: Clock, batch: Batch) -> None:
         super().after_step(clock, batch)
         self.key_encoder.update(self.encoder)
-
-
-def _unit(projections: Tensor) -> Tensor:
-    return F.normalize(projections.float(), dim=1)
 
 
 def paco_loss(

@@ -10,7 +10,7 @@ from golden_values import check, golden
 from methods.balpoe import BalPoE
 from methods.bbn import bbn_alpha, bbn_features, bbn_loss
 from methods.causal_tde import causal_logits, tde_logits
-from methods.glmc import glmc_loss, glmc_weights
+from methods.glmc import glmc_loss
 from methods.logit_adjustment import log_class_prior
 from methods.ncl import ncl_loss
 from methods.parts.adjusted_experts import adjusted_losses
@@ -100,7 +100,7 @@ def test_ncl():
 
 def test_glmc():
     g, settings = golden("classic_glmc_softlabel_c10")
-    weights = glmc_weights(g["in_cls_num"], settings["label_weighting"])
+    weights = power_weights(g["in_cls_num"], settings["label_weighting"])
     torch.testing.assert_close(weights, g["in_class_weight"].float())
     own = torch.full((len(g["in_labels_a"]),), settings["lam"])
     mix = Mix(torch.empty(0), g["in_labels_a"], g["in_labels_b"], own)

@@ -10,7 +10,7 @@ from torch import nn
 from bench.cell import Schedule
 from bench.method import Clock
 from bench.train.schedule import lr_factor
-from methods.disalign import AlignedHead, generalised_weights
+from methods.disalign import AlignedHead
 from methods.lws import ScaledHead
 from methods.mislas import label_aware_smoothing, smoothed_cross_entropy
 from methods.ncm import class_means, minus_distances
@@ -93,7 +93,7 @@ def test_disalign_head():
 
 def test_generalised_reweighting():
     g, settings = golden("classic_grw_rho12_c10")
-    weights = generalised_weights(g["in_cls_num"], settings["exp_scale"])
+    weights = power_weights(g["in_cls_num"], settings["exp_scale"])
     close(weights, g["in_class_weight"])
     check(
         lambda z: weighted_cross_entropy(z, g["in_labels"], weights),

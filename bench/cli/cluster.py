@@ -117,10 +117,11 @@ def refuse_other(launcher: Launcher, local: Mapping[str, object], slurm: Mapping
 
 def send(cells: Sequence[Cell], results: Path, data: Path, ask: Ask, **options: Any) -> str:
     """Submit what is to run, say so, and return how to end it and to look again."""
+    from bench.cell import families
     from bench.launch import queue
     from bench.launch.slurm import submit
 
-    family = {member.run_id for cell in cells for member in cell.family()}
+    family = families(cells)
     before = {job.array for run_id, job in queue.jobs(results).items() if run_id in family}
     if before:
         say(f"already in the queue: {_jobs(before)}")

@@ -153,13 +153,14 @@ def plan(
     python run_bench.py plan recipes/quick.yaml
     python run_bench.py plan recipes/quick.yaml --only method=ldam --jobs 1
     """
+    from bench.cell import families
     from bench.cli.estimate import Pace, total
     from bench.launch.local import places
     from bench.records import states
 
     grid, cells = _read(recipe, only, set_, methods)
     labels = _labels(grid)
-    family = {member.run_id: member for cell in cells for member in cell.family()}
+    family = families(cells)
     known = states(results, family.values())
     slots = places(jobs, _gpus(gpus))
     on_gpu = slots[0].gpu is not None

@@ -12,9 +12,9 @@ from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
-from bench.cell import Cell
+from bench.cell import Cell, families
 from bench.cores import cores
-from bench.launch.process import BAD, Child, Order, Place, Worker, record, starter
+from bench.launch.process import Child, Order, Place, Worker, orders_for, record, starter
 from bench.records import RunDir, State, states
 
 #: Is told what happens to a cell: "planned", "started", "epoch" (with the epoch's line), and in the end
@@ -57,12 +57,7 @@ def run_grid(
         from bench.train.run import steps
 
         worker = steps
-    family = {member.run_id: member for cell in cells for member in cell.family()}
-    forced = {cell.run_id for cell in cells} if force else set()
-    again = frozenset({"missing", "interrupted"}) | (BAD if retry_failed else frozenset())
-    orders = [
-        Order(cell, results, data, again, run_id in forced, tuple(methods)) for run_id, cell in family.items()
-    ]
+    orders = orders_for(cells, results, data, force=force, retry_failed=retry_failed, methods=methods)
     if min(len(orders), jobs or len(orders)) <= len(gpus):
         per_gpu = 1  # nothing to share, and no trial needed
     launcher = _Launcher(orders, places(jobs, gpus, per_gpu), jobs, worker, listen)
@@ -70,7 +65,7 @@ def run_grid(
         launcher.run()
     finally:
         launcher.stop()
-    return states(results, family.values())
+    return states(results, families(cells).values())
 
 
 def places(jobs: int | None, gpus: Sequence[str], per_gpu: int | None = None) -> list[Place]:

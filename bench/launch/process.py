@@ -14,7 +14,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -23,7 +23,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from bench.cell import Cell
+from bench.cell import Cell, families
 from bench.cores import read_with
 from bench.errors import BenchError
 from bench.records import Busy, RunDir
@@ -79,6 +79,24 @@ class Order:
     def wants(self, status: str) -> bool:
         """Tell whether a run of this state is to be taken up."""
         return self.forced or status in self.again
+
+
+def orders_for(
+    cells: Sequence[Cell],
+    results: Path,
+    data: Path,
+    *,
+    force: bool,
+    retry_failed: bool,
+    methods: Sequence[Path],
+) -> list[Order]:
+    """Return the orders of the cells and their ancestors, parents first; arguments as of `run_grid`."""
+    forced = {cell.run_id for cell in cells} if force else set()
+    again = frozenset({"missing", "interrupted"}) | (BAD if retry_failed else frozenset())
+    return [
+        Order(cell, results, data, again, run_id in forced, tuple(methods))
+        for run_id, cell in families(cells).items()
+    ]
 
 
 @dataclass(frozen=True)

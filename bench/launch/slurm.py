@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from bench.cell import Cell
+from bench.cell import Cell, families
 from bench.cores import cores, read_with
 from bench.errors import BenchError, did_you_mean
 from bench.launch import queue
@@ -132,8 +132,7 @@ class Task:
         return os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",") if self.ask.gpus else []
 
     def _epochs(self) -> int:
-        family = {member.run_id for cell in self.cells for member in cell.family()}
-        return sum(len(RunDir(self.results, run_id).epochs()) for run_id in family)
+        return sum(len(RunDir(self.results, run_id).epochs()) for run_id in families(self.cells))
 
 
 def _be_a_rank() -> None:
@@ -171,7 +170,7 @@ def submit(
     check_commands()
     results, data = results.absolute(), data.absolute()
     files = tuple(file.absolute() for file in methods)
-    family = {member.run_id: member for cell in cells for member in cell.family()}
+    family = families(cells)
     array_of = {run_id: job.array for run_id, job in queue.jobs(results).items()}
     again = BAD if retry_failed else frozenset()
     forced = {cell.run_id for cell in cells} if force else set()
@@ -187,8 +186,7 @@ def submit(
     ]
     submitted: dict[str, list[Cell]] = {}
     for wave in waves(left, queued=set(array_of)):
-        members = [member.run_id for cell in wave for member in cell.family()]
-        after = {array_of[run_id] for run_id in members if run_id in array_of}
+        after = {array_of[run_id] for run_id in families(wave) if run_id in array_of}
         tasks = [
             Task(tuple(wave[i : i + ask.runs]), results, data, files, ask, worker)
             for i in range(0, len(wave), ask.runs)
@@ -216,7 +214,7 @@ def follow(
 
     Nothing depends on it: it looks, every so many seconds, at the run directories and Slurm's queue.
     """
-    family = {member.run_id: member for cell in cells for member in cell.family()}
+    family = families(cells)
     left = {
         i: family[i] for i, state in states(results, family.values()).items() if state.status not in ENDED
     }

@@ -19,11 +19,11 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from bench.cell import Cell
+from bench.cell import Cell, families
 from bench.cores import cores, read_with
 from bench.errors import BenchError
 from bench.launch.local import Listen
-from bench.launch.process import BAD, Order, prepare
+from bench.launch.process import Order, orders_for, prepare
 from bench.records import Busy, RunDir, State, states
 from bench.registry import load_files
 
@@ -69,12 +69,7 @@ def run_together(
 
     load_files(methods)
     device = _settle_on(gpus)
-    family = {member.run_id: member for cell in cells for member in cell.family()}
-    forced = {cell.run_id for cell in cells} if force else set()
-    again = frozenset({"missing", "interrupted"}) | (BAD if retry_failed else frozenset())
-    orders = [
-        Order(cell, results, data, again, run_id in forced, tuple(methods)) for run_id, cell in family.items()
-    ]
+    orders = orders_for(cells, results, data, force=force, retry_failed=retry_failed, methods=methods)
     store, rank, world = next(rendezvous("env://", timeout=ranks.PATIENCE))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a rank that waits for a dead one hears of nothing else
     if rank:
@@ -87,7 +82,7 @@ def run_together(
     with ranks.join(store, rank, world, device), tempfile.TemporaryDirectory() as scratch:
         for number, order in enumerate(orders):
             _run(talk, number, order, device, Path(scratch), listen, checkpoint_seconds)
-    return states(results, family.values()) if rank == 0 else {}
+    return states(results, families(cells).values()) if rank == 0 else {}
 
 
 def _settle_on(gpus: Sequence[str]) -> str:

@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+
+def unit(features: Tensor) -> Tensor:
+    """Return features (..., D) at unit norm, in float32."""
+    return F.normalize(features.float(), dim=-1)
 
 
 def inner_products(left: Tensor, right: Tensor) -> Tensor:

@@ -20,6 +20,15 @@ def effective_number_weights(class_counts: Tensor, beta: float) -> Tensor:
     return (weights * len(counts) / weights.sum()).float()
 
 
+def power_weights(class_counts: Tensor, exponent: float) -> Tensor:
+    """Return weights (C,) proportional to n_c^-exponent, scaled to sum to C.
+
+    An absent class is weighted like one of a single image.
+    """
+    weights = class_counts.clamp(min=1).double() ** -exponent
+    return (weights * len(weights) / weights.sum()).float()
+
+
 class DeferredWeights(nn.Module):
     """Class-balanced weights that switch on after a share of the epochs (DRW; LDAM, section 3.3).
 
