@@ -15,6 +15,7 @@ from methods.logit_adjustment import log_class_prior
 from methods.ncl import ncl_loss
 from methods.parts.adjusted_experts import adjusted_losses
 from methods.parts.mixing import Mix
+from methods.parts.weights import power_weights
 from methods.sade import sade_adjustments
 from methods.shike import cross_entropies, shike_loss
 

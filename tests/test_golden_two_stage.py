@@ -14,7 +14,7 @@ from methods.disalign import AlignedHead
 from methods.lws import ScaledHead
 from methods.mislas import label_aware_smoothing, smoothed_cross_entropy
 from methods.ncm import class_means, minus_distances
-from methods.parts.weights import effective_number_weights, weighted_cross_entropy
+from methods.parts.weights import effective_number_weights, power_weights, weighted_cross_entropy
 from methods.tau_norm import tau_normalised
 from methods.weight_balancing import binary_class_balanced_loss, norm_limit, within_norm
 

@@ -19,14 +19,22 @@ from bench.method import MakeBackbone
 from methods.parts.classifier import Classifier
 
 
-class Experts(Backbone):
+class ExpertBackbone(Backbone):
+    """A backbone of K experts: features are (K, B, D), maps (K, B, D, h, w)."""
+
+    rows_dim = 1
+
+    def pool(self, feature_map: Tensor) -> Tensor:
+        """Pool the experts' last feature maps to (K, B, D)."""
+        return super().pool(feature_map.flatten(0, 1)).unflatten(0, feature_map.shape[:2])
+
+
+class Experts(ExpertBackbone):
     """A backbone whose last two stages exist once per expert; the stages before them are shared.
 
     So it is split after layer1 of a CIFAR ResNet and after layer2 of an ImageNet one, as in RIDE.
-    `width` scales the channels of the experts' stages. Features are (K, B, D), maps (K, B, D, h, w).
+    `width` scales the channels of the experts' stages.
     """
-
-    rows_dim = 1
 
     def __init__(self, make_backbone: MakeBackbone, experts: int, width: float) -> None:
         whole = make_backbone()
@@ -38,10 +46,6 @@ class Experts(Backbone):
         stages["experts"] = _Branches(nn.Sequential(*branch.stages.values()) for branch in branches)
         super().__init__(stages, branches[0]._pool, branches[0].num_features)
         self.experts = experts
-
-    def pool(self, feature_map: Tensor) -> Tensor:
-        """Pool the experts' last feature maps to (K, B, D)."""
-        return super().pool(feature_map.flatten(0, 1)).unflatten(0, feature_map.shape[:2])
 
 
 class _Branches(nn.Module):

@@ -10,16 +10,14 @@ from torch import Tensor, nn
 from bench.backbones import Backbone
 from bench.errors import BenchError
 from bench.method import MakeBackbone
+from methods.parts.experts import ExpertBackbone
 
 
-class FusedExperts(Backbone):
+class FusedExperts(ExpertBackbone):
     """A backbone whose last stage exists once per expert, times convolutions of a shallower stage.
 
     Expert i starts from stage i of those shared, in turn: on a CIFAR ResNet from layer1, layer2, layer1.
-    Features are (K, B, D), maps (K, B, D, h, w).
     """
-
-    rows_dim = 1
 
     def __init__(self, make_backbone: MakeBackbone, experts: int) -> None:
         whole = make_backbone()
@@ -49,10 +47,6 @@ class FusedExperts(Backbone):
         return torch.stack(
             [deep(images) * shallow(shallow_maps[i % len(shallow_maps)]) for i, (deep, shallow) in experts]
         )
-
-    def pool(self, feature_map: Tensor) -> Tensor:
-        """Pool the experts' last feature maps to (K, B, D)."""
-        return super().pool(feature_map.flatten(0, 1)).unflatten(0, feature_map.shape[:2])
 
 
 def _descent(channels: list[int]) -> nn.Sequential:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from methods.parts.contrast import unit
 
 
 class Projector(nn.Module):
@@ -23,4 +24,4 @@ class Projector(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return unit vectors (N, dim) of features (N, D)."""
-        return F.normalize(self.layers(features).float(), dim=1)
+        return unit(self.layers(features))
