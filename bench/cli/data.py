@@ -139,15 +139,13 @@ def prepare(
     python run_bench.py data prepare imagenet_lt --short-side 256
     """
     from bench.data.lists import read_lists
-    from bench.data.pictures import Pictures
     from bench.data.shards import pack, place_of
 
     dataset = _with_lists(name, recipe)
     lists = read_lists(dataset, data)
     for part, listing in lists.parts.items():
         place = place_of(data, str(dataset.folder), listing, short_side)
-        pictures = Pictures(lists.root, listing.paths, listing.lines)
-        files = [pictures.file(position) for position in range(len(listing))]
+        files = [lists.root / listing.path(position) for position in range(len(listing))]
         with _bar(f"{part}: images packed", len(files)) as report:
             size = pack(files, place, short_side, report, os.cpu_count() or 1)
         told = f"{part}  {len(files):,} images, {size / 2**30:.2f} GiB  {place}"

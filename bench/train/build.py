@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -50,15 +51,12 @@ def build(cell: Cell, class_counts: np.ndarray, load_parent: LoadWeights | None 
     return method
 
 
-class _seeded:  # noqa: N801  (reads as a word in a with statement)
+@contextmanager
+def _seeded(*names: object) -> Iterator[None]:
     """Seed torch's CPU generator from a named stream, and put it back afterwards."""
-
-    def __init__(self, *names: object) -> None:
-        self.seed = seed_of(*names)
-
-    def __enter__(self) -> None:
-        self.state = torch.get_rng_state()
-        torch.manual_seed(self.seed)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_rng_state(self.state)
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed_of(*names))
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
