@@ -505,7 +505,7 @@ def test_the_front_is_what_no_other_beats(points: list[tuple[float, float]]) -> 
 def test_more_numbers_as_text() -> None:
     assert [text.printed(value) for value in (52.0, 51.93, 38.3, None)] == ["52.0", "51.93", "38.3", "n/a"]
     assert [text.gap(value) for value in (0.5, -0.5, 0.0, None)] == ["+0.50", "−0.50", "+0.00", "n/a"]
-    durations = [text.duration(seconds) for seconds in (None, 0.0, 4.2, 61, 600, 9000)]
-    assert durations == ["n/a", "<0.1 s", "4.2 s", "61 s", "10.0 min", "2.5 h"]
+    durations = [text.duration(seconds) for seconds in (None, 0.0, 4.2, 61, 99.7, 600, 9000)]
+    assert durations == ["n/a", "<0.1 s", "4.2 s", "61 s", "1.7 min", "10.0 min", "2.5 h"]
     assert text.link("runs/a-b_c.html") == "runs/a-b_c.html"
     assert text.link("runs/../../secret.html") is None

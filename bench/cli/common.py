@@ -77,15 +77,6 @@ def coloured(status: str) -> str:
     return f"[{COLOURS.get(status, 'yellow')}]{status}[/]"
 
 
-def duration(seconds: float | None) -> str:
-    """Write a time as a reader wants it: 42 s, 7 min, 3.5 h."""
-    if seconds is None:
-        return "unknown"
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
 def find_run(results: Path, name: str) -> RunDir:
     """Find a run by its directory's name, the beginning of it, or its last ten characters.
 

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 from rich.console import Group
@@ -27,8 +27,9 @@ from bench.cli.common import (
 )
 from bench.cli.leaderboard import write_board
 from bench.errors import BenchError, did_you_mean
+from bench.rundir import Status
 
-STATUSES = ("done", "running", "queued", "interrupted", "failed", "blocked", "unreadable", "missing")
+STATUSES = get_args(Status)
 
 Names = Annotated[
     list[str] | None,

@@ -32,7 +32,6 @@ from bench.cli.common import (
     Set,
     coloured,
     console,
-    duration,
     find_run,
     table,
 )
@@ -157,6 +156,7 @@ def plan(
     from bench.cli.estimate import Pace, total
     from bench.launch.local import places
     from bench.records import states
+    from bench.report.text import duration
 
     grid, cells = _read(recipe, only, set_, methods)
     labels = _labels(grid)
@@ -179,10 +179,11 @@ def plan(
         console().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True)
     unknown = sum(seconds is None for seconds in times.values())
     where = f"on {len(slots)} GPUs" if on_gpu else f"{len(slots)} at once"
-    told = f"{len(times)} of {len(family)} runs to train, {where}: "
-    told += duration(total(times, family, len(slots)))
-    if unknown and unknown < len(times):
-        told += f", and {unknown} of unknown time"
+    told = f"{len(times)} of {len(family)} runs to train"
+    if times:
+        told += f", {where}: {duration(total(times, family, len(slots)))}"
+    if unknown:
+        told += f" ({unknown} of unknown time)"
     console().print(told, highlight=False)
 
 

@@ -60,7 +60,7 @@ def printed(value: float | None) -> str:
 
 def duration(seconds: float | None) -> str:
     """Write a time in the unit that a reader would take."""
-    if seconds is None or seconds < 100:
+    if seconds is None or seconds < 99.5:
         return NA if seconds is None else f"{seconds:.2g} s" if seconds >= 0.1 else "<0.1 s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
