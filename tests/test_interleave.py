@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +19,7 @@ from bench.captured import Graphs
 from bench.cell import Cell
 from bench.errors import memory_ran_out
 from bench.launch import local
+from bench.method import Clock
 from bench.records import RunDir
 from bench.rundir import equal
 from bench.train.interleave import Turns, is_own_fault
@@ -167,6 +170,32 @@ def test_a_trial_times_steps_and_keeps_nothing(tmp_path, monkeypatch):
     assert all((trial.rate(runs) or 0) > 0 for runs in (1, 2))
     assert len(trial.turns.runs) == 2
     assert not list(tmp_path.rglob("record.json"))
+
+
+def test_a_trial_counts_steps_and_not_the_turns_in_which_a_gpu_catches_up(tmp_path, monkeypatch):
+    gpu = SimpleNamespace(now=0.0, free=0.0)
+
+    class Training:
+        """A step takes the GPU 2 ms and the host 0.1 ms, as does a look whether the GPU is done."""
+
+        def __init__(self, *_: object) -> None:
+            pass
+
+        def steps(self, report: object) -> Iterator[Clock]:
+            for step in count():
+                gpu.now += 1e-4
+                gpu.free = max(gpu.free, gpu.now) + 2e-3
+                clock, mine = Clock(step // 5, 10**6, step, 5 * 10**6), gpu.free
+                yield clock
+                while step % 5 == 4 and gpu.now < mine:
+                    gpu.now += 1e-4
+                    yield clock
+
+    monkeypatch.setattr("bench.train.trial.Training", Training)
+    monkeypatch.setattr("bench.train.trial.time", SimpleNamespace(monotonic=lambda: gpu.now))
+    monkeypatch.setattr("bench.train.trial._wait", lambda device: setattr(gpu, "now", max(gpu.now, gpu.free)))
+    trial = Trial(make_cell(epochs=1), tmp_path / "data", "cpu", tmp_path / "scratch")
+    assert [trial.rate(runs) for runs in (1, 2, 4)] == pytest.approx([500] * 3, rel=0.05)
 
 
 # -- the launcher's processes ---------------------------------------------------------------------------

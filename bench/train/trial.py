@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from bench.cell import Cell
 from bench.data.split import load
 from bench.data.streaming import loader_for
 from bench.errors import memory_ran_out
+from bench.method import Clock
 from bench.rundir import RunDir
 from bench.train.build import build
 from bench.train.interleave import Turns
@@ -23,7 +24,7 @@ from bench.train.precision import keep_float32
 MOST = 16
 #: More runs at once must gain that much together: each of them ends later.
 GAIN = 1.1
-#: Steps before and while time is taken; the first ones record graphs.
+#: Steps of each run before and while time is taken; the first ones record graphs.
 WARM_UP, TIMED = 8, 40
 #: Memory, as a share of what was free, that is left alone: runs of a grid are not all alike.
 SPARE = 0.2
@@ -59,6 +60,7 @@ class Trial:
         self.cell, self.device = cell.model_copy(update={"protocol": endless}), device
         self.split = load(cell.dataset, cell.imbalance_factor, data)
         self.scratch, self.turns, self.free = scratch, Turns[int](device), _free(device)
+        self.made = 0  # steps so far, of all runs
         keep_float32()
 
     def rate(self, runs: int) -> float | None:
@@ -68,15 +70,15 @@ class Trial:
             return None
         try:
             for number in range(there, runs):
-                self.turns.add(number, self._training(number).steps(lambda line: None))
-            self._turns(WARM_UP)
-            started = time.monotonic()
-            self._turns(TIMED)
+                self.turns.add(number, self._counted(self._training(number).steps(lambda line: None)))
+            self._make(runs * WARM_UP)
+            before, started = self.made, time.monotonic()
+            self._make(runs * TIMED)
         except RuntimeError as error:
             if not memory_ran_out(error):
                 raise
             return None
-        return runs * TIMED / (time.monotonic() - started)
+        return (self.made - before) / (time.monotonic() - started)
 
     def _training(self, number: int) -> Training:
         method = build(self.cell, self.split.epoch_counts).to(self.device)
@@ -89,8 +91,17 @@ class Trial:
         _wait(self.device)  # it was made on another stream than it runs on
         return training
 
-    def _turns(self, count: int) -> None:
-        for _ in range(count):
+    def _counted(self, steps: Iterator[Clock]) -> Iterator[Clock]:
+        """Count steps; while the device catches up, the clock of the last one comes again."""
+        last = None
+        for clock in steps:
+            self.made += clock != last
+            last = clock
+            yield clock
+
+    def _make(self, steps: int) -> None:
+        enough = self.made + steps
+        while self.made < enough:
             for _, error in self.turns.turn():
                 raise error or RuntimeError("a trial does not end")
         _wait(self.device)
