@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import difflib
+import re
+import traceback
 from collections.abc import Iterable
 
 
 class BenchError(Exception):
     """A mistake the user can mend; its message is one line naming file, key and remedy."""
+
+
+def reason_of(error: Exception) -> str:
+    """Say what went wrong, as a record does."""
+    return str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+
+
+def traceback_of(error: Exception) -> str:
+    """Return an error's traceback as a record has it: its paths tell nothing of this machine."""
+    told = "".join(traceback.format_exception(error))
+    ours = r"(?:bench|methods|site-packages|lib)/"
+    return re.sub(rf'File "(?:(?:[^"]*/)?(?={ours})|[^"]*/)', 'File "', told)
 
 
 def memory_ran_out(error: BaseException | None) -> bool:

@@ -203,6 +203,11 @@ def test_a_method_of_ones_own_may_fail_and_be_tried_again_and_scored(
     assert code == 1
     assert "RuntimeError: in a bad mood" in out
     assert "1 failed, 1 blocked" in out
+    (record,) = (tmp_path / "results/runs").glob("*/record.json")
+    told = json.loads(record.read_text())["traceback"]
+    assert 'File "moody.py", line' in told
+    assert 'File "bench/train/loop.py", line' in told
+    assert str(tmp_path) not in told
     (tmp_path / "trouble").unlink()
     assert bench(*command)[0] == 1
     code, out = bench(*command, "--retry-failed")

@@ -176,6 +176,7 @@ def test_a_run_that_dies_harms_no_other(place: Place, does: str, status: str, re
     record = place.record(bad)
     assert record["cell"]["method"]["name"] == "bad"
     assert ("Traceback" in (record["traceback"] or "")) == (does in ("fail", "raise"))
+    assert ('File "bench/launch/process.py", line' in (record["traceback"] or "")) == (does == "raise")
     assert str(Path.cwd()) not in (record["traceback"] or "")
 
 

@@ -9,11 +9,9 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import re
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
@@ -25,7 +23,7 @@ from typing import Any
 
 from bench.cell import Cell, families
 from bench.cores import read_with
-from bench.errors import BenchError
+from bench.errors import BenchError, reason_of, traceback_of
 from bench.records import Busy, RunDir
 from bench.registry import load_files
 from bench.train.interleave import Turns, gpu_answers, is_own_fault
@@ -314,10 +312,7 @@ def _run(
 
 
 def _told(error: Exception) -> dict[str, str | None]:
-    """Return an error as a record has it, without paths of this machine."""
-    reason = str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
-    where = "".join(traceback.format_exception(error))
-    return {"status": "failed", "reason": reason, "traceback": re.sub(r'File ".*/', 'File "', where)}
+    return {"status": "failed", "reason": reason_of(error), "traceback": traceback_of(error)}
 
 
 def prepare(order: Order) -> bool:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import resource
 import time
-import traceback
 from collections.abc import Generator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +17,7 @@ from bench.cell import Cell
 from bench.data.loader import Loader
 from bench.data.split import Split, load
 from bench.data.streaming import loader_for
-from bench.errors import BenchError, memory_ran_out
+from bench.errors import BenchError, memory_ran_out, reason_of, traceback_of
 from bench.method import Method
 from bench.metrics import confusion_matrix, score
 from bench.rundir import RunDir
@@ -109,22 +107,14 @@ def recorded_steps(
     except Exception as error:
         if at_once > 1 and not is_own_fault(error):
             raise
-        return record | {"status": "failed", "reason": _reason(cell, error), "traceback": _traceback()}
+        return record | {"status": "failed", "reason": _reason(cell, error), "traceback": traceback_of(error)}
 
 
 def _reason(cell: Cell, error: Exception) -> str:
-    """Say what went wrong in one line."""
-    if isinstance(error, BenchError):
-        return str(error)
-    reason = f"{type(error).__name__}: {error}"
-    if memory_ran_out(error):
+    reason = reason_of(error)
+    if memory_ran_out(error) and not isinstance(error, BenchError):
         return f"{remedy(cell, ranks.world())} ({reason.splitlines()[0]})"
     return reason
-
-
-def _traceback() -> str:
-    """Return the traceback in hand, its paths without what comes before the package: no machine's."""
-    return re.sub(r'File ".*/((?:bench|methods|site-packages|lib)/)', r'File "\1', traceback.format_exc())
 
 
 def _train_and_score(
