@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -17,8 +18,9 @@ from test_train import make_cell
 
 from bench.captured import Graphs
 from bench.cell import Cell
-from bench.errors import memory_ran_out
+from bench.errors import BenchError, memory_ran_out
 from bench.launch import local
+from bench.launch.process import Child, Place, Worker, _serve
 from bench.method import Clock
 from bench.records import RunDir
 from bench.rundir import equal
@@ -310,10 +312,59 @@ def test_children_wait_for_their_parents_in_the_same_process(tmp_path, launch):
 
 
 def test_the_room_on_a_gpu_is_tried_where_it_is_not_given(tmp_path, launch):
-    # the fake cells cannot be built for a trial, so there is room for one at a time
+    # no trial can be made of the fake cells, so there is room for one at a time
     assert statuses(launch([make("ce", seed=s) for s in range(3)], per_gpu=None)) == {"done": 3}
     (order,) = turns_of(tmp_path / "data").values()
     assert order == sorted(order)
+
+
+@pytest.fixture
+def tried(monkeypatch) -> dict[str, Callable[[], int]]:
+    """What a trial of each method comes to; processes are forked, so that they see it."""
+    ends: dict[str, Callable[[], int]] = {}
+
+    def forking(worker: Worker) -> Callable[[Place], Child]:
+        def start(place: Place) -> Child:
+            ours, theirs = context.Pipe()
+            process: Any = context.Process(target=_serve, args=(worker, place, os.getcwd(), theirs))
+            process.start()
+            theirs.close()
+            return Child(place, process, ours, place.room or 1)
+
+        return start
+
+    context = multiprocessing.get_context("fork")
+    monkeypatch.setattr(local, "starter", forking)
+    monkeypatch.setattr("bench.train.trial.runs_at_once", lambda cell, *_: ends[cell.method.name]())
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # CUDA does not survive a fork
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    return ends
+
+
+def test_a_run_that_cannot_be_tried_leaves_the_trial_to_the_next(tmp_path, launch, tried):
+    def cannot() -> int:
+        raise BenchError("it trains nothing")
+
+    tried |= {"ncm": cannot, "bad": cannot, "ce": lambda: 3}
+    cells = [make("ncm", seed=0), make("bad", "raise", seed=1), *(make("ce", seed=s) for s in range(2, 7))]
+    assert statuses(launch(cells, per_gpu=None)) == {"done": 6, "failed": 1}
+    (order,) = turns_of(tmp_path / "data").values()
+    first, later = order[: EPOCHS + 1], order[EPOCHS + 1 :]
+    assert first == sorted(first), "one at a time"
+    assert later != sorted(later), "in turn, as there is room for three"
+
+
+def test_a_trial_that_spoilt_its_process_costs_the_run_nothing(tmp_path, launch, tried):
+    def spoilt() -> int:
+        Graphs.spoilt = True
+        return 2
+
+    tried |= {"big": spoilt, "ce": lambda: 3}
+    cells = [make("big", seed=0), make("ce", seed=1), make("ce", seed=2)]
+    for _ in range(2):
+        assert statuses(launch(cells, per_gpu=None, force=True)) == {"done": 3}
+    assert Counter(notes(tmp_path / "data", "starts")) == {cell.run_id: 2 for cell in cells}
+    assert all(len(set(seeds)) == 1 or "0" not in seeds for seeds in turns_of(tmp_path / "data").values())
 
 
 # -- on a GPU -------------------------------------------------------------------------------------------

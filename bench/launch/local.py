@@ -192,7 +192,7 @@ class _Launcher:
                     continue
                 del child.orders[run_id]
                 if event == "crowded":
-                    child.room = max(1, len(child.orders))
+                    child.room = min(child.room, max(1, len(child.orders)))
                     self._suspect(order, "it ran out of memory beside others; it goes on alone")
                     continue
                 if detail:

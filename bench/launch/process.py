@@ -241,10 +241,9 @@ def _serve(worker: Worker, place: Place, home: str, launcher: Connection) -> Non
             if order is None:
                 closed = True
             else:
-                if room is None:
-                    room = _room_for(order, device, tell)
+                if room is None and (room := _room_for(order, device, tell)) is not None:
                     tell(order.cell.run_id, "room", room)
-                turns.add(order.cell.run_id, _run(worker, order, device, room, tell))
+                turns.add(order.cell.run_id, _run(worker, order, device, room or 1, tell))
         if not turns.runs:
             return
         for run_id, error in turns.turn():
@@ -253,7 +252,7 @@ def _serve(worker: Worker, place: Place, home: str, launcher: Connection) -> Non
                 tell(run_id, "room", 0)
             if error is None or isinstance(error, Busy):
                 tell(run_id, "ended", {})
-            elif room == 1 or is_own_fault(error) or not (sound or turns.runs):
+            elif (room or 1) == 1 or is_own_fault(error) or not (sound or turns.runs):
                 tell(run_id, "ended", _told(error))
             elif sound:
                 tell(run_id, "crowded")
@@ -270,17 +269,26 @@ def _receive(launcher: Connection, inbox: SimpleQueue[Order | None]) -> None:
     os._exit(1)
 
 
-def _room_for(order: Order, device: str, tell: Callable[[str, str, Any], None]) -> int:
+def _room_for(order: Order, device: str, tell: Callable[[str, str, Any], None]) -> int | None:
+    """Try for how many runs there is room; None where this one cannot tell, having a fault of its own."""
     from bench.train.trial import runs_at_once
 
+    room = end = None
     try:
-        return runs_at_once(order.cell, order.data, device)
+        room = runs_at_once(order.cell, order.data, device)
     except Exception as error:
-        if gpu_answers():
-            return 1  # what is wrong will be told by the run itself
-        tell(order.cell.run_id, "room", 0)
-        tell(order.cell.run_id, "ended", _told(error))
-        os._exit(1)
+        end = _told(error)  # if the GPU still answers, the run itself will tell
+    if gpu_answers():
+        return room
+    run_id = order.cell.run_id
+    tell(run_id, "room", 0)
+    if end is not None:
+        tell(run_id, "ended", end)
+    else:  # it was its copies that memory was short for
+        with contextlib.suppress(Busy):
+            prepare(order)
+        tell(run_id, "crowded", None)
+    os._exit(1)
 
 
 def _run(

@@ -32,12 +32,10 @@ SPARE = 0.2
 
 def runs_at_once(cell: Cell, data: Path, device: str) -> int:
     """Try how many runs like `cell` the device takes at once; nothing of the trial is kept."""
+    _let_go(device)  # of what runs before it used
     with tempfile.TemporaryDirectory() as scratch:
         places = most_that_pay(Trial(cell, data, device, Path(scratch)).rate)
-    gc.collect()
-    if device == "cuda":
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    _let_go(device)
     return places
 
 
@@ -105,6 +103,13 @@ class Trial:
             for _, error in self.turns.turn():
                 raise error or RuntimeError("a trial does not end")
         _wait(self.device)
+
+
+def _let_go(device: str) -> None:
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def _free(device: str) -> float:
