@@ -25,7 +25,7 @@ from test_streaming import IMAGENET
 
 from bench.cell import Cell
 from bench.cli.run import _sum_up
-from bench.data.streaming import WORKERS
+from bench.cores import WORKERS
 from bench.launch import local
 from bench.launch.tensorboard import curves
 from bench.records import RunDir, State, load_results
