@@ -7,6 +7,7 @@ class, with their types and defaults; nothing else declares them.
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
@@ -154,7 +155,8 @@ def load_files(files: Iterable[Path]) -> None:
     for file in files:
         if not file.is_file():
             raise BenchError(f"{file}: no such methods file")
-        module_name = f"user_methods_{file.stem}"
+        place = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
+        module_name = f"user_methods_{file.stem}_{place}"  # another folder may have a file of this name
         if module_name in sys.modules:
             continue
         spec = importlib.util.spec_from_file_location(module_name, file)

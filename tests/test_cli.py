@@ -223,6 +223,20 @@ def test_a_method_of_ones_own_may_fail_and_be_tried_again_and_scored(
     assert bench(*evaluate, "--methods", tmp_path / "moody.py")[0] == 0
 
 
+def test_methods_files_of_one_name_are_two(
+    tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_entries", dict(registry.methods()))
+    files = []
+    for mood in ("merry", "gloomy"):
+        files += ["--methods", tmp_path / mood / "mine.py"]
+        (tmp_path / mood).mkdir()
+        (tmp_path / mood / "mine.py").write_text(METHOD.replace("moody", mood))
+    for mood in ("merry", "gloomy"):
+        code, out = bench("list", "methods", mood, *files)
+        assert code == 0, out
+
+
 def test_a_stopped_run_says_how_to_go_on(
     tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
