@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import photo_trees
 import pytest
 import torch
 from PIL import Image
@@ -244,6 +245,20 @@ def test_a_folder_or_image_that_is_none_of_the_classes_is_told(tmp_path: Path) -
     (tmp_path / "made/three").mkdir()
     with pytest.raises(BenchError, match=r"three: digits: extra_train 'noise' has no such class"):
         split_of(tmp_path)
+
+
+def test_classes_may_lie_in_folders_of_folders(tmp_path: Path) -> None:
+    photo_trees.inaturalist(tmp_path)
+    for name, number in (("Aves/1", 4), ("Insecta/3", 5)):
+        (tmp_path / "made" / name).mkdir(parents=True)
+        for index in range(number):
+            Image.new("RGB", (8, 8), "red").save(tmp_path / f"made/{name}/{index:05}.png")
+    extra = ExtraTrain(name="noise", folder="made")
+    dataset = photo_trees.small("inaturalist2018").model_copy(update={"extra_train": extra})
+    assert load(dataset, 1.0, tmp_path).epoch_counts.tolist() == [9, 5 + 4, 3, 2 + 5]
+    (tmp_path / "made/Aver").mkdir()
+    with pytest.raises(BenchError, match=r"Aver: .* has no such class; did you mean 'Aves'"):
+        load(dataset, 1.0, tmp_path)
 
 
 # -- runs ---------------------------------------------------------------------------------------------

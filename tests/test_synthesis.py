@@ -167,6 +167,10 @@ def test_images_of_another_making_are_not_mixed_in(full: Path, tmp_path: Path) -
     (full / "manifest.json").unlink()
     with pytest.raises(BenchError, match=r"holds images, but no manifest.json .* another --out"):
         fill(full, WANTED, SETTINGS, Painter(), 4)
+    deep = tmp_path / "deep"
+    fill(deep, {"Plantae/7477": 1}, SETTINGS, Painter(), 4)
+    with pytest.raises(BenchError, match=r"manifest.json: made with prompt 'a \{class\}', not 'one"):
+        fill(deep, {"Plantae/7477": 1}, other, Painter(), 4)
 
 
 def test_a_prompt_names_the_class_in_words() -> None:

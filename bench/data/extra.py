@@ -118,9 +118,10 @@ def read_extra(
 
 
 def _folders(root: Path, class_names: tuple[str, ...], of: str) -> dict[str, list[Path]]:
+    known = {name.partition("/")[0] for name in class_names}  # a class may lie deeper: Plantae/7477
     for name in sorted(path.name for path in root.iterdir() if path.is_dir()):
-        if name not in class_names and not name.startswith("."):
-            raise BenchError(f"{root / name}: {of} has no such class{did_you_mean(name, class_names)}")
+        if name not in known and not name.startswith("."):
+            raise BenchError(f"{root / name}: {of} has no such class{did_you_mean(name, known)}")
     return {name: folder.files_in(root / name) if (root / name).is_dir() else [] for name in class_names}
 
 

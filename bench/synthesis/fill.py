@@ -120,7 +120,7 @@ def _imagenet() -> dict[str, str]:
 
 def _check(folder: Path, settings: Settings) -> None:
     """Refuse to mix images of different making in one folder."""
-    if next(folder.glob("*/*.png"), None) is None:
+    if next(folder.rglob("*.png"), None) is None:
         return
     there = manifest.read(folder)
     if there is None:
