@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import lzma
+import re
 import shutil
 import tarfile
 from collections.abc import Callable
@@ -15,10 +16,12 @@ from PIL import Image
 
 from bench.cli import main
 from bench.data import check as module
-from bench.data import shards
+from bench.data import shards, split
 from bench.data.catalogue import DATASETS
 from bench.data.check import AS_PUBLISHED, COUNTS_AGREE, DIFFERS, UNKNOWN, Findings, check
 from bench.data.known import KNOWN, Known, KnownList, git_blob
+from bench.errors import BenchError
+from bench.recipe import load
 
 SPLITS = Path(__file__).parents[2] / "shared/data/splits.tar.xz"
 Command = Callable[..., tuple[int, str]]
@@ -238,6 +241,25 @@ def test_a_recipe_s_own_data_set_is_checked_and_packed(tmp_path: Path, bench: Co
     assert "train  19 images" in out
     assert "short_side: 40" in out
     assert len(list((tmp_path / ".shards/mine").rglob(shards.NAME))) == 3
+
+
+def test_what_packs_the_images_of_a_recipe_is_told(tmp_path: Path, bench: Command) -> None:
+    photo_trees.imagenet(tmp_path)
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "methods: {ce: {}}\n"
+        "grid: {dataset: shrunk, imbalance_factor: 1, backbone: resnet8_cifar}\n"
+        "datasets: {shrunk: {base: imagenet_lt, short_side: 40, copy_of: imagenet_lt}}\n"
+    )
+    dataset = load(recipe).points[0].cell.dataset
+    with pytest.raises(BenchError, match="not packed") as error:
+        split.load(dataset, 1.0, tmp_path)
+    told = re.findall(r"`run_bench\.py (.*)`", str(error.value))
+    (command,) = (words.replace("FILE", str(recipe)).split() for words in told)
+    code, out = bench(*command, "--data", tmp_path)
+    assert code == 0, out
+    assert "base: shrunk" not in out, "there is a recipe already"
+    assert split.load(dataset, 1.0, tmp_path).class_counts.tolist() == list(photo_trees.COUNTS)
 
 
 def test_shrinking_never_enlarges_and_keeps_what_is_small(tmp_path: Path) -> None:

@@ -150,7 +150,7 @@ def prepare(
             size = pack(files, place, short_side, report, os.cpu_count() or 1)
         told = f"{part}  {len(files):,} images, {size / 2**30:.2f} GiB  {place}"
         console().print(told, highlight=False, markup=False)
-    if short_side is not None:
+    if short_side not in (None, dataset.short_side):
         lines = (
             "for a recipe:",
             "datasets:",

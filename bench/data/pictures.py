@@ -102,9 +102,10 @@ def pictures(dataset: DataSet, data_dir: Path, root: Path, listing: Listing) -> 
         BenchError: they should be shrunk and are not.
     """
     shards = find(data_dir, str(dataset.folder), listing, dataset.short_side)
-    if shards is None and dataset.short_side is not None:
+    name, side = dataset.name, dataset.short_side
+    if shards is None and side is not None:
         raise BenchError(
-            f"{dataset.name}: {listing.file.name} is not packed with short_side {dataset.short_side}; run "
-            f"`run_bench.py data prepare {dataset.name} --short-side {dataset.short_side}`"
+            f"{name}: {listing.file.name} is not packed with short_side {side}; run `run_bench.py data "
+            f"prepare {name} --recipe FILE --short-side {side}`, where FILE is the recipe"
         )
     return Pictures(root, listing.paths, np.arange(len(listing)), shards)
