@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
+import photo_trees
 import pytest
 from conftest import Bench
 from records_factory import CIFAR10_JPEG, finish, make_cell, make_grid
@@ -82,6 +84,19 @@ def test_scored_predictions_reach_the_leaderboard(tmp_path: Path, bench: Bench) 
     assert bench("report", "--results", results, "--reports", reports)[0] == 0
     page = (reports / "index.html").read_text()
     assert '<span class="note origin">external</span>' in page
+
+
+def test_predictions_for_list_files_are_scored_without_the_images(tmp_path: Path, bench: Bench) -> None:
+    root = photo_trees.imagenet(tmp_path / "data")
+    shutil.rmtree(root / "train")
+    shutil.rmtree(root / "val")
+    labels = [int(line.split()[1]) for line in (root / "ImageNet_LT_test.txt").read_text().splitlines()]
+    np.savez(tmp_path / "mine.npz", predictions=np.where(np.arange(8) < 6, labels, 3 - np.array(labels)))
+    where = ("--results", tmp_path / "results", "--data", tmp_path / "data")
+    score = ("score", tmp_path / "mine.npz", "--dataset", "imagenet_lt", "--imbalance-factor", 1, *where)
+    code, out = bench(*score)
+    assert code == 0, out
+    assert re.search(r"│ +75\.00 ", out)
 
 
 @pytest.mark.parametrize(

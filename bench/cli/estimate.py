@@ -24,7 +24,7 @@ def _count(dataset: DataSet, imbalance_factor: float, data: Path) -> int:
     from bench.data import longtail, sources
     from bench.data.extra import read_extra
 
-    labels, class_names = sources.labels(dataset, data)
+    labels, _, class_names = sources.labels(dataset, data)
     available = np.bincount(labels, minlength=len(class_names))
     counts = longtail.class_counts(dataset, imbalance_factor, available, class_names)
     extra = read_extra(dataset, counts, class_names, data)

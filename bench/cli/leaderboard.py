@@ -130,9 +130,8 @@ def score(
     """
     import numpy as np
 
-    from bench.data import longtail
+    from bench.data import longtail, sources
     from bench.data.catalogue import DATASETS
-    from bench.data.sources import read
     from bench.leaderboard import external
     from bench.report import text
 
@@ -141,15 +140,16 @@ def score(
     if name and len(files) > 1:
         raise BenchError(f"--name: {len(files)} files cannot share one name; leave it out")
     stated = dict(_stated(given) for given in protocol or ())
-    images, chosen = read(DATASETS[dataset], data), DATASETS[dataset]
-    available = np.bincount(images.train_labels, minlength=len(images.class_names))
-    counts = longtail.class_counts(chosen, imbalance_factor, available, images.class_names)
+    chosen = DATASETS[dataset]
+    labels, test_labels, class_names = sources.labels(chosen, data)
+    available = np.bincount(labels, minlength=len(class_names))
+    counts = longtail.class_counts(chosen, imbalance_factor, available, class_names)
     metrics = ("accuracy", "many", "medium", "few", "ece")
     shown = table(chosen.title, "file", *metrics, "kept as", numbers=metrics)
     for file in files:
         called = name or file.stem.lower()
         made = external.scored(
-            file, called, chosen, imbalance_factor, np.asarray(images.test_labels), counts, stated
+            file, called, chosen, imbalance_factor, np.asarray(test_labels), counts, stated
         )
         kept = external.save(results, made)
         values = [made.metrics[metric] for metric in metrics]

@@ -73,7 +73,7 @@ def synthesize(
         raise BenchError(f"--prompt {prompt!r}: write {{class}} where the name of the class belongs")
     dataset = DATASETS[name]
     folder = below(data, out or f"synthetic/{name}", name)
-    labels, class_names = sources.labels(dataset, data)
+    labels, _, class_names = sources.labels(dataset, data)
     available = np.bincount(labels, minlength=len(class_names))
     counts = longtail.class_counts(dataset, imbalance_factor, available, class_names)
     wanted = dict(zip(class_names, room(counts, fill_to, max_per_class).tolist(), strict=True))

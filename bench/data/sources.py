@@ -59,13 +59,13 @@ class Images:
                 )
 
 
-def labels(dataset: DataSet, data_dir: Path) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return the labels (N,) of all training images of any data set, and the classes' names."""
+def labels(dataset: DataSet, data_dir: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return the labels (N,) of all training and of all test images of any data set, and its class names."""
     if dataset.source == "list":
         listed = lists.read_lists(dataset, data_dir)
-        return listed.train.labels, listed.class_names
+        return listed.train.labels, listed.test.labels, listed.class_names
     images = read(dataset, data_dir)
-    return images.train_labels, images.class_names
+    return images.train_labels, images.test_labels, images.class_names
 
 
 def read(dataset: DataSet, data_dir: Path, *, download: bool = False) -> Images:
