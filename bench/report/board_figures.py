@@ -51,7 +51,8 @@ def cost(lines: Iterable[Line], alt: str) -> str | None:
             panels.append((label, list(zip(costs, there, strict=True))))
     if not panels:
         return None
-    with canvas(3.6 * len(panels), 2.9) as figure:
+    named = max(len(front(_places(points))) for _, points in panels)
+    with canvas(3.6 * len(panels), 2.9 + 0.16 * named) as figure:
         for axes, (label, points) in zip(
             figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
         ):
@@ -111,22 +112,24 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def _pareto(axes: Axes, points: Sequence[tuple[float, Line]]) -> None:
-    places = [(cost, float(line.entry["accuracy"])) for cost, line in points]
+    places = _places(points)
     for (cost, line), (_, gain) in zip(points, places, strict=True):
         axes.errorbar(cost, gain, line.entry["accuracy_std"] or 0, color=COLOURS["accuracy"], linewidth=0.7)
     axes.scatter(*_columns(places), s=14, color=COLOURS["accuracy"], zorder=2)
     best = [places[i] for i in front(places)]
     axes.step(*_columns(best), where="post", color=COLOURS["many"], linewidth=1.1, zorder=1)
-    axes.scatter(*_columns(best), s=22, color=COLOURS["many"], zorder=3)
-    for place in front(places):
+    for number, place in enumerate(front(places), start=1):  # names would cover each other there
+        axes.scatter(*places[place], s=70, color=COLOURS["many"], zorder=3)
         axes.annotate(
-            _name(points[place][1]),
-            places[place],
-            xytext=(4, -9),
-            textcoords="offset points",
-            fontsize=7.5,
+            str(number), places[place], color="white", fontsize=7, ha="center", va="center", zorder=4
         )
-    axes.margins(x=0.25, y=0.15)
+        axes.plot([], [], " ", label=f"{number}  {_name(points[place][1])}")
+    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), frameon=False, handlelength=0, fontsize=7.5)
+    axes.margins(x=0.1, y=0.15)
+
+
+def _places(points: Sequence[tuple[float, Line]]) -> list[tuple[float, float]]:
+    return [(cost, float(line.entry["accuracy"])) for cost, line in points]
 
 
 def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
