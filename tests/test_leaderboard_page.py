@@ -227,6 +227,14 @@ def test_ranks_are_within_leagues_and_na_has_none(results: Path, folder: Path) -
     assert shown["#"] == "1"
 
 
+def test_a_data_set_of_a_recipe_s_own_is_called_as_the_recipe_calls_it(results: Path, folder: Path) -> None:
+    birds = CIFAR10.model_copy(update={"name": "birds", "title": "Birds of a garden"})
+    finish(results, make_cell(dataset=birds))
+    board, files = show(results, folder)
+    assert [tab.title for tab in board.tabs][-1] == "Birds of a garden, imbalance factor 100"
+    assert "Birds of a garden" in files["index.md"]
+
+
 def test_a_tab_opens_on_the_league_with_most_runs_of_ours(results: Path, folder: Path) -> None:
     leagues = gather(results, folder).opening.leagues.values()
     sizes = [(sum(line.kind == "measured" for line in lines), len(lines)) for lines in leagues]

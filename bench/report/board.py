@@ -169,17 +169,20 @@ def _tabs(results: Path, lines: Sequence[Line]) -> tuple[Tab, ...]:
         found.setdefault((line.entry["dataset"], line.entry["imbalance_factor"]), []).append(line)
     order = {name: place for place, name in enumerate(sets.ORDER)}
     keys = sorted(found, key=lambda key: (order.get(key[0], len(order)), key))
-    return tuple(
-        Tab(*key, tuple(sorted(found[key], key=_before)), _shots(results, *key, found[key])) for key in keys
-    )
+    return tuple(_tab(results, *key, sorted(found[key], key=_before)) for key in keys)
 
 
-def _shots(results: Path, dataset: str, imbalance_factor: float, lines: Sequence[Line]) -> Mapping[str, str]:
+def _tab(results: Path, dataset: str, imbalance_factor: float, lines: Sequence[Line]) -> Tab:
+    run = next((run for line in lines for run in line.runs), None)
+    record = RunDir(results, run).read_record() if run else None
+    title = sets.title(dataset, imbalance_factor, record["data"]["title"] if record else None)
+    return Tab(dataset, imbalance_factor, tuple(lines), title, _shots(dataset, imbalance_factor, record))
+
+
+def _shots(dataset: str, imbalance_factor: float, record: dict[str, Any] | None) -> Mapping[str, str]:
     sizes = sets.group_sizes(dataset, imbalance_factor)
-    runs = [run for line in lines for run in line.runs]
-    if sizes or not runs:
+    if sizes or record is None:
         return sets.group_heads(sizes)
-    record = RunDir(results, runs[0]).read_record()
     rule = ShotRule.model_validate(record["cell"]["dataset"]["shots"])
     groups = shot_groups(np.array(record["data"]["class_counts"]), rule)
     return sets.group_heads({name: len(classes) for name, classes in groups.items()}, rule)

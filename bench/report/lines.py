@@ -14,7 +14,6 @@ from itertools import combinations
 from typing import Any
 
 from bench.leaderboard import League, best, difference
-from bench.report import sets
 
 #: Scores that a method is shown by; the first decides the rank.
 SCORES = ("accuracy", "many", "medium", "few")
@@ -81,18 +80,14 @@ class Line:
 class Tab:
     """One data set with one imbalance factor: its lines, ours first, each by accuracy.
 
-    `shots` are heads for the columns of its shot groups.
+    `title` is its name for readers, `shots` are heads for the columns of its shot groups.
     """
 
     dataset: str
     imbalance_factor: float
     lines: tuple[Line, ...]
+    title: str
     shots: Mapping[str, str]
-
-    @property
-    def title(self) -> str:
-        """Its name for readers."""
-        return sets.title(self.dataset, self.imbalance_factor)
 
     @property
     def anchor(self) -> str:

@@ -21,9 +21,12 @@ _RULE = ShotRule()
 _CLASSES = {"cifar10": 10, "cifar100": 100}
 
 
-def title(dataset: str, imbalance_factor: float) -> str:
-    """Name a data set with its imbalance factor, which those with a tail of their own do not need."""
-    name = TITLES.get(dataset, dataset)
+def title(dataset: str, imbalance_factor: float, own: str | None = None) -> str:
+    """Name a data set with its imbalance factor, which those with a tail of their own do not need.
+
+    `own` is what a recipe calls a data set that the literature does not have.
+    """
+    name = TITLES.get(dataset) or own or dataset
     return name if dataset in KNOWN else f"{name}, imbalance factor {imbalance_factor:g}"
 
 
