@@ -19,14 +19,11 @@ def training_images(cell: Cell, data: Path) -> int:
 
 @functools.cache
 def _count(dataset: DataSet, imbalance_factor: float, data: Path) -> int:
-    import numpy as np
 
-    from bench.data import longtail, sources
+    from bench.data import sources
     from bench.data.extra import read_extra
 
-    labels, _, class_names = sources.labels(dataset, data)
-    available = np.bincount(labels, minlength=len(class_names))
-    counts = longtail.class_counts(dataset, imbalance_factor, available, class_names)
+    counts, _, class_names = sources.tail(dataset, imbalance_factor, data)
     extra = read_extra(dataset, counts, class_names, data)
     return int(counts.sum() + (0 if extra is None else extra.drawn.sum()))
 

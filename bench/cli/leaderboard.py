@@ -130,7 +130,7 @@ def score(
     """
     import numpy as np
 
-    from bench.data import longtail, sources
+    from bench.data import sources
     from bench.data.catalogue import DATASETS
     from bench.leaderboard import external
     from bench.report import text
@@ -141,9 +141,7 @@ def score(
         raise BenchError(f"--name: {len(files)} files cannot share one name; leave it out")
     stated = dict(_stated(given) for given in protocol or ())
     chosen = DATASETS[dataset]
-    labels, test_labels, class_names = sources.labels(chosen, data)
-    available = np.bincount(labels, minlength=len(class_names))
-    counts = longtail.class_counts(chosen, imbalance_factor, available, class_names)
+    counts, test_labels, _ = sources.tail(chosen, imbalance_factor, data)
     metrics = ("accuracy", "many", "medium", "few", "ece")
     shown = table(chosen.title, "file", *metrics, "kept as", numbers=metrics)
     for file in files:

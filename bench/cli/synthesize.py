@@ -55,11 +55,10 @@ def synthesize(
     python run_bench.py synthesize cifar10 --pipeline models/sd15 --imbalance-factor 50 --fill-to 1000 \\
         --max-per-class 500 --prompt "a blurry photo of a {class}" --out synthetic/blurry
     """
-    import numpy as np
     import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from bench.data import longtail, sources
+    from bench.data import sources
     from bench.data.catalogue import DATASETS
     from bench.data.extra import room
     from bench.data.folder import below
@@ -73,9 +72,7 @@ def synthesize(
         raise BenchError(f"--prompt {prompt!r}: write {{class}} where the name of the class belongs")
     dataset = DATASETS[name]
     folder = below(data, out or f"synthetic/{name}", name)
-    labels, _, class_names = sources.labels(dataset, data)
-    available = np.bincount(labels, minlength=len(class_names))
-    counts = longtail.class_counts(dataset, imbalance_factor, available, class_names)
+    counts, _, class_names = sources.tail(dataset, imbalance_factor, data)
     wanted = dict(zip(class_names, room(counts, fill_to, max_per_class).tolist(), strict=True))
     if not any(wanted.values()):
         raise BenchError(

@@ -18,6 +18,7 @@ import numpy as np
 from bench.cell import DataSet
 from bench.data import folder, lists
 from bench.data.cache import Arrays, key_of, through_cache
+from bench.data.longtail import class_counts
 from bench.errors import BenchError
 
 ARRAYS = ("train_images", "test_images", "train_labels", "test_labels", "class_names")
@@ -59,13 +60,21 @@ class Images:
                 )
 
 
-def labels(dataset: DataSet, data_dir: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Return the labels (N,) of all training and of all test images of any data set, and its class names."""
+def tail(
+    dataset: DataSet, imbalance_factor: float, data_dir: Path
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return how many training images (C,) each class keeps, the test labels (N,), and the classes' names.
+
+    Of any data set, for which images of list files need not be there; errors as of `longtail.class_counts`.
+    """
     if dataset.source == "list":
         listed = lists.read_lists(dataset, data_dir)
-        return listed.train.labels, listed.test.labels, listed.class_names
-    images = read(dataset, data_dir)
-    return images.train_labels, images.test_labels, images.class_names
+        labels, test_labels, class_names = listed.train.labels, listed.test.labels, listed.class_names
+    else:
+        images = read(dataset, data_dir)
+        labels, test_labels, class_names = images.train_labels, images.test_labels, images.class_names
+    available = np.bincount(labels, minlength=len(class_names))
+    return class_counts(dataset, imbalance_factor, available, class_names), test_labels, class_names
 
 
 def read(dataset: DataSet, data_dir: Path, *, download: bool = False) -> Images:
