@@ -115,11 +115,12 @@ def _methods(files: Iterable[Path]) -> Sequence[Row]:
 def _params(entry: Entry) -> dict[str, Row]:
     import inspect
 
+    told = entry.arguments
     return {
         name: {
             "default": field.default,
             "type": inspect.formatannotation(field.annotation).replace("typing.", ""),
-            "about": entry.arguments.get(name, ""),
+            "about": told.get(name, ""),
         }
         for name, field in entry.hyperparameters.model_fields.items()
     }

@@ -63,6 +63,7 @@ def protocols(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
     weights = [_pretraining(*model) for model in zip(models, options, strict=True)]
     done["pretraining"] = pd.array(weights, dtype="string")
     done["backbone"] = pd.array([architecture(name) or None for name in models], dtype="string")
+    # records older than the word have it among the hyper-parameters, if at all
     asked = pd.array([chosen.get("experts", 1) for chosen in params], dtype="Int64")
     done["experts"] = done["experts"].fillna(pd.Series(asked, done.index))
     done["extra_data"] = done["extra_data"].fillna("none")

@@ -116,10 +116,11 @@ def _pareto(axes: Axes, points: Sequence[tuple[float, Line]]) -> None:
     for (cost, line), (_, gain) in zip(points, places, strict=True):
         axes.errorbar(cost, gain, line.entry["accuracy_std"] or 0, color=COLOURS["accuracy"], linewidth=0.7)
     axes.scatter(*_columns(places), s=14, color=COLOURS["accuracy"], zorder=2)
-    best = [places[i] for i in front(places)]
+    unbeaten = front(places)
+    best = [places[i] for i in unbeaten]
     axes.step(*_columns(best), where="post", color=COLOURS["many"], linewidth=1.1, zorder=1)
-    for number, place in enumerate(front(places), start=1):  # names would cover each other there
-        axes.scatter(*places[place], s=70, color=COLOURS["many"], zorder=3)
+    axes.scatter(*_columns(best), s=70, color=COLOURS["many"], zorder=3)
+    for number, place in enumerate(unbeaten, start=1):  # names would cover each other there
         axes.annotate(
             str(number), places[place], color="white", fontsize=7, ha="center", va="center", zorder=4
         )
