@@ -6,7 +6,7 @@ training loop (`bench.train.loop`) calls them in the order of this page and know
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -58,6 +58,22 @@ class Batch:
     def images(self) -> Tensor:
         """The first view."""
         return self.views[0]
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the batch of what `change` makes of each tensor."""
+        return Batch(
+            tuple(change(view) for view in self.views),
+            change(self.labels),
+            change(self.positions),
+            {name: change(drawn) for name, drawn in self.draws.items()},
+            None if self.extra is None else self.extra.map(change),
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """Return all its tensors, in a fixed order."""
+        found: list[Tensor] = []
+        self.map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+        return found
 
 
 @dataclass(frozen=True)
