@@ -345,7 +345,7 @@ def main() -> None:
     arguments.add_argument("--only", action="append", default=[], help="as of `run_bench.py run`")
     arguments.add_argument("--per-gpu", type=int, help="runs at once; default: by a trial")
     arguments.add_argument("--dataset", default="cifar100_rebuilt", help="of the measurements")
-    arguments.add_argument("--parts", default="tests,speed,train")
+    arguments.add_argument("--parts", default="machine,tests,speed,train")
     arguments.add_argument("--tiny", action="store_true", help="a rehearsal on a CPU, with digits")
     arguments.add_argument("--measure", action="store_true", help=argparse.SUPPRESS)
     options = arguments.parse_args()
@@ -357,7 +357,8 @@ def main() -> None:
     until = time.monotonic() + options.minutes * 60
     log = Log(out / "log.txt")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    machine(log)
+    if "machine" in wanted:
+        machine(log)
     if options.pack:
         unpack = ["benchmarks/gpu_pack.py", "unpack", str(options.pack.resolve()), str(options.data)]
         finish("unpacking", [sys.executable, *unpack], 60, log)
