@@ -22,7 +22,7 @@ from methods.parts.mixing import Mixup
     family="experts",
     venue="CVPR",
     year=2023,
-    paper="https://arxiv.org/abs/2208.11925",
+    paper="https://arxiv.org/abs/2206.05260",
     golden=True,
     width=1.0,
     alpha=0.4,

@@ -86,7 +86,9 @@ class BalancedContrast(Method):
 class BCL(BalancedContrast):
     """Contrast whose denominator averages over each class and always holds every class's prototype.
 
-    The authors published no code for CIFAR; the defaults are those on which two re-implementations agree.
+    The authors published no code for CIFAR; the defaults are those on which two re-implementations agree
+    (ConCutMix, CUDA_LTR). Of their views two others differ: ProCo and BCCL crop from 0.08 and do not blur,
+    which is `views: [main, simclr, simclr]` in a protocol.
     For ImageNet-LT and iNaturalist their code has `ce_weight` 1, `contrast_weight` 0.35, `temperature`
     0.07, `hidden` 2048 and `dim` 1024.
 

@@ -29,6 +29,9 @@ from methods.supcon import supcon_loss
     paper="",
     reconstruction=True,
     max_margin=0.3,
+    resample=True,
+    centers=3,
+    contrast_width=128,
 )
 class LDAMSupConRSG(RSGMethod):
     """LDAM on what RSG enlarges, supervised contrast of the images' two views, optional margin heads.

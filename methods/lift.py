@@ -60,6 +60,8 @@ class LIFT(LogitAdjustment):
         **common: Any,
     ) -> None:
         self.scale, self.head_start, self.expand = scale, head_start, expand
+        if common.get("embedding"):
+            raise BenchError("embedding: LIFT adapts a frozen network and has none; leave it out")
         super().__init__(make_backbone, class_counts, **common)
         self.size = insert_adapters(self.backbone, self.num_classes)
 

@@ -26,6 +26,8 @@ from methods.parts.weights import weighted_cross_entropy
     year=2019,
     paper="https://arxiv.org/abs/1801.07698",
     golden=True,
+    version=2,
+    embedding="same",
     margin_head="arcface",
     margin=0.5,
 )
@@ -37,6 +39,8 @@ from methods.parts.weights import weighted_cross_entropy
     year=2018,
     paper="https://arxiv.org/abs/1801.09414",
     golden=True,
+    version=2,
+    embedding="same",
     margin_head="cosface",
     margin=0.4,
 )
@@ -48,6 +52,8 @@ from methods.parts.weights import weighted_cross_entropy
     year=2018,
     paper="https://arxiv.org/abs/1801.05599",
     golden=True,
+    version=2,
+    embedding="same",
     margin_head="cosface",
     margin=0.35,
 )
@@ -59,11 +65,15 @@ from methods.parts.weights import weighted_cross_entropy
     year=2017,
     paper="https://arxiv.org/abs/1704.08063",
     golden=True,
+    version=2,
+    embedding="same",
     margin_head="sphereface",
     margin=4.0,
 )
 class MarginSoftmax(Classifier):
     """Cross-entropy of cosines with the same margin for every class at the label.
+
+    With the embedding that face recognition has before its heads; compared with "ce", give it the same one.
 
     Args:
         margin_head: which margin: "arcface" (angle), "cosface" (cosine), "sphereface" (multiplied angle).

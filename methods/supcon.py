@@ -64,7 +64,7 @@ class SupCon(CrossEntropy):
         return self.loss_of_features(main, batch.labels) + self.contrast_weight * contrast
 
 
-@register("supcon_pretrain", title="SupCon", golden=True, version=2, **ENTRY)
+@register("supcon_pretrain", title="SupCon", golden=True, version=3, **ENTRY)
 class SupConPretrain(Method):
     """The first of two stages: supervised contrast alone; a linear stage follows.
 
@@ -72,7 +72,7 @@ class SupConPretrain(Method):
 
     Args:
         temperature: of the similarities.
-        base_temperature: see "supcon".
+        base_temperature: see "supcon"; here it is the authors' 0.07.
         anchors: "all" views or only the first ("one").
         hidden: width inside the projector; None is the backbone's, as in the authors' code.
         dim: of the projections.
@@ -87,7 +87,7 @@ class SupConPretrain(Method):
         class_counts: np.ndarray,
         *,
         temperature: float = 0.1,
-        base_temperature: float = 0.1,
+        base_temperature: float = 0.07,
         anchors: Anchors = "all",
         hidden: int | None = None,
         dim: int = 128,

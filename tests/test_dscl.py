@@ -296,7 +296,7 @@ def test_the_linear_stage_trains_a_classifier_on_the_frozen_query_encoder(first,
     groups = method.param_groups()
     assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in method.head.parameters()}
     assert method.sampler(0, 10) == "class_balanced"
-    assert method.views[0].policy == "dscl_query"
+    assert method.views[0].policy == parent.views[0].policy == "dscl_query_large"
     assert method.backbone.training  # quirk: statistics follow the balanced batches
     weights = torch.cat([w.flatten() for n, w in method.head.named_parameters() if n.endswith("weight")])
     assert weights.std().item() == pytest.approx(0.01, rel=0.2)

@@ -33,6 +33,15 @@ def sqrt(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.ndarray:
     return _normalised(np.sqrt(counts))
 
 
+def power(exponent: float) -> Probabilities:
+    """Make p_c ~ n_c^exponent: 0.8 is each image weighed n^-0.2, as GLMC's second batch."""
+
+    def probabilities(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.ndarray:
+        return _normalised(counts.astype(float) ** exponent)
+
+    return probabilities
+
+
 def progressive(counts: np.ndarray, epoch: int, epochs: int) -> np.ndarray:
     """Go from instance to class-balanced: p_c = (1-t) n_c / N + t / C, t from 0 to 1 over the epochs.
 
@@ -79,7 +88,8 @@ def drawn(probabilities: Probabilities) -> Sampler:
 
 SAMPLERS: dict[str, Sampler] = {
     "shuffle": shuffle,
-    **{rule.__name__: drawn(rule) for rule in (class_balanced, sqrt, progressive)},
+    **{rule.__name__: drawn(rule) for rule in (instance, class_balanced, sqrt, progressive)},
+    "power_0.8": drawn(power(0.8)),
     **{rule.__name__: drawn(rule) for rule in (effective_number, reverse)},
 }
 

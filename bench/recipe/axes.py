@@ -6,12 +6,12 @@ import itertools
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from functools import cache
 from math import prod
 
-from bench.cell import BackboneChoice, DataSet, Protocol
+from bench.cell import DataSet, Protocol
 from bench.data.catalogue import DATASETS
 from bench.errors import did_you_mean
+from bench.recipe.networks import read_backbone
 from bench.recipe.schema import each, parse
 from bench.recipe.stages import Stage, check_name
 from bench.recipe.tree import Node, merge, plant, shown
@@ -94,7 +94,7 @@ def _resolve(rows: list[Point], datasets: dict[str, DataSet]) -> list[Point]:
         key, node = item
         if key == "dataset":
             return key, _dataset(node, datasets)
-        return key, _backbone(node) if key == "backbone" else node
+        return key, read_backbone(node) if key == "backbone" else node
 
     return each(lambda row: dict(each(resolve, row.items())), rows)
 
@@ -104,25 +104,6 @@ def _dataset(node: Node, datasets: dict[str, DataSet]) -> Node:
         known = did_you_mean(node.plain, datasets)
         raise node.fault(f"unknown data set {shown(node.plain)}{known}")
     return plant(datasets[node.value].model_dump(mode="json"), node)
-
-
-def _backbone(node: Node) -> Node:
-    if not isinstance(node.value, dict):
-        node = replace(node, value={"name": node})
-    name = parse(BackboneChoice, node).name
-    if name not in _backbones():
-        known = did_you_mean(name, _backbones())
-        raise node.find(("name",)).fault(f"unknown backbone {shown(name)}{known}")
-    return node
-
-
-@cache
-def _backbones() -> frozenset[str]:
-    """Name every timm model, and each with its pretrained tags."""
-    import bench.backbones  # noqa: F401  it enters the CIFAR ResNets; importing timm takes seconds
-    from bench.vision import timm
-
-    return frozenset(timm.list_models()) | frozenset(timm.list_models(pretrained=True))
 
 
 #: What published numbers of a built-in data set are of; under its name it stays so.

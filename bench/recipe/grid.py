@@ -97,6 +97,8 @@ class _Grid:
         draft = self.base
         for key, node in sorted(point.items()):  # "protocol.schedule" before "protocol.schedule.kind"
             draft = merge(draft, nest(_steps(key), node))
+        if stage.backbone is not None:
+            draft = replace(draft, value={**draft.mapping, "backbone": stage.backbone})
         draft = merge(draft, stage.changes)
         for override in self.overrides:
             if override.applies(self.facts[number, stage.label]):
@@ -138,13 +140,14 @@ class _Grid:
 
 def _facts(point: Point, stage: Stage) -> dict[str, str]:
     """Say what an override can match of a label at a point."""
+    backbone = stage.backbone or point["backbone"]
     seed = point["seed"].plain if "seed" in point else Cell.model_fields["seed"].default
     values = {
         "label": stage.label,
         "method": stage.method.name,
         "dataset": point["dataset"].mapping["name"].plain,
         "imbalance_factor": point["imbalance_factor"].plain,
-        "backbone": point["backbone"].mapping["name"].plain,
+        "backbone": backbone.mapping["name"].plain,
         "seed": seed,
     }
     return {key: _mark(value) for key, value in values.items()}

@@ -31,10 +31,14 @@ class Sections(Frozen):
 
 
 class MethodSection(Frozen):
-    """One label of `methods:`; its protocol is a part of one, merged later and judged then."""
+    """One label of `methods:`; its protocol is a part of one, merged later and judged then.
+
+    `backbone` is a network of its own, in the place of the grid's.
+    """
 
     method: str | None = None
     from_: str | None = Field(None, alias="from")
+    backbone: Any = None
     params: dict[str, Any] = Field({})
     protocol: dict[str, Any] = Field({})
 

@@ -11,18 +11,20 @@ from pydantic import BaseModel, ValidationError
 from bench import registry
 from bench.cell import MethodChoice
 from bench.errors import did_you_mean
+from bench.recipe.networks import read_backbone
 from bench.recipe.schema import MethodSection, each, parse
 from bench.recipe.tree import Node, merge, plant, shown
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A label: its method, its own changes to `protocol` and `params`, the label it starts from."""
+    """A label: its method, its own changes, the label it starts from, perhaps a backbone of its own."""
 
     label: str
     node: Node
     method: registry.Entry
     parent: str | None
+    backbone: Node | None = None
 
     @cached_property
     def hyperparameters(self) -> type[BaseModel]:
@@ -73,7 +75,8 @@ def read_stages(section: Node) -> dict[str, Stage]:
         if said.from_ is not None and said.from_ not in labels:
             near = did_you_mean(said.from_, labels)
             raise node.find(("from",)).fault(f"unknown label {shown(said.from_)}{near}")
-        return Stage(label, node, known[name], said.from_)
+        backbone = None if said.backbone is None else read_backbone(node.find(("backbone",)))
+        return Stage(label, node, known[name], said.from_, backbone)
 
     if not labels:
         raise section.fault("names no method")
