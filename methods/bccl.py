@@ -22,15 +22,7 @@ from methods.parts.kmeans import kmeans
 from methods.parts.projector import Projector
 
 
-@register(
-    "bccl",
-    title="BCCL",
-    family="contrastive",
-    venue="",
-    year=None,
-    paper="https://github.com/GGTINE/Balanced-Clustering-Contrastive-Learning-for-Long-Tailed-Data-Recognition",
-    golden=True,
-)
+@register("bccl", golden=True)
 class BCCL(Method):
     """Class-averaged contrast of two views, a logit-adjusted classifier, and a pull to class centroids.
 

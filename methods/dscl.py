@@ -6,8 +6,6 @@ Xuan & Zhang, AAAI 2024. Stage 1 (here) trains an encoder with a momentum encode
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -22,13 +20,10 @@ from methods.parts.momentum import MomentumCopy
 from methods.parts.queue import KeyQueue
 from methods.parts.rois import roi_mean
 
-PAPER = "https://arxiv.org/abs/2403.06151"
-ENTRY: dict[str, Any] = {"family": "contrastive", "venue": "AAAI", "year": 2024, "paper": PAPER}
 
-
-@register("dscl", title="DSCL", golden=True, distill=0.0, **ENTRY)
-@register("pbsd", title="PBSD", golden=True, beta=None, **ENTRY)
-@register("dscl_pbsd", title="DSCL + PBSD", golden=True, **ENTRY)
+@register("dscl", golden=True, distill=0.0)
+@register("pbsd", golden=True, beta=None)
+@register("dscl_pbsd", golden=True)
 class DSCL(Method):
     """Supervised contrast whose pull to the own key does not depend on how frequent the class is.
 
@@ -129,7 +124,7 @@ class DSCL(Method):
         return (2 * cosines - 2).masked_fill(~present, -4.0)
 
 
-@register("dscl_linear", title="DSCL, linear stage", **ENTRY)
+@register("dscl_linear")
 class DSCLLinear(CRT):
     """The second stage of DSCL, PBSD and both: a linear classifier on the frozen encoder."""
 

@@ -22,16 +22,7 @@ from methods.parts.heads import CosineHead
 from methods.parts.projector import Projector
 
 
-@register(
-    "gml",
-    title="GML",
-    family="contrastive",
-    venue="ICML",
-    year=2023,
-    paper="https://proceedings.mlr.press/v202/suh23a.html",
-    golden=True,
-    version=2,
-)
+@register("gml", golden=True, version=2)
 class GML(Method):
     """Contrast with class mixtures of a frozen teacher's features, distillation, and logit adjustment.
 

@@ -18,17 +18,7 @@ from bench.registry import register
 from methods.ldam import LDAM
 
 
-@register(
-    "rsg",
-    title="RSG (LDAM)",
-    family="generative",
-    venue="CVPR",
-    year=2021,
-    paper="https://openaccess.thecvf.com/content/CVPR2021/html/Wang_RSG_A_Simple_but_Effective_Module_"
-    "for_Learning_Imbalanced_Datasets_CVPR_2021_paper.html",
-    golden=True,
-    max_margin=0.3,
-)
+@register("rsg", golden=True, max_margin=0.3)
 class RSGMethod(LDAM):
     """LDAM on a batch that the generator enlarges by tail-class feature maps.
 
