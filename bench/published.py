@@ -13,12 +13,12 @@ from typing import Any
 
 import pandas as pd
 
-from bench import facts, typed_csv
+from bench import facts, shipped, typed_csv
 from bench.errors import BenchError, did_you_mean
 from bench.typed_csv import Column
 
 #: This project's own copy of the literature.
-HOME = Path(__file__).parents[1] / "results" / "published"
+HOME = shipped.LITERATURE
 
 #: How a number was read, the surest way first; it says nothing of whether the number is right.
 TRUST = ("text", "read from an image", "third-party notes", "unpublished repo")

@@ -25,6 +25,9 @@ Row = dict[str, Any]
 #: What a list has no room for.
 ALONE = ("about", "params")
 
+#: The folder of what recipes share.
+SHARED = "shared"
+
 #: What it has in a terminal of usual width; of other kinds it has all.
 WIDTH = 80
 NARROW = {
@@ -186,10 +189,15 @@ def _backbones() -> Sequence[Row]:
 
 
 def _recipes() -> Sequence[Row]:
-    from bench.recipe.files import read
+    """Name the recipes here, or else those that this project ships; what they share is none."""
+    from bench.recipe.files import FOLDER, read, recipes
+    from bench.shipped import RECIPES
 
     rows = []
-    for path in sorted(Path("recipes").rglob("*.yaml")):
+    home = Path(FOLDER) if Path(FOLDER).is_dir() else RECIPES
+    for path in recipes(home):
+        if path.parent.name == SHARED:
+            continue
         try:
             tree, notes = read(path)
             title = str(tree.plain.get("title", ""))

@@ -21,7 +21,7 @@ SOME_FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130
 #: Colours of a run's state.
 COLOURS = {"done": "green", "failed": "red", "unreadable": "red", "running": "cyan", "queued": "blue"}
 
-Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, as recipes/quick.yaml.")]
+Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: its file, or its name, as quick.")]
 Only = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="KEY=VALUE", help="Only these cells; several are all held to."),
