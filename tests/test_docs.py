@@ -19,7 +19,7 @@ from bench.recipe import load
 from bench.recipe.files import recipes
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/findings.md"]
 README = (ROOT / "README.md").read_text()
 
 
