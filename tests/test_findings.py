@@ -4,8 +4,8 @@ A marker is ``<!-- recipe: what -->figure<!-- / -->``; ``UPDATE_EXPECTED=1`` fil
 
 * ``LABEL [COLUMN]``: the mean over seeds, in percent; with ``each`` the seeds' accuracies, with ``spread``
   their standard deviation;
-* ``LABEL - LABEL [COLUMN]``: the mean of the differences of paired seeds and its standard error; ``one+other``
-  in place of a recipe pairs the seeds of both;
+* ``LABEL - LABEL [COLUMN]``: the mean of the differences of paired seeds and its standard error;
+  ``one+other`` in place of a recipe pairs the seeds of both;
 * after a JSON file in place of a recipe, the keys to one of its values.
 
 ``LABEL@DATASET`` is a label of which a recipe has several data sets.

@@ -33,19 +33,20 @@ def find(path: Path) -> Path:
     else:
         homes = [Path(FOLDER), RECIPES] if path.parent == Path() else []
     name = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
-    if not os.path.isfile(path):  # of a name that no file can have, pathlib's raises
-        for home in homes:
-            if found := _named(home, name, lambda message: BenchError(f"{path}: {message}")):
-                return found
-    return path
+    if os.path.isfile(path):  # pathlib's raises where no file can have such a name
+        return path
+    return _search(homes, name, lambda message: BenchError(f"{path}: {message}")) or path
 
 
-def _named(home: Path, name: str, fault: Callable[[str], BenchError]) -> Path | None:
-    """Return the one file called so in a folder of recipes and the folders in it, if there is one."""
-    found = [file for file in recipes(home) if file.name == name]
-    if len(found) > 1:
-        raise fault(f"is {' and '.join(map(str, found))}; name one of them with its folder")
-    return found[0] if found else None
+def _search(homes: Sequence[Path], name: str, fault: Callable[[str], BenchError]) -> Path | None:
+    """Return the one file called so in the first folder of recipes that has it, or in the folders in it."""
+    for home in homes:
+        found = [file for file in recipes(home) if file.name == name]
+        if len(found) > 1:
+            raise fault(f"is {' and '.join(map(str, found))}; name one of them with its folder")
+        if found:
+            return found[0]
+    return None
 
 
 def recipes(home: Path) -> list[Path]:
@@ -95,10 +96,12 @@ def _included(node: Node, chain: tuple[Path, ...]) -> Node:
     if not isinstance(name, str) or not name or not name.isprintable():
         raise node.fault(f"should be the name of a file, got {shown(node.plain)}")
     file = Path(os.path.normpath(chain[-1].parent / name))
-    if Path(name).is_absolute() or not file.resolve().is_relative_to(home):
+    if Path(name).name == name and not os.path.isfile(file):
+        homes = [_shortly(home), RECIPES] if home.name == FOLDER else [RECIPES]
+        file = _search(homes, name, lambda message: node.fault(f"{shown(name)} {message}")) or file
+    inside = any(file.resolve().is_relative_to(folder) for folder in (home, RECIPES.resolve()))
+    if Path(name).is_absolute() or not inside:
         raise node.fault(f"{shown(name)} lies outside of {home.name}/; include a file from inside")
-    if home.name == FOLDER and Path(name).name == name and not os.path.isfile(file):
-        file = _named(_shortly(home), name, lambda message: node.fault(f"{shown(name)} {message}")) or file
     if any(file.resolve() == earlier.resolve() for earlier in chain):
         raise node.fault(f"a loop: {' -> '.join(str(f) for f in (*chain, file))}")
     if len(chain) > DEEPEST:
