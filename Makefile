@@ -1,7 +1,7 @@
 # longtail-bench: `make quick` shows what it does, `make test` checks it.
 PYTHON ?= python3
 BIN := .venv/bin
-RECIPE ?= recipes/quick.yaml
+RECIPE ?= quick
 
 .PHONY: help quick test lint format type unit slurm bench report clean
 

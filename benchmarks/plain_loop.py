@@ -29,7 +29,7 @@ from bench.data.split import InMemory, load
 from bench.recipe import load as load_recipe
 from bench.rundir import RunDir
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "cifar10_jpeg_plain.yaml"
+RECIPE = Path(__file__).parents[1] / "recipes" / "cifar" / "cifar10_jpeg_plain.yaml"
 DEVICE = "cuda" if CUDA else "cpu"
 
 

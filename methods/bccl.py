@@ -22,16 +22,7 @@ from methods.parts.kmeans import kmeans
 from methods.parts.projector import Projector
 
 
-@register(
-    "bccl",
-    title="BCCL",
-    family="contrastive",
-    venue="",
-    year=None,
-    paper="https://github.com/GGTINE/Balanced-Clustering-Contrastive-Learning-for-Long-Tailed-Data-Recognition",
-    golden=True,
-    version=2,
-)
+@register("bccl", golden=True, version=2)
 class BCCL(Method):
     """Class-averaged contrast of two views, a logit-adjusted classifier, and a pull to class centroids.
 

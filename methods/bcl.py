@@ -74,15 +74,7 @@ class BalancedContrast(Method):
         return self.head(self.backbone(images))
 
 
-@register(
-    "bcl",
-    title="BCL",
-    family="contrastive",
-    venue="CVPR",
-    year=2022,
-    paper="https://arxiv.org/abs/2207.09052",
-    golden=True,
-)
+@register("bcl", golden=True)
 class BCL(BalancedContrast):
     """Contrast whose denominator averages over each class and always holds every class's prototype.
 

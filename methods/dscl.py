@@ -22,16 +22,14 @@ from methods.parts.momentum import MomentumCopy
 from methods.parts.queue import KeyQueue
 from methods.parts.rois import roi_mean
 
-PAPER = "https://arxiv.org/abs/2403.06151"
-ENTRY: dict[str, Any] = {"family": "contrastive", "venue": "AAAI", "year": 2024, "paper": PAPER, "version": 2}
 Crops = Literal["small", "large"]
 _QUERY: dict[Crops, str] = {"small": "dscl_query", "large": "dscl_query_large"}
 _KEY: dict[Crops, str] = {"small": "dscl_key", "large": "dscl_key_large"}
 
 
-@register("dscl", title="DSCL", golden=True, distill=0.0, **ENTRY)
-@register("pbsd", title="PBSD", golden=True, beta=None, **ENTRY)
-@register("dscl_pbsd", title="DSCL + PBSD", golden=True, **ENTRY)
+@register("dscl", version=2, golden=True, distill=0.0)
+@register("pbsd", version=2, golden=True, beta=None)
+@register("dscl_pbsd", version=2, golden=True)
 class DSCL(Method):
     """Supervised contrast whose pull to the own key does not depend on how frequent the class is.
 
@@ -135,7 +133,7 @@ class DSCL(Method):
         return (2 * cosines - 2).masked_fill(~present, -4.0)
 
 
-@register("dscl_linear", title="DSCL, linear stage", **ENTRY)
+@register("dscl_linear", version=2)
 class DSCLLinear(CRT):
     """The second stage of DSCL, PBSD and both: a linear classifier on the frozen encoder.
 

@@ -17,16 +17,7 @@ from methods.parts.mixing import Mix, batch_wide, cutmix, mixed_loss, mixup
 from methods.parts.weights import power_weights
 
 
-@register(
-    "glmc",
-    title="GLMC",
-    family="mixing",
-    venue="CVPR",
-    year=2023,
-    paper="https://arxiv.org/abs/2305.08661",
-    golden=True,
-    version=2,
-)
+@register("glmc", golden=True, version=2)
 class GLMC(Method):
     """A mixup and a CutMix view that agree, and a loss that shifts from plain to weighted labels.
 

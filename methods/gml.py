@@ -21,15 +21,8 @@ from methods.parts.contrast import inner_products
 from methods.parts.heads import CosineHead
 from methods.parts.projector import Projector
 
-ENTRY: dict[str, Any] = {
-    "family": "contrastive",
-    "venue": "ICML",
-    "year": 2023,
-    "paper": "https://proceedings.mlr.press/v202/suh23a.html",
-}
 
-
-@register("gml_teacher", title="GML, its teacher", **ENTRY)
+@register("gml_teacher")
 class GMLTeacher(LogitAdjustment):
     """Logit-adjusted cross-entropy on scaled cosines: what GML's authors train as its teacher.
 
@@ -52,7 +45,7 @@ class GMLTeacher(LogitAdjustment):
         return CosineHead(features, classes, self.scale)
 
 
-@register("gml", title="GML", golden=True, version=2, **ENTRY)
+@register("gml", golden=True, version=2)
 class GML(Method):
     """Contrast with class mixtures of a frozen teacher's features, distillation, and logit adjustment.
 

@@ -19,17 +19,9 @@ from bench.vision import timm
 from methods.logit_adjustment import LogitAdjustment
 from methods.parts.heads import CosineHead
 
-ENTRY: dict[str, Any] = {
-    "family": "fine-tuning",
-    "venue": "ICML",
-    "year": 2024,
-    "paper": "https://arxiv.org/abs/2309.10019",
-    "pretrained": True,
-}
 
-
-@register("lift", title="LIFT", **ENTRY)
-@register("lift_tte", title="LIFT (TTE)", expand=24, **ENTRY)
+@register("lift", pretrained=True)
+@register("lift_tte", expand=24, pretrained=True)
 class LIFT(LogitAdjustment):
     """Adapters beside every MLP of a frozen ViT, and a cosine classifier, trained with adjusted logits.
 

@@ -14,15 +14,7 @@ from bench.method import Batch, MakeBackbone, Method
 from bench.registry import register
 
 
-@register(
-    "ncl",
-    title="NCL",
-    family="experts",
-    venue="CVPR",
-    year=2022,
-    paper="https://arxiv.org/abs/2203.15359",
-    golden=True,
-)
+@register("ncl", golden=True)
 class NCL(Method):
     """Whole networks that learn by balanced softmax and from each other, on all and on the hardest classes.
 

@@ -18,18 +18,7 @@ from bench.registry import register
 from methods.ldam import LDAM
 
 
-@register(
-    "rsg",
-    title="RSG (LDAM)",
-    family="generative",
-    venue="CVPR",
-    year=2021,
-    paper="https://openaccess.thecvf.com/content/CVPR2021/html/Wang_RSG_A_Simple_but_Effective_Module_"
-    "for_Learning_Imbalanced_Datasets_CVPR_2021_paper.html",
-    golden=True,
-    version=2,
-    reweight_from=0.8,
-)
+@register("rsg", golden=True, version=2, reweight_from=0.8)
 class RSGMethod(LDAM):
     """LDAM-DRW on a batch that the generator enlarges by tail-class feature maps.
 

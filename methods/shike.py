@@ -18,14 +18,6 @@ from methods.parts.experts import PerExpert
 from methods.parts.fused_experts import FusedExperts
 from methods.parts.heads import CosineHead
 
-ENTRY: dict[str, Any] = {
-    "family": "experts",
-    "venue": "CVPR",
-    "year": 2023,
-    "paper": "https://arxiv.org/abs/2304.01279",
-    "golden": True,
-}
-
 
 class FusedEnsemble(Method):
     """Experts on features of different depths, scored by the mean of their scaled cosines.
@@ -57,7 +49,7 @@ class FusedEnsemble(Method):
         return self.logits(images).mean(dim=0)
 
 
-@register("shike_stage_1", title="SHIKE, stage 1", **ENTRY)
+@register("shike_stage_1", golden=True)
 class SHIKE(FusedEnsemble):
     """Experts on features of different depths that distil each other and suppress hard negatives.
 
@@ -86,7 +78,7 @@ class SHIKE(FusedEnsemble):
         return shike_loss(self.logits(batch.images), batch.labels, self.hardest_negative)
 
 
-@register("shike", title="SHIKE", **ENTRY)
+@register("shike", golden=True)
 class SHIKERetrained(FusedEnsemble):
     """The second stage: new classifiers on the frozen experts, by balanced softmax.
 

@@ -109,8 +109,7 @@ def one_line_about(error: BenchError, *names: str) -> None:
 # -- recipes ---------------------------------------------------------------------------------------
 RECIPES = {
     name: (ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-    for name in ("quick", "mission_digits", "imagenet_lt")
-    if (ROOT / "recipes" / f"{name}.yaml").exists()
+    for name in ("digits/quick", "digits/mission_digits", "imagenet/imagenet_lt_dscl")
 }
 
 

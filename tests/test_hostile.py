@@ -54,6 +54,7 @@ GRID = "methods: {ce: {}}\ngrid: {dataset: %s, imbalance_factor: 10, backbone: r
         "include: ../../../../etc/passwd\n" + GRID % "digits",
         "include: /etc/passwd\n" + GRID % "digits",
         "include: outside.yaml\n" + GRID % "digits",  # a link that leads out
+        "include: found_outside.yaml\n" + GRID % "digits",
         "include: 'https://example.org/x.yaml'\n" + GRID % "digits",
         "datasets: {mine: {source: folder, folder: ../../secret}}\n" + GRID % "mine",
         "datasets: {mine: {source: folder, folder: /etc}}\n" + GRID % "mine",
@@ -74,9 +75,10 @@ def test_a_hostile_recipe_is_refused_in_a_line(
     tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     home = tmp_path / "home"
-    (home / "recipes").mkdir(parents=True)
+    (home / "recipes/folder").mkdir(parents=True)
     (tmp_path / "outside.yaml").write_text(GRID % "digits")
     (home / "recipes/outside.yaml").symlink_to(tmp_path / "outside.yaml")
+    (home / "recipes/folder/found_outside.yaml").symlink_to(tmp_path / "outside.yaml")
     (home / "recipes/evil.yaml").write_text(text)
     monkeypatch.chdir(home)
     before = files_below(tmp_path)

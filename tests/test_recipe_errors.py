@@ -367,9 +367,7 @@ def test_a_default_of_a_wrong_type_is_the_method_s_fault_not_a_traceback() -> No
 
     from bench import registry
 
-    registry.register("odd", title="", family="", venue="", year=0, paper="", kind="loud")(
-        type("Odd", (Plain,), {})
-    )
+    registry.register("odd", title="Odd", family="fake", kind="loud")(type("Odd", (Plain,), {}))
     try:
         said = error_of("methods: {odd: {}}\n" + GRID)
     finally:

@@ -35,7 +35,7 @@ def _about() -> None:
 
     \b
     python run_bench.py list recipes
-    python run_bench.py run recipes/quick.yaml
+    python run_bench.py run quick
     python run_bench.py COMMAND --help
     """
 

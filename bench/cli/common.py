@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -11,7 +11,9 @@ from rich.markup import escape
 from rich.table import Table
 
 from bench.errors import BenchError, did_you_mean
-from bench.rundir import RunDir
+
+if TYPE_CHECKING:
+    from bench.rundir import RunDir
 
 #: Exit codes; 2 is also what the command line itself answers to a wrong option.
 SOME_FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130
@@ -19,7 +21,7 @@ SOME_FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130
 #: Colours of a run's state.
 COLOURS = {"done": "green", "failed": "red", "unreadable": "red", "running": "cyan", "queued": "blue"}
 
-Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, as recipes/quick.yaml.")]
+Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: its file, or its name, as quick.")]
 Only = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="KEY=VALUE", help="Only these cells; several are all held to."),
@@ -83,6 +85,8 @@ def find_run(results: Path, name: str) -> RunDir:
     Raises:
         BenchError: none is called so, or several.
     """
+    from bench.rundir import RunDir
+
     names = [path.name for path in sorted(results.glob("runs/*")) if path.is_dir()]
     hits = [n for n in names if n == name] or [
         n for n in names if n.startswith(name) or n.endswith(f"-{name}")

@@ -27,9 +27,6 @@ from bench.cli.common import (
 )
 from bench.cli.leaderboard import write_board
 from bench.errors import BenchError, did_you_mean
-from bench.rundir import Status
-
-STATUSES = get_args(Status)
 
 Names = Annotated[
     list[str] | None,
@@ -48,20 +45,21 @@ def status(recipes: Names = None, results: Results = RESULTS) -> None:
     """
     from bench.launch import queue
     from bench.records import states
-    from bench.rundir import cell_from
+    from bench.rundir import Status, cell_from
 
+    statuses = get_args(Status)
     try:
         jobs = queue.jobs(results)
     except BenchError as error:  # what the run directories tell is true without it
         jobs = {}
         console().print(f"[yellow]{escape(str(error))}[/]", soft_wrap=True)
-    counts = table("Recipes", "recipe", "cells", *STATUSES, numbers=("cells", *STATUSES))
+    counts = table("Recipes", "recipe", "cells", *statuses, numbers=("cells", *statuses))
     details = []
     for name, grid in _chosen(recipes, results).items():
         cells = [cell_from(entry["cell"]) for entry in grid["cells"]]
         known = queue.with_queue(states(results, cells), jobs)
         seen = Counter[str](state.status for state in known.values())
-        counts.add_row(escape(name), str(len(known)), *(str(seen[s] or "") for s in STATUSES))
+        counts.add_row(escape(name), str(len(known)), *(str(seen[s] or "") for s in statuses))
         shown = table(name, "run", "label", "state", "")
         for entry in grid["cells"]:
             state = known[entry["run_id"]]

@@ -78,15 +78,15 @@ def run(
     [bold]Examples[/]
 
     \b
-    python run_bench.py run recipes/quick.yaml
-    python run_bench.py run recipes/quick.yaml --only method=ldam --only seed=0,1
-    python run_bench.py run recipes/quick.yaml --set protocol.epochs=2 --jobs 2
-    python run_bench.py run recipes/cifar_lt_plain.yaml --gpus 0,1 --per-gpu 3
+    python run_bench.py run quick
+    python run_bench.py run quick --only method=ldam --only seed=0,1
+    python run_bench.py run quick --set protocol.epochs=2 --jobs 2
+    python run_bench.py run cifar_lt_plain --gpus 0,1 --per-gpu 3
     python run_bench.py run my.yaml --methods my_method.py
-    python run_bench.py run recipes/quick.yaml --retry-failed
-    python run_bench.py run recipes/cifar_lt_plain.yaml --launcher slurm --partition gpu --time 120
-    python run_bench.py run recipes/quick.yaml --launcher slurm --gpus-per-run 0 --no-wait
-    torchrun --nproc-per-node 4 run_bench.py run recipes/imagenet_lt_decoupling.yaml --only label=ce
+    python run_bench.py run quick --retry-failed
+    python run_bench.py run cifar_lt_plain --launcher slurm --partition gpu --time 120
+    python run_bench.py run quick --launcher slurm --gpus-per-run 0 --no-wait
+    torchrun --nproc-per-node 4 run_bench.py run imagenet_lt_decoupling --only label=ce
     """
     from bench.launch.together import is_first, run_together, under_torchrun
     from bench.recipe import grid_file
@@ -149,8 +149,8 @@ def plan(
     [bold]Examples[/]
 
     \b
-    python run_bench.py plan recipes/quick.yaml
-    python run_bench.py plan recipes/quick.yaml --only method=ldam --jobs 1
+    python run_bench.py plan quick
+    python run_bench.py plan quick --only method=ldam --jobs 1
     """
     from bench.cell import families
     from bench.cli.estimate import Pace, total

@@ -2,7 +2,8 @@
 
 * `title`: a line for people; the file's name by default.
 * `include`: a file, or a list of files, below the recipes folder, that this one changes: mappings merge
-  deeply, all else is replaced. Files of one list are of equal rank and may not disagree.
+  deeply, all else is replaced. Files of one list are of equal rank and may not disagree. A file that does not
+  stand beside this one is found by its name in the folders of the recipes folder, or of this project's.
 * `mode`: fast (by default) or exact.
 * `methods`: label -> {method, params, protocol, from}. `method` is the label by default; `from` is the
   label of the cell it starts from, taken at the same point of the grid.
