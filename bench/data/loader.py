@@ -54,7 +54,7 @@ class Loader:
             protocol's `drop_last`.
         val_labels: of the validation set, (V,) int64; empty where the data set has none.
         play: how images to score are made.
-        play_ahead: how batches are made, some at once where it is replayed; they outlast the steps in between,
+        play_ahead: how batches are made, some at once where it is replayed; they outlast steps in between,
             so it has memory of its own. A batch lies in the tensors of the one before of its size.
     """
 
