@@ -39,7 +39,7 @@ def make(name, counts=COUNTS, **params):
 def batch_of(method, labels, side=16):
     size = len(labels)
     draws = {name: torch.from_numpy(box) for name, box in method.draws(generator("boxes"), size).items()}
-    views = tuple(torch.randn(size, 3, view.size or side, view.size or side) for view in method.views)
+    views = tuple(torch.randn(size, 3, view.side(side), view.side(side)) for view in method.views)
     return Batch(views, torch.tensor(labels), torch.arange(size), draws)
 
 
