@@ -278,7 +278,7 @@ def test_pbsd_refuses_a_backbone_without_a_feature_map():
         embed_dim=48,
         num_heads=3,
     )
-    method = entry.build(vit, COUNTS, **entry.hyperparameters(patches=1, queue=8).model_dump())
+    method = entry.build(vit, COUNTS, **entry.hyperparameters(patches=1, patch_size=16, queue=8).model_dump())
     with pytest.raises(BenchError, match="feature map"):
         method.loss(batch_of(method, [0, 1, 2]))
 
