@@ -82,14 +82,20 @@ class View:
 
     `policy` names an augmentation policy; "main" is the protocol's. With `patch_of`, the view is cut out
     of an earlier view of that index, taken after that view's geometry and before its colour; the boxes
-    are the draws named `boxes`, (n, 4) as x0, y0, x1, y1 in shares of the side, resized to `size` pixels
-    (DSCL's patches).
+    are the draws named `boxes`, (n, 4) as x0, y0, x1, y1 in shares of the side, resized to `size`: pixels, or
+    a share of the image's side (DSCL's patches).
     """
 
     policy: str = "main"
     patch_of: int | None = None
     boxes: str = ""
-    size: int | None = None
+    size: int | float | None = None
+
+    def side(self, image_size: int) -> int:
+        """Return its side in pixels, of images of that side."""
+        if self.size is None:
+            return image_size
+        return self.size if isinstance(self.size, int) else max(1, round(self.size * image_size))
 
 
 class MakeBackbone(Protocol):

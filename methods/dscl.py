@@ -43,7 +43,8 @@ class DSCL(Method):
             the own key like any other: plain supervised contrast, to which "pbsd" adds its patches.
         distill: weight of the patch distillation; 0 leaves the patches out.
         patches: boxes per image.
-        patch_size: side to which a box is resized, in pixels.
+        patch_size: side to which a box is resized, in pixels, or as a share of the image's side: 0.5 is 16 of
+            32 pixels.
         temperature: of all similarities.
         queue: number of keys kept.
         momentum: of the key encoder; the authors' 0.999 looks back over 1.1 % of their 90,400 steps.
@@ -61,7 +62,7 @@ class DSCL(Method):
         beta: float | None = 8.0,
         distill: float = 1.5,
         patches: int = 5,
-        patch_size: int = 16,
+        patch_size: int | float = 0.5,
         temperature: float = 0.07,
         queue: int = 4096,
         momentum: float = 0.999,

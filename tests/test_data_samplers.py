@@ -46,7 +46,7 @@ def test_classes_are_drawn_with_those_probabilities(rule, golden_name):
 
 
 def test_every_sampler_has_its_probabilities_tested():
-    assert set(samplers.SAMPLERS) == {"shuffle", "power_0.8", *(name for name, _ in RULES)}
+    assert set(samplers.SAMPLERS) == {"shuffle", "class_aware", "power_0.8", *(name for name, _ in RULES)}
 
 
 def test_glmcs_second_batch_weighs_each_image_by_its_class_size_to_minus_a_fifth():

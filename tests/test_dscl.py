@@ -39,7 +39,7 @@ def make(name, counts=COUNTS, **params):
 def batch_of(method, labels, side=16):
     size = len(labels)
     draws = {name: torch.from_numpy(box) for name, box in method.draws(generator("boxes"), size).items()}
-    views = tuple(torch.randn(size, 3, view.size or side, view.size or side) for view in method.views)
+    views = tuple(torch.randn(size, 3, view.side(side), view.side(side)) for view in method.views)
     return Batch(views, torch.tensor(labels), torch.arange(size), draws)
 
 
@@ -278,7 +278,7 @@ def test_pbsd_refuses_a_backbone_without_a_feature_map():
         embed_dim=48,
         num_heads=3,
     )
-    method = entry.build(vit, COUNTS, **entry.hyperparameters(patches=1, queue=8).model_dump())
+    method = entry.build(vit, COUNTS, **entry.hyperparameters(patches=1, patch_size=16, queue=8).model_dump())
     with pytest.raises(BenchError, match="feature map"):
         method.loss(batch_of(method, [0, 1, 2]))
 

@@ -331,3 +331,26 @@ def test_a_recipe_of_the_project_is_found_from_anywhere() -> None:
     assert found.is_absolute()
     assert found == find(Path("recipes/quick.yaml")) == RECIPES / "digits" / "quick.yaml"
     assert find(Path("elsewhere/quick.yaml")) == Path("elsewhere/quick.yaml")
+
+
+def test_a_label_has_a_backbone_of_its_own_in_the_place_of_the_grids() -> None:
+    text = (
+        "methods:\n  plain: {backbone: {name: resnet56_cifar, options: {width: 2}}}\n"
+        "  again: {method: second, from: plain}\n"
+        "grid:\n  dataset: digits\n  imbalance_factor: 10\n"
+        "  backbone: {name: resnet8_cifar, options: {in_chans: 3}}\n"
+    )
+    recipe = read(text)
+    first, again = only_cell(recipe), only_cell(recipe, "again")
+    assert (first.backbone.name, first.backbone.options) == ("resnet56_cifar", {"width": 2})
+    assert again.backbone.name == "resnet8_cifar"
+    assert again.parent == first
+    changed = read(
+        text + "overrides: [{match: {backbone: resnet56_cifar}, protocol: {epochs: 3}}]\n", name="o.yaml"
+    )
+    assert (only_cell(changed).protocol.epochs, only_cell(changed, "again").protocol.epochs) == (3, 200)
+
+
+def test_an_unknown_backbone_of_a_label_is_told_with_its_place() -> None:
+    with pytest.raises(BenchError, match=r"r.yaml:2: methods.plain.backbone.*'resnet9_cifar'.*did you mean"):
+        read("methods:\n  plain: {backbone: resnet9_cifar}\n" + GRID)

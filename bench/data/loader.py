@@ -214,8 +214,7 @@ class Loader:
         tables = []
         for i, (view, rule) in enumerate(zip(self.views, self.policies, strict=True)):
             rng = generator(*stream, "view", i, self.seed, epoch)
-            side = view.size or self.split.dataset.image_size
-            tables.append(rule.draw(rng, self.size, side))
+            tables.append(rule.draw(rng, self.size, view.side(self.split.dataset.image_size)))
         return positions, tables
 
     def _batch(self, plan: _Plan, draws: dict[str, Tensor], extra: Batch | None = None) -> Batch:
@@ -224,8 +223,9 @@ class Loader:
         views: list[Tensor] = []
         for view, rule, table in zip(self.views, self.policies, plan.tables, strict=True):
             source = images
-            if view.patch_of is not None and view.size is not None:
-                source = crop_boxes(shaped[view.patch_of], draws[view.boxes], view.size)
+            if view.patch_of is not None:
+                side = view.side(self.split.dataset.image_size)
+                source = crop_boxes(shaped[view.patch_of], draws[view.boxes], side)
             shaped.append(rule.geometry(source, table))
             views.append(self._normalise(rule.colour(shaped[-1], table)))
         labels = self._labels[plan.positions]
