@@ -259,14 +259,16 @@ def _labels(grid: Grid) -> dict[str, str]:
 
 
 def _check_data(cells: Sequence[Cell], results: Path, data: Path, force: bool) -> None:
-    """Read the data of what is to be trained: better one error now than one in each run."""
-    from bench.cli.estimate import training_images
+    """Check the data of what is to be trained: better one error now than one in each run."""
+    from bench.cli.estimate import check_data
+    from bench.launch.together import is_first
     from bench.records import states
 
     known = states(results, cells)
     wanted = [cell for cell in cells if force or known[cell.run_id].status != "done"]
-    for cell in {(cell.dataset, cell.imbalance_factor): cell for cell in wanted}.values():
-        training_images(cell, data)
+    for remark in check_data(wanted, data):
+        if is_first():
+            console().print(f"[yellow]{escape(remark)}[/]", soft_wrap=True, highlight=False)
 
 
 def _gpus(chosen: str | None) -> list[str]:
