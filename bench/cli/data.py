@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from bench.cli.common import DATA, SOME_FAILED, Data, console, table
-from bench.errors import BenchError, did_you_mean
+from bench.errors import BenchError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -92,7 +92,7 @@ def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
     console().print(shown)
     names = ", ".join(class_names[:20]) + (", ..." if len(class_names) > 20 else "")
     console().print(f"{len(class_names)} classes: {names}", highlight=False, markup=False)
-    _tell(("remark", passed_over, "yellow"))
+    _tell(("remark", [printable(line) for line in passed_over], "yellow"))
 
 
 @app.command()

@@ -48,6 +48,26 @@ def check_data(cells: Iterable[Cell], data: Path) -> list[str]:
     return list(remarks)
 
 
+def check_backbones(cells: Iterable[Cell]) -> None:
+    """See that the cells' backbones take images of their size.
+
+    Raises:
+        BenchError: some do not, a line each.
+    """
+    from bench.backbones import check_input
+    from bench.recipe.schema import each
+
+    asked = {
+        (cell.backbone.name, cell.dataset.image_size, *sorted(cell.backbone.options.items())): cell
+        for cell in cells
+        if not registry.find(cell.method.name).build.needs_parent
+    }
+    each(
+        lambda cell: check_input(cell.backbone.name, cell.dataset.image_size, **cell.backbone.options),
+        asked.values(),
+    )
+
+
 class Pace:
     """Images per second of a core or a GPU in past runs, and `problems` with the data of those to come.
 

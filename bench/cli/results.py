@@ -26,7 +26,7 @@ from bench.cli.common import (
     table,
 )
 from bench.cli.leaderboard import write_board
-from bench.errors import BenchError, did_you_mean
+from bench.errors import BenchError, did_you_mean, printable
 from bench.rundir import Status
 
 STATUSES = get_args(Status)
@@ -149,7 +149,7 @@ def evaluate(
         run = find_run(results, model)
     metrics = evaluate_run(run, data, folder)
     for line in passed_over(list_images(folder).passed_over) if folder else ():
-        console().print(f"[yellow]{escape(line)}[/]", soft_wrap=True, highlight=False)
+        console().print(f"[yellow]{escape(printable(line))}[/]", soft_wrap=True, highlight=False)
     shown = table(run.run_id, "metric", "value", numbers=("value",))
     for key, value in metrics.items():
         if not isinstance(value, list | dict):

@@ -29,7 +29,7 @@ from bench.data.known import KNOWN, Known, KnownList, git_blob
 from bench.data.lists import Listing, read_list, read_lists
 from bench.data.longtail import shot_groups
 from bench.data.pictures import Pictures
-from bench.errors import BenchError
+from bench.errors import BenchError, printable
 from bench.files import write_text
 
 MOST_TOLD = 5  # files of a kind
@@ -86,6 +86,9 @@ def check(
     else:
         _check_lists(dataset, root, decode, report, findings)
     (findings.remarks if dataset.allow_leak else findings.faults).extend(findings.leaks)
+    findings.faults, findings.remarks = (
+        [*map(printable, some)] for some in (findings.faults, findings.remarks)
+    )
     return findings
 
 
@@ -113,7 +116,7 @@ def before_training(dataset: DataSet, data_dir: Path, class_counts: np.ndarray) 
         findings.faults += [f"{leak}; {remedy}" for leak in findings.leaks]
     if findings.faults:
         raise BenchError("\n".join(f"{dataset.name}: {fault}" for fault in findings.faults))
-    return findings.remarks + findings.leaks
+    return [printable(remark) for remark in findings.remarks + findings.leaks]
 
 
 def _check_lists(
