@@ -104,12 +104,19 @@ def check_input(name: str, size: int, **options: Any) -> None:
         return
     own = (timm.get_pretrained_cfg(name) or timm.get_pretrained_cfg(name.split(".")[0])).input_size[1]  # type: ignore
     remedies = []
-    if "img_size" not in options and _refusal(name, size, {**options, "img_size": size}) is None:
+    if "img_size" not in options and _works(name, size, {**options, "img_size": size}):
         remedies.append(f"write backbone: {{name: {name}, options: {{img_size: {size}}}}}")
-    if size != own and _refusal(name, own, options) is None:
+    if size != own and _works(name, own, options):
         remedies.append(f"give the data set image_size: {own}")
     remedy = ", or ".join(remedies) or "take another backbone"
     raise BenchError(f"backbone {name!r} does not work on images of {size} pixels ({reason}); {remedy}")
+
+
+def _works(name: str, size: int, options: dict[str, Any]) -> bool:
+    try:
+        return _refusal(name, size, options) is None
+    except BenchError:  # it has no such option
+        return False
 
 
 def _refusal(name: str, size: int, options: dict[str, Any]) -> str | None:
@@ -124,7 +131,7 @@ def _refusal(name: str, size: int, options: dict[str, Any]) -> str | None:
         except BenchError:
             raise
         except Exception as error:  # whatever a model raises
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+            reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")[:120]
             continue
         if features.shape == (2, backbone.num_features):
             return None
