@@ -105,6 +105,10 @@ class DataSet(Frozen):
 
     The images of list files (`source: list`) stay on disk, whole. `short_side` is for copies of them that
     `data prepare` shrank until the shorter side has so many pixels: faster to read, and other pixels.
+
+    With `orientation: exif` images are turned as their files say, which is ignored otherwise (the other rules
+    of decoding are in `bench.data.decoding`). `allow_leak` says that test images may be trained on, as in a
+    data set that was published so; without it that is an error.
     """
 
     name: Name
@@ -126,6 +130,13 @@ class DataSet(Frozen):
     held_out: Count | None = None
     shots: ShotRule = ShotRule()
     extra_train: ExtraTrain | None = None
+    orientation: Literal["stored", "exif"] = "stored"
+    allow_leak: bool = Field(False, json_schema_extra=DESCRIBES)
+
+    @property
+    def upright(self) -> bool:
+        """Whether images are turned as their EXIF orientation says."""
+        return self.orientation == "exif"
 
     @model_validator(mode="after")
     def _lists_have_a_source(self) -> DataSet:

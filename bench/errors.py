@@ -8,18 +8,26 @@ import traceback
 from collections.abc import Iterable
 
 
+def printable(text: str) -> str:
+    """Write bytes of a file's name that are no UTF-8 as escapes, which any terminal and file takes."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 class BenchError(Exception):
     """A mistake the user can mend; its message is one line naming file, key and remedy."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
 
 
 def reason_of(error: Exception) -> str:
     """Say what went wrong, as a record does."""
-    return str(error) if isinstance(error, BenchError) else f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, BenchError) else printable(f"{type(error).__name__}: {error}")
 
 
 def traceback_of(error: Exception) -> str:
     """Return an error's traceback as a record has it: its paths tell nothing of this machine."""
-    told = "".join(traceback.format_exception(error))
+    told = printable("".join(traceback.format_exception(error)))
     ours = r"(?:bench|methods|site-packages|lib)/"
     return re.sub(rf'File "(?:(?:[^"]*/)?(?={ours})|[^"]*/)', 'File "', told)
 

@@ -225,7 +225,7 @@ def _class_means(logits: Tensor, member: Tensor, allowed: Tensor) -> Tensor:
     """
     allowed = allowed & member.any(dim=1)
     top = logits.detach().masked_fill(~allowed, -torch.inf).amax(dim=1, keepdim=True).clamp(min=-1e4)
-    weights = torch.where(allowed, (logits - top).exp(), 0)
+    weights = (logits - top).masked_fill(~allowed, -torch.inf).exp()  # what is left out may be beyond exp
     sums = inner_products(weights, member.T.to(logits))
     sizes = inner_products(allowed.to(logits), member.T.to(logits))
     tiny = torch.finfo(logits.dtype).tiny

@@ -14,6 +14,7 @@ from bench.errors import BenchError
 from bench.method import Batch, MakeBackbone, Method
 from bench.registry import register
 from methods.logit_adjustment import log_class_prior
+from methods.parts.divergence import above_zero
 from methods.parts.experts import PerExpert
 from methods.parts.fused_experts import FusedExperts
 from methods.parts.heads import CosineHead
@@ -115,7 +116,7 @@ def shike_loss(logits: Tensor, labels: Tensor, hardest_negative: float) -> Tenso
 
     quirk: both divergences are means over all B * C elements, so C times smaller than the paper's.
     """
-    p, log_p = logits.softmax(dim=2), logits.log_softmax(dim=2)
+    p, log_p = above_zero(logits.softmax(dim=2)), logits.log_softmax(dim=2)
     pairs = permutations(range(len(logits)), 2)
     mutual = sum(F.kl_div(log_p[i], p[j], reduction="sum") for i, j in pairs) / p[0].numel()
     suppressed = hardest_negative_suppression(logits, labels)
@@ -137,6 +138,6 @@ def hardest_negative_suppression(logits: Tensor, labels: Tensor) -> Tensor:
     mean = logits.mean(dim=0).masked_fill(is_label, -30.0)
     is_hardest = F.one_hot(mean.argmax(dim=1), logits.shape[2]).bool()
     greatest = logits.amax(dim=0).masked_fill(is_label, 0.0)
-    target = torch.where(is_hardest, mean, greatest).softmax(dim=1)
+    target = above_zero(torch.where(is_hardest, mean, greatest).softmax(dim=1))
     own = logits.masked_fill(is_label, -30.0).log_softmax(dim=2)
     return F.kl_div(own, target.expand_as(own), reduction="sum") / target.numel()

@@ -3,29 +3,69 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench import registry
 from bench.cell import Cell, DataSet
 from bench.errors import BenchError
 from bench.records import RunDir
 
+if TYPE_CHECKING:
+    import numpy as np
+
 
 def training_images(cell: Cell, data: Path) -> int:
     """Count the images of an epoch of a cell; data that is missing is a `BenchError`."""
-    return _count(cell.dataset, cell.imbalance_factor, data)
+    counts, drawn = _counts(cell.dataset, cell.imbalance_factor, data)
+    return int(counts.sum()) + drawn
 
 
 @functools.cache
-def _count(dataset: DataSet, imbalance_factor: float, data: Path) -> int:
-
+def _counts(dataset: DataSet, imbalance_factor: float, data: Path) -> tuple[np.ndarray, int]:
+    """Return the class counts (C,) of a long tail, and how many extra images an epoch draws."""
     from bench.data import sources
     from bench.data.extra import read_extra
 
     counts, _, class_names = sources.tail(dataset, imbalance_factor, data)
     extra = read_extra(dataset, counts, class_names, data)
-    return int(counts.sum() + (0 if extra is None else extra.drawn.sum()))
+    return counts, 0 if extra is None else int(extra.drawn.sum())
+
+
+def check_data(cells: Iterable[Cell], data: Path) -> list[str]:
+    """Read and check the data of cells as `data check` does, and return what should be known of it.
+
+    Raises:
+        BenchError: the data is missing or has faults, a line each.
+    """
+    from bench.data.check import before_training
+
+    remarks: dict[str, None] = {}
+    for cell in {(cell.dataset, cell.imbalance_factor): cell for cell in cells}.values():
+        counts, _ = _counts(cell.dataset, cell.imbalance_factor, data)
+        remarks |= dict.fromkeys(before_training(cell.dataset, data, counts))
+    return list(remarks)
+
+
+def check_backbones(cells: Iterable[Cell]) -> None:
+    """See that the cells' backbones take images of their size.
+
+    Raises:
+        BenchError: some do not, a line each.
+    """
+    from bench.backbones import check_input
+    from bench.recipe.schema import each
+
+    asked = {
+        (cell.backbone.name, cell.dataset.image_size, *sorted(cell.backbone.options.items())): cell
+        for cell in cells
+        if not registry.find(cell.method.name).build.needs_parent
+    }
+    each(
+        lambda cell: check_input(cell.backbone.name, cell.dataset.image_size, **cell.backbone.options),
+        asked.values(),
+    )
 
 
 class Pace:

@@ -26,7 +26,10 @@ from bench.cli.common import (
     table,
 )
 from bench.cli.leaderboard import write_board
-from bench.errors import BenchError, did_you_mean
+from bench.errors import BenchError, did_you_mean, printable
+from bench.rundir import Status
+
+STATUSES = get_args(Status)
 
 Names = Annotated[
     list[str] | None,
@@ -132,6 +135,7 @@ def evaluate(
     python run_bench.py evaluate 0123456789
     python run_bench.py evaluate results/runs/RUN/weights.safetensors --folder data/my_images
     """
+    from bench.data.folder import list_images, passed_over
     from bench.registry import load_files
     from bench.rundir import RunDir
     from bench.train.evaluate import evaluate_run
@@ -145,6 +149,8 @@ def evaluate(
     else:
         run = find_run(results, model)
     metrics = evaluate_run(run, data, folder)
+    for line in passed_over(list_images(folder).passed_over) if folder else ():
+        console().print(f"[yellow]{escape(printable(line))}[/]", soft_wrap=True, highlight=False)
     shown = table(run.run_id, "metric", "value", numbers=("value",))
     for key, value in metrics.items():
         if not isinstance(value, list | dict):

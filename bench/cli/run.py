@@ -109,8 +109,9 @@ def run(
     )
     if launcher is cluster.Launcher.slurm:
         ask = cluster.ask_of(partition, minutes, gpus_per_run, max_parallel, per_gpu, sbatch)
+    chosen = _gpus(gpus) if launcher is cluster.Launcher.local else []  # it may refuse, so before all else
     grid, cells = _read(recipe, only, set_, methods)
-    _check_data(cells, results, data, force)
+    _check(cells, results, data, force)
     if is_first():
         write_grid(results, grid.name, grid_file(grid))
     again: dict[str, Any] = {"force": force, "retry_failed": retry_failed, "methods": methods or ()}
@@ -124,9 +125,9 @@ def run(
             return
         options = {"start": follow, "stopped": goes_on}
     elif together:
-        options = {"start": run_together, "gpus": _gpus(gpus), **again}
+        options = {"start": run_together, "gpus": chosen, **again}
     else:
-        options = {"jobs": jobs, "gpus": _gpus(gpus), "per_gpu": per_gpu, **again}
+        options = {"jobs": jobs, "gpus": chosen, "per_gpu": per_gpu, **again}
     ends = _launch(cells, results, data, labels=_labels(grid), tensorboard=tensorboard, **options)
     if not is_first():
         return
@@ -153,16 +154,16 @@ def plan(
     python run_bench.py plan quick --only method=ldam --jobs 1
     """
     from bench.cell import families
-    from bench.cli.estimate import Pace, total
+    from bench.cli.estimate import Pace
     from bench.launch.local import places
     from bench.records import states
     from bench.report.text import duration
 
+    slots = places(jobs, _gpus(gpus))
     grid, cells = _read(recipe, only, set_, methods)
     labels = _labels(grid)
     family = families(cells)
     known = states(results, family.values())
-    slots = places(jobs, _gpus(gpus))
     on_gpu = slots[0].gpu is not None
     pace = Pace(results, data, on_gpu)
     shown = table(grid.name, "run", "label", "state", "time", numbers=("time",))
@@ -175,16 +176,41 @@ def plan(
         label = labels.get(run_id, cell.method.name)
         shown.add_row(run_id, escape(label), coloured(state.status), told)
     console().print(shown)
-    for problem in pace.problems:
-        console().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True)
-    unknown = sum(seconds is None for seconds in times.values())
+    for problem in dict.fromkeys([*pace.problems, *_problems([family[run_id] for run_id in times], data)]):
+        console().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True, highlight=False)
     where = f"on {len(slots)} GPUs" if on_gpu else f"{len(slots)} at once"
-    told = f"{len(times)} of {len(family)} runs to train"
-    if times:
-        told += f", {where}: {duration(total(times, family, len(slots)))}"
-    if unknown:
-        told += f" ({unknown} of unknown time)"
-    console().print(told, highlight=False)
+    console().print(
+        f"{len(times)} of {len(family)} runs to train, {where}: {_time(times, family, len(slots))}"
+    )
+
+
+def _problems(cells: Sequence[Cell], data: Path) -> list[str]:
+    """Say all that `run` would refuse, or remark on, of what it would train."""
+    from bench.cli.estimate import check_backbones, check_data
+
+    told: list[str] = []
+    try:
+        check_backbones(cells)
+    except BenchError as error:
+        told += str(error).split("\n")
+    try:
+        told += check_data(cells, data)
+    except BenchError as error:
+        told += str(error).split("\n")
+    return told
+
+
+def _time(times: Mapping[str, float | None], family: Mapping[str, Cell], places: int) -> str:
+    """Say how long runs will take; what is not known of them is never told as nothing."""
+    from bench.cli.estimate import total
+    from bench.report.text import duration
+
+    unknown = sum(seconds is None for seconds in times.values())
+    if not unknown:
+        return duration(total(times, family, places) or 0)
+    if any(times.values()):
+        return f"more than {duration(total(times, family, places))} ({unknown} of unknown time)"
+    return f"time unknown, as no run on such a backbone and image size has ended here ({unknown} runs)"
 
 
 def rerun(
@@ -258,15 +284,18 @@ def _labels(grid: Grid) -> dict[str, str]:
     return {point.cell.run_id: point.label for point in grid.points}
 
 
-def _check_data(cells: Sequence[Cell], results: Path, data: Path, force: bool) -> None:
-    """Read the data of what is to be trained: better one error now than one in each run."""
-    from bench.cli.estimate import training_images
+def _check(cells: Sequence[Cell], results: Path, data: Path, force: bool) -> None:
+    """Check backbones and data of what is to be trained: better one error now than one in each run."""
+    from bench.cli.estimate import check_backbones, check_data
+    from bench.launch.together import is_first
     from bench.records import states
 
     known = states(results, cells)
     wanted = [cell for cell in cells if force or known[cell.run_id].status != "done"]
-    for cell in {(cell.dataset, cell.imbalance_factor): cell for cell in wanted}.values():
-        training_images(cell, data)
+    check_backbones(wanted)
+    for remark in check_data(wanted, data):
+        if is_first():
+            console().print(f"[yellow]{escape(remark)}[/]", soft_wrap=True, highlight=False)
 
 
 def _gpus(chosen: str | None) -> list[str]:

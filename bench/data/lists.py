@@ -109,7 +109,7 @@ def read_lists(dataset: DataSet, data_dir: Path) -> ListSet:
     if not root.is_dir():
         raise BenchError(
             f"{root}: no such folder for {dataset.name!r}; put its images and lists there, or point --data "
-            f"elsewhere; `run_bench.py data check {dataset.name}` says where they are to be had"
+            f"elsewhere; `run_bench.py data check {dataset.name}` says where a published set is to be had"
         )
     parts = {"train": lists.train, "val": lists.val, "test": lists.test}
     read = {part: read_list(below(root, name, dataset.name)) for part, name in parts.items() if name}

@@ -18,6 +18,7 @@ import numpy as np
 from bench.cell import DataSet
 from bench.data import folder, lists
 from bench.data.cache import Arrays, key_of, through_cache
+from bench.data.decoding import RULES
 from bench.data.longtail import class_counts
 from bench.errors import BenchError
 
@@ -223,14 +224,14 @@ def _folder(dataset: DataSet, data_dir: Path) -> Images:
 
     def decode() -> Arrays:
         return _arrays(
-            *(folder.decode(part, size) for part in (train, test)),
-            *(folder.labels_of(part) for part in (train, test)),
-            list(train),
+            *(folder.decode(part.classes, size, upright=dataset.upright) for part in (train, test)),
+            *(folder.labels_of(part.classes) for part in (train, test)),
+            list(train.classes),
         )
 
-    files = [path for part in (train, test) for images in part.values() for path in images]
+    files = [*train.files, *test.files]
     name = root.relative_to(data_dir).as_posix().replace("/", "-")
-    return _cached(data_dir, name, key_of(root, files, size), decode)
+    return _cached(data_dir, name, key_of(root, files, size, RULES, dataset.upright), decode)
 
 
 def _cached(data_dir: Path, name: str, key: str, decode: Callable[[], Arrays]) -> Images:
