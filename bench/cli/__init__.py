@@ -13,7 +13,7 @@ from bench.errors import BenchError
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (run.run, run.plan, run.rerun, synthesize.synthesize),
-    "Results": (results.status, results.report, results.evaluate, results.clean),
+    "Results": (results.status, results.report, results.evaluate, results.export, results.clean),
     "Leaderboard": (leaderboard.check, leaderboard.explain, leaderboard.score),
     "Look around": (catalogue.list,),
 }

@@ -13,7 +13,7 @@ from rich.table import Table
 from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
-    from bench.rundir import RunDir
+    from bench.records import Result
 
 #: Exit codes; 2 is also what the command line itself answers to a wrong option.
 SOME_FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130
@@ -79,15 +79,16 @@ def coloured(status: str) -> str:
     return f"[{COLOURS.get(status, 'yellow')}]{status}[/]"
 
 
-def find_run(results: Path, name: str) -> RunDir:
-    """Find a run by its directory's name, the beginning of it, or its last ten characters.
+def find_run(results: Path, name: str) -> Result:
+    """Find a run by its name, the beginning of it, or its last ten characters.
 
     Raises:
         BenchError: none is called so, or several.
     """
-    from bench.rundir import RunDir
+    from bench import records
 
-    names = [path.name for path in sorted(results.glob("runs/*")) if path.is_dir()]
+    runs = records.Results(results)
+    names = [run.run_id for run in runs]
     hits = [n for n in names if n == name] or [
         n for n in names if n.startswith(name) or n.endswith(f"-{name}")
     ]
@@ -97,5 +98,5 @@ def find_run(results: Path, name: str) -> RunDir:
     if not hits:
         digits = [n.rpartition("-")[2] for n in names]
         near = did_you_mean(name, names if "-" in name else {*names, *digits}, most=6)
-        raise BenchError(f"no run {name!r} in {results / 'runs'}{near}; `status` has all names")
-    return RunDir(results, hits[0])
+        raise BenchError(f"no run {name!r} in {results}{near}; `status` has all names")
+    return runs[hits[0]]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from bench import registry
 from bench.cell import Cell, DataSet
 from bench.errors import BenchError
-from bench.records import RunDir
+from bench.records import Results
 
 if TYPE_CHECKING:
     import numpy as np
@@ -81,14 +81,13 @@ class Pace:
         self.problems: dict[str, None] = {}
         device = environment("cuda" if on_gpu else "cpu")["device"]
         self.past: dict[tuple[str, ...], list[float]] = {}
-        for path in sorted(results.glob("runs/*/record.json")):
-            record = RunDir(results, path.parent.name).look()[1]
-            if record and record["status"] == "done" and record["environment"]["device"] == device:
-                timing, cell = record["timing"], record["cell"]
-                backbone, size = cell["backbone"]["name"], str(cell["dataset"]["image_size"])
+        for run in Results(results):
+            if run.state.status == "done" and run.record["environment"]["device"] == device:
+                timing, cell = run.record["timing"], run.cell
+                backbone, size = cell.backbone.name, str(cell.dataset.image_size)
                 if timing["images_per_second"] is not None:
                     pace = timing["images_per_second"] * timing.get("runs_at_once", 1)
-                    alike = (cell["method"]["name"], backbone, size, cell["mode"])
+                    alike = (cell.method.name, backbone, size, cell.mode)
                     self.past.setdefault(alike, []).append(pace)
                     self.past.setdefault((backbone, size), []).append(pace)
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from bench.cli.common import DATA, RESULTS, SOME_FAILED, AsJson, Data, Results, console, find_run, table
 from bench.errors import BenchError, did_you_mean
+
+if TYPE_CHECKING:
+    from bench.records import Results as AllRuns
 
 VERDICTS = {"reproduced": "green", "close, n = 1": "green", "above": "cyan", "below": "bold red"}
 
@@ -27,14 +31,14 @@ def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
     python run_bench.py check
     python run_bench.py check --results results --json
     """
-    from bench import leaderboard
+    from bench import leaderboard, records
     from bench.published import plain
-    from bench.records import results_folder
     from bench.report import text
     from bench.report.board import gather
     from bench.report.widening import words
 
-    board = gather(results_folder(results))
+    runs = records.Results(records.results_folder(results))
+    board = gather(runs)
     judged, failed = leaderboard.check(board.entries)
     rows = plain(judged)
     if as_json:
@@ -59,7 +63,8 @@ def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
             seen = Counter(row["verdict"] for row in rows)
             told = ", ".join(f"{count} {verdict}" for verdict, count in seen.most_common())
             console().print(f"{len(rows)} measured cells: {told}", highlight=False)
-        _tell(board.problems)
+        tell(board.problems, "left out: ")
+        tell(runs.conflicts)
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 
@@ -77,11 +82,11 @@ def explain(
     python run_bench.py explain 0123456789
     python run_bench.py explain cifar100-if100-ce-s0
     """
-    from bench import leaderboard
+    from bench import leaderboard, records
     from bench.report import text
     from bench.report.board import gather
 
-    board = gather(results)
+    board = gather(records.Results(results))
     told = leaderboard.explain(board.runs, board.literature, find_run(results, run).run_id)
     first = told[0]
     if first.pair["published"] is None:
@@ -156,11 +161,11 @@ def score(
     console().print(shown)
 
 
-def write_board(results: Path, reports: Path) -> None:
+def write_board(runs: AllRuns, reports: Path) -> None:
     """Render the leaderboard and the pages of what is measured, and say where they are."""
     from bench.report import gather, render_index, render_runs
 
-    board = gather(results)
+    board = gather(runs)
     index, *_ = render_index(board, reports)
     pages = render_runs(board, reports)
     out = console()
@@ -168,12 +173,13 @@ def write_board(results: Path, reports: Path) -> None:
     if pages:
         told = f"{escape(str(pages[0].parent))}: {len(pages)} pages"
         out.print(f"report  {told}", soft_wrap=True, highlight=False)
-    _tell(board.problems)
+    tell(board.problems, "left out: ")
 
 
-def _tell(problems: tuple[str, ...]) -> None:
+def tell(problems: Iterable[str], what: str = "") -> None:
+    """Print what is wrong with what was read."""
     for problem in problems:
-        console().print(f"[yellow]left out: {escape(problem)}[/]", soft_wrap=True, highlight=False)
+        console().print(f"[yellow]{what}{escape(problem)}[/]", soft_wrap=True, highlight=False)
 
 
 def _stated(given: str) -> tuple[str, str]:

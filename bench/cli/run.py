@@ -37,6 +37,7 @@ from bench.cli.common import (
 )
 from bench.cli.results import write_report
 from bench.errors import BenchError
+from bench.rundir import RunDir
 
 if TYPE_CHECKING:
     from bench.cell import Cell
@@ -88,9 +89,10 @@ def run(
     python run_bench.py run quick --launcher slurm --gpus-per-run 0 --no-wait
     torchrun --nproc-per-node 4 run_bench.py run imagenet_lt_decoupling --only label=ce
     """
+    from bench import records
+    from bench.launch.process import BAD
     from bench.launch.together import is_first, run_together, under_torchrun
     from bench.recipe import grid_file
-    from bench.records import write_grid
 
     together = under_torchrun()
     if together and (jobs or per_gpu or launcher is not cluster.Launcher.local):
@@ -113,7 +115,7 @@ def run(
     grid, cells = _read(recipe, only, set_, methods)
     _check(cells, results, data, force)
     if is_first():
-        write_grid(results, grid.name, grid_file(grid))
+        records.write_grid(results, grid.name, grid_file(grid))
     again: dict[str, Any] = {"force": force, "retry_failed": retry_failed, "methods": methods or ()}
     options: dict[str, Any]
     if launcher is cluster.Launcher.slurm:
@@ -128,10 +130,14 @@ def run(
         options = {"start": run_together, "gpus": chosen, **again}
     else:
         options = {"jobs": jobs, "gpus": chosen, "per_gpu": per_gpu, **again}
+    if is_first():
+        states = records.AGAIN | BAD if retry_failed else records.AGAIN
+        forced = [cell.run_id for cell in cells] if force else []
+        _tell_anew(records.Results(results).needed(cells, states, forced))
     ends = _launch(cells, results, data, labels=_labels(grid), tensorboard=tensorboard, **options)
     if not is_first():
         return
-    write_report(grid.name, results, reports)
+    write_report(grid.name, records.Results(results), reports)
     raise typer.Exit(_sum_up(ends))
 
 
@@ -153,26 +159,27 @@ def plan(
     python run_bench.py plan quick
     python run_bench.py plan quick --only method=ldam --jobs 1
     """
+    from bench import records
     from bench.cell import families
     from bench.cli.estimate import Pace
     from bench.launch.local import places
-    from bench.records import states
     from bench.report.text import duration
 
     slots = places(jobs, _gpus(gpus))
     grid, cells = _read(recipe, only, set_, methods)
     labels = _labels(grid)
     family = families(cells)
-    known = states(results, family.values())
+    runs = records.Results(results)
+    known, anew = runs.states(family.values()), runs.needed(cells)
     on_gpu = slots[0].gpu is not None
     pace = Pace(results, data, on_gpu)
     shown = table(grid.name, "run", "label", "state", "time", numbers=("time",))
     times: dict[str, float | None] = {}
     for run_id, cell in family.items():
         state, told = known[run_id], ""
-        if state.status in ("missing", "interrupted"):
+        if state.status in records.AGAIN or run_id in anew:
             times[run_id] = pace.seconds(cell)
-            told = duration(times[run_id])
+            told = duration(times[run_id]) + (" (its weights are not here)" if run_id in anew else "")
         label = labels.get(run_id, cell.method.name)
         shown.add_row(run_id, escape(label), coloured(state.status), told)
     console().print(shown)
@@ -222,9 +229,10 @@ def rerun(
     results: Results = RESULTS,
     data: Data = DATA,
 ) -> None:
-    """Train one run once more, in its place, and compare the new record with the old one.
+    """Train one run once more and compare the new record with the old one; the new one takes its place.
 
-    Exits with 1 if they differ.
+    Of a run whose record alone is committed it makes weights and scores again, and before it those of what
+    it starts from. Whatever stops it leaves the old run as it was. Exits with 1 if the records differ.
 
     [bold]Examples[/]
 
@@ -232,38 +240,40 @@ def rerun(
     python run_bench.py rerun 0123456789
     python run_bench.py rerun digits-if10-ce-s0
     """
-    from bench.records import equal
+    from bench import ledger, records
+    from bench.launch.anew import beside, spent, take_over
 
     found = find_run(results, run)
-    cell = found.read_cell()
-    old = found.look()[1]
-    ends = _launch([cell], results, data, labels={}, gpus=_gpus(gpus)[:1], force=True, methods=methods or ())
-    new = found.look()[1]
-    if new is None or new["status"] != "done":
+    cell, old = found.cell, found.packed() if found.state.status == "done" else None
+    place = beside(results, cell)
+    _tell_anew([parent.run_id for parent in cell.family()[:-1] if not RunDir(place, parent.run_id).is_done()])
+    options: dict[str, Any] = {"gpus": _gpus(gpus)[:1], "retry_failed": True, "methods": methods or ()}
+    ends = _launch([cell], place, data, labels={}, **options)
+    if ends[cell.run_id].status != "done":
         raise typer.Exit(_sum_up(ends))
-    if old is None or old["status"] != "done":
+    replaced = take_over(results, cell)
+    spent(results)
+    for path in replaced:
+        console().print(f"the old run is kept as {escape(str(path))}", soft_wrap=True, highlight=False)
+    if old is None:
         console().print("there is no record of an earlier run to compare with")
-    elif equal(old, new):
+        return
+    differing = ledger.unlike(old, records.Results(results)[cell.run_id].packed())
+    if not differing:
         console().print("[green]EQUAL[/]: the new record says what the old one said")
-    else:
-        shown = table("The new record differs", "where", "old", "new")
-        for where, before, after in _differences(old, new):
-            shown.add_row(where, escape(str(before)), escape(str(after)))
-        console().print(shown)
-        raise typer.Exit(SOME_FAILED)
+        return
+    shown = table("The new record differs", "where", "old", "new")
+    for where, before, after in differing:
+        shown.add_row(where, escape(str(before)), escape(str(after)))
+    console().print(shown)
+    raise typer.Exit(SOME_FAILED)
 
 
-def _differences(old: Any, new: Any, where: str = "") -> list[tuple[str, Any, Any]]:
-    """List the places where two records differ, as far as they are equal in shape."""
-    from bench.rundir import INCIDENTAL
-
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return [] if old == new else [(where, old, new)]
-    found = []
-    for key in dict.fromkeys([*old, *new]):
-        if where or key not in INCIDENTAL:
-            found += _differences(old.get(key), new.get(key), f"{where}.{key}".strip("."))
-    return found
+def _tell_anew(parents: Sequence[str]) -> None:
+    """Say which committed parents are trained anew."""
+    for parent in parents:
+        told = f"anew    {escape(parent)}: its weights are not here, and a run starts from them"
+        console().print(told, soft_wrap=True, highlight=False)
 
 
 def _read(

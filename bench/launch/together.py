@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ def run_together(
     force: bool = False,
     retry_failed: bool = False,
     methods: Sequence[Path] = (),
+    anew: Collection[str] = (),
     listen: Listen = lambda cell, event, detail: None,
     checkpoint_seconds: float = 30.0,
 ) -> dict[str, State]:
@@ -69,7 +70,9 @@ def run_together(
 
     load_files(methods)
     device = _settle_on(gpus)
-    orders = orders_for(cells, results, data, force=force, retry_failed=retry_failed, methods=methods)
+    orders = orders_for(
+        cells, results, data, force=force, retry_failed=retry_failed, methods=methods, anew=anew
+    )
     store, rank, world = next(rendezvous("env://", timeout=ranks.PATIENCE))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a rank that waits for a dead one hears of nothing else
     if rank:
