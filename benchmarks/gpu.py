@@ -46,6 +46,7 @@ TESTS = {
 #: Seconds that the tests and the measuring may take at most.
 TESTING, MEASURING = 100, 80
 RUNS = (1, 2, 4, 8, 16)
+RECIPES = ("cifar_lt_plain_rebuilt", "cifar_lt_autoaugment_rebuilt", "cifar_lt_experts_rebuilt")
 
 
 class Log:
@@ -341,7 +342,7 @@ def main() -> None:
     arguments.add_argument("--pack", type=Path, help="a folder with packs of gpu_pack.py, to be unpacked")
     arguments.add_argument("--data", type=Path, default=ROOT / "data")
     arguments.add_argument("--results", type=Path, default=ROOT / "build" / "gpu" / "results")
-    arguments.add_argument("--recipe", default="recipes/cifar_lt_papers.yaml")
+    arguments.add_argument("--recipe", action="append", help=f"default: {', '.join(RECIPES)}")
     arguments.add_argument("--only", action="append", default=[], help="as of `run_bench.py run`")
     arguments.add_argument("--per-gpu", type=int, help="runs at once; default: by a trial")
     arguments.add_argument("--dataset", default="cifar100_rebuilt", help="of the measurements")
@@ -372,7 +373,8 @@ def main() -> None:
         results = options.results.resolve()
         collector = Collector(results / "runs", out, log)
         collector.start()
-        train(options.recipe, options.only, options.per_gpu, results, options.data, until - 10, log)
+        for recipe in options.recipe or RECIPES:
+            train(recipe, options.only, options.per_gpu, results, options.data, until - 10, log)
         collector.stop.set()
         collector.join()
         collector.collect()

@@ -34,6 +34,10 @@ def expand(root: Node) -> list[tuple[str, Cell]]:
     return _Grid(root).cells()
 
 
+#: What an override can match of a cell; a comparable copy of a data set goes by the original's name too.
+Facts = dict[str, set[str]]
+
+
 @dataclass(frozen=True)
 class _Override:
     """Changes to the cells whose facts are among those wanted."""
@@ -42,8 +46,8 @@ class _Override:
     wanted: dict[str, set[str]]
     changes: Node
 
-    def applies(self, facts: dict[str, str]) -> bool:
-        return all(facts[key] in values for key, values in self.wanted.items())
+    def applies(self, facts: Facts) -> bool:
+        return all(facts[key] & values for key, values in self.wanted.items())
 
 
 class _Grid:
@@ -128,7 +132,7 @@ class _Grid:
         key, node = item
         if key not in MATCHED:
             raise node.fault(f"unknown key {shown(key)}{did_you_mean(key, MATCHED)}")
-        known = {facts[key] for facts in self.facts.values()}
+        known = {fact for facts in self.facts.values() for fact in facts[key]}
         for value in node.elements:
             if _mark(value.plain) not in known:
                 near = did_you_mean(value.plain, [mark.strip('"') for mark in known])
@@ -138,19 +142,20 @@ class _Grid:
         return key, {_mark(value.plain) for value in node.elements}
 
 
-def _facts(point: Point, stage: Stage) -> dict[str, str]:
+def _facts(point: Point, stage: Stage) -> Facts:
     """Say what an override can match of a label at a point."""
     backbone = stage.backbone or point["backbone"]
     seed = point["seed"].plain if "seed" in point else Cell.model_fields["seed"].default
+    dataset = {key: node.plain for key, node in point["dataset"].mapping.items()}
     values = {
-        "label": stage.label,
-        "method": stage.method.name,
-        "dataset": point["dataset"].mapping["name"].plain,
-        "imbalance_factor": point["imbalance_factor"].plain,
-        "backbone": backbone.mapping["name"].plain,
-        "seed": seed,
+        "label": [stage.label],
+        "method": [stage.method.name],
+        "dataset": [dataset["name"], *([dataset["copy_of"]] if dataset.get("comparable") else [])],
+        "imbalance_factor": [point["imbalance_factor"].plain],
+        "backbone": [backbone.mapping["name"].plain],
+        "seed": [seed],
     }
-    return {key: _mark(value) for key, value in values.items()}
+    return {key: {_mark(value) for value in known} for key, known in values.items()}
 
 
 def _mark(value: Any) -> str:
