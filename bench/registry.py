@@ -116,7 +116,10 @@ def register(
     def enter(build: _M) -> _M:
         known = {key: more.pop(key) for key in list(more) if key in Entry.__dataclass_fields__}
         if name in _entries:
-            raise BenchError(f"{build.__module__}: method {name!r} is registered twice; rename one")
+            there = _file_of(_entries[name].build)
+            raise BenchError(
+                f"{_file_of(build)}: method {name!r} is there already, in {there}; rename this one"
+            )
         entry = Entry(name, build, title, family, venue, year, paper, defaults=tuple(more.items()), **known)
         fields = entry.hyperparameters.model_fields
         for key in more:
@@ -129,6 +132,10 @@ def register(
         return build
 
     return enter
+
+
+def _file_of(build: type) -> str:
+    return getattr(sys.modules.get(build.__module__), "__file__", None) or build.__module__
 
 
 def methods() -> dict[str, Entry]:
@@ -152,6 +159,9 @@ def find(name: str) -> Entry:
 
 def load_files(files: Iterable[Path]) -> None:
     """Import a user's own method files, so that what they register can be named in a recipe."""
+    files = list(files)
+    if files:
+        methods()  # first, so that of two methods of one name the user's is told
     for file in files:
         if not file.is_file():
             raise BenchError(f"{file}: no such methods file")
@@ -166,6 +176,9 @@ def load_files(files: Iterable[Path]) -> None:
         sys.modules[module_name] = module
         try:
             spec.loader.exec_module(module)
+        except BenchError:
+            del sys.modules[module_name]
+            raise
         except Exception as error:
             del sys.modules[module_name]
             raise BenchError(f"{file}: {type(error).__name__}: {error}") from error

@@ -62,12 +62,12 @@ def status(recipes: Names = None, results: Results = RESULTS) -> None:
         known = queue.with_queue(states(results, cells), jobs)
         seen = Counter[str](state.status for state in known.values())
         counts.add_row(escape(name), str(len(known)), *(str(seen[s] or "") for s in STATUSES))
-        shown = table(name, "run", "label", "state", "")
+        shown = table(name, "state", "run", "label", "")
         for entry in grid["cells"]:
             state = known[entry["run_id"]]
             if recipes or state.status in ("running", "failed", "unreadable"):
                 reason = escape(state.reason or "")
-                shown.add_row(entry["run_id"], escape(entry["label"]), coloured(state.status), reason)
+                shown.add_row(coloured(state.status), entry["run_id"], escape(entry["label"]), reason)
         if shown.rows:
             details.append(shown)
     console().print(Group(counts, *details))

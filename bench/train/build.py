@@ -63,7 +63,7 @@ def build(cell: Cell, class_counts: np.ndarray, load_parent: LoadWeights | None 
 def _rest_if_alone(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     values = inputs[0]
     if module.training and values.numel() == values.shape[1] and not ranks.in_piece():
-        module.training, module.rests = False, True
+        module.training, vars(module)["rests"] = False, True
 
 
 def _work_again(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
