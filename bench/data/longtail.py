@@ -45,7 +45,8 @@ def class_counts(
     if dataset.profile == "natural":
         if imbalance_factor != 1 or dataset.n_max is not None:
             raise BenchError(
-                f"{dataset.name}: profile 'natural' keeps every image; leave out n_max and imbalance_factor, or make that 1"
+                f"{dataset.name}: profile 'natural' keeps every image; leave out n_max and imbalance_factor "
+                "(or let it be 1)"
             )
         if (few := np.flatnonzero(available < 1)).size:
             c = int(few[0])
