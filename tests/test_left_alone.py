@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,6 @@ from bench.data.catalogue import DATASETS
 from bench.errors import BenchError, place_of, traceback_of
 from bench.launch.progress import watch
 from bench.records import RunDir
-from bench.registry import load_files
 from bench.train.run import run_cell
 
 GRID = "grid: {dataset: digits, imbalance_factor: 20, backbone: resnet8_cifar}\n"
@@ -106,9 +107,14 @@ def test_a_method_of_a_name_that_is_there_is_blamed_on_its_own_file(tmp_path: Pa
         '@register("ldam", title="Mine", family="own", venue="", year=None, paper="")\n'
         "class Mine(CrossEntropy):\n    pass\n"
     )
-    with pytest.raises(BenchError, match=r"mine\.py: .*'ldam'.*rename") as error:
-        load_files([file])
-    assert str(error.value).startswith(str(file))
+    code = (
+        f"from pathlib import Path; from bench.registry import load_files; load_files([Path({str(file)!r})])"
+    )
+    fresh = [sys.executable, "-c", code]  # a process in which no method is there yet
+    done = subprocess.run(fresh, capture_output=True, text=True, check=False, cwd=Path(__file__).parents[1])
+    told = done.stderr.splitlines()[-1].partition("BenchError: ")[2]
+    assert told.startswith(str(file))
+    assert re.search("'ldam'.*rename", told)
 
 
 def test_backslashes_in_a_list_are_told(tmp_path: Path, bench: Bench) -> None:
@@ -273,14 +279,15 @@ def test_a_table_that_is_too_wide_drops_what_is_empty_and_then_breaks_rows() -> 
 
 @pytest.mark.usefixtures("narrow")
 def test_status_check_and_plan_are_whole_at_80_columns(tmp_path: Path, bench: Bench) -> None:
-    finish(tmp_path / "results", make_cell("posthoc_logit_adjustment", dataset=DATASETS["digits"]))
-    long = finish(tmp_path / "results", make_cell("ldam_drw", dataset=DATASETS["digits"]))
-    make_grid(tmp_path / "results", "small", [("a label of some length", long.read_cell())])
+    long = finish(tmp_path / "results", make_cell("posthoc_logit_adjustment", dataset=DATASETS["digits"]))
+    make_grid(tmp_path / "results", "small", [("a_label_of_more_than_some_length", long.read_cell())])
     recipe = tmp_path / "r.yaml"
-    recipe.write_text(SMALL)
+    recipe.write_text(
+        SMALL.replace("ce: {}", "a_label_of_more_than_some_length_and_more: {method: balanced_softmax}")
+    )
     out = bench("plan", recipe, *where(tmp_path))[1]
-    (name,) = re.findall(r"digits-if20-ce-s0-\w{10}", out)
-    assert name
+    assert re.search(r"digits-if20-balanced_softmax-s0-\w{10}", out)
+    assert "a_label_of_more_than_some_length_and_more" in out
     assert max(map(len, out.splitlines())) <= 80
     out = bench("status", "small", "--results", tmp_path / "results")[1]
     assert long.run_id in out, "whole"
@@ -288,7 +295,6 @@ def test_status_check_and_plan_are_whole_at_80_columns(tmp_path: Path, bench: Be
     out = bench("check", "--results", tmp_path / "results")[1]
     assert max(map(len, out.splitlines())) <= 80
     assert "no published number" in out
-    assert out.count("no published number") == 1, "counted, not a row each"
 
 
 def test_check_names_the_run_to_explain(tmp_path: Path, bench: Bench) -> None:
@@ -296,6 +302,10 @@ def test_check_names_the_run_to_explain(tmp_path: Path, bench: Bench) -> None:
     finish(tmp_path / "results", cell)
     out = bench("check", "--results", tmp_path / "results")[1]
     assert cell.id in out
+    finish(tmp_path / "results", make_cell("ldam_drw", dataset=DATASETS["digits"]))
+    out = bench("check", "--results", tmp_path / "results")[1]
+    assert "digits" not in out, "what has no published number is counted, and is no row"
+    assert "1 no published number" in out
     assert bench("explain", cell.id, "--results", tmp_path / "results")[0] == 0
 
 
