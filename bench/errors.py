@@ -32,6 +32,22 @@ def traceback_of(error: Exception) -> str:
     return re.sub(rf'File "(?:(?:[^"]*/)?(?={ours})|[^"]*/)', 'File "', told)
 
 
+def place_of(told: str | None) -> str:
+    """Say where a traceback of a record leads to: "my_method.py:15, loss = 1 / 0"; "" if nowhere of interest.
+
+    The innermost frame that is no library's is taken, and of our own only where there is none of a user's.
+    """
+    if not told or "bench.errors." in told.rstrip().rpartition("\n")[2]:
+        return ""  # a user's mistake, whose message names the place that counts
+    frames = re.findall(r'^ *File "(.*?)", line (\d+), in .*\n(?: +(?!File )(.*))?', told, re.MULTILINE)
+    own = [frame for frame in frames if not re.match(r"(site-packages|lib|<)", frame[0])]
+    theirs = [frame for frame in own if not frame[0].startswith("bench/")]
+    if not (chosen := theirs or own or frames):
+        return ""
+    file, line, code = chosen[-1]
+    return f"{file}:{line}" + (f", {code.strip()}" if code.strip() else "")
+
+
 def memory_ran_out(error: BaseException | None) -> bool:
     """Tell whether an error, or one behind it, is a GPU's memory running out, whichever library says so."""
     while error is not None:

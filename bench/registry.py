@@ -120,12 +120,15 @@ def register(
     A method of this project has its title, family, venue, year and paper in `bench.facts`; any other one
     gives them here, title and family at least.
     """
-    facts = _facts(name, Facts(title, family, venue, year, paper))
 
     def enter(build: _M) -> _M:
         known = {key: more.pop(key) for key in list(more) if key in Entry.__dataclass_fields__}
         if name in _entries:
-            raise BenchError(f"{build.__module__}: method {name!r} is registered twice; rename one")
+            there = _file_of(_entries[name].build)
+            raise BenchError(
+                f"{_file_of(build)}: method {name!r} is there already, in {there}; rename this one"
+            )
+        facts = _facts(name, Facts(title, family, venue, year, paper), build)
         entry = Entry(**vars(facts), name=name, build=build, defaults=tuple(more.items()), **known)
         fields = entry.hyperparameters.model_fields
         for key in more:
@@ -140,18 +143,25 @@ def register(
     return enter
 
 
-def _facts(name: str, said: Facts) -> Facts:
+def _facts(name: str, said: Facts, build: type) -> Facts:
     """Look up what is known of a method of this project, or take what is said of another one."""
     known = built_in().get(name)
     if known is not None and said == Facts("", ""):
         return known
     if known is not None:
         raise BenchError(
-            f"@register: {name!r} is a method of this project, described in methods/{FILE.name}; rename yours"
+            f"{_file_of(build)}: {name!r} is a method of this project, described in methods/{FILE.name}; "
+            "rename yours"
         )
     if not (said.title and said.family):
-        raise BenchError(f"@register: {name!r} needs title= and family=, or a row in methods/{FILE.name}")
+        raise BenchError(
+            f"{_file_of(build)}: {name!r} needs title= and family=, or a row in methods/{FILE.name}"
+        )
     return said
+
+
+def _file_of(build: type) -> str:
+    return getattr(sys.modules.get(build.__module__), "__file__", None) or build.__module__
 
 
 def methods() -> dict[str, Entry]:
@@ -185,6 +195,9 @@ def find(name: str) -> Entry:
 
 def load_files(files: Iterable[Path]) -> None:
     """Import a user's own method files, so that what they register can be named in a recipe."""
+    files = list(files)
+    if files:
+        methods()  # first, so that of two methods of one name the user's is told
     for file in files:
         if not file.is_file():
             raise BenchError(f"{file}: no such methods file")
@@ -199,6 +212,9 @@ def load_files(files: Iterable[Path]) -> None:
         sys.modules[module_name] = module
         try:
             spec.loader.exec_module(module)
+        except BenchError:
+            del sys.modules[module_name]
+            raise
         except Exception as error:
             del sys.modules[module_name]
             raise BenchError(f"{file}: {type(error).__name__}: {error}") from error

@@ -103,7 +103,8 @@ def test_status_shows_how_far_a_running_run_is(story: Path, bench: Bench) -> Non
     with run.lock():
         out = bench("status", "--results", story / "results")[1]
     assert run.run_id in out
-    assert "running │ epochs done: 1" in out
+    assert "running" in out
+    assert "epochs done: 1" in out
 
 
 def test_the_report_is_written_again_when_asked(story: Path, bench: Bench) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -26,8 +29,24 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"longtail-bench {version('longtail-bench')}")
+        except PackageNotFoundError:  # run from a folder, not installed
+            text = (Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8")
+            print(f"longtail-bench {tomllib.loads(text)['project']['version']}")
+        raise typer.Exit
+
+
 @app.callback()
-def _about() -> None:
+def _about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Train methods for long-tailed recognition side by side, and report what came out.
 
     A [bold]recipe[/] names methods, data sets, imbalance factors and seeds; [bold]run[/] trains every cell

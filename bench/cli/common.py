@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.cli.tables import FittingTable
 from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def console() -> Console:
 
 def table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> Table:
     """Return an empty table; columns in `numbers` stand to the right."""
-    made = Table(title=escape(title), title_justify="left", header_style="bold")
+    made = FittingTable(title=escape(title), title_justify="left", header_style="bold")
     for column in columns:
         made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     return made
@@ -98,5 +99,5 @@ def find_run(results: Path, name: str) -> Result:
     if not hits:
         digits = [n.rpartition("-")[2] for n in names]
         near = did_you_mean(name, names if "-" in name else {*names, *digits}, most=6)
-        raise BenchError(f"no run {name!r} in {results}{near}; `status` has all names")
+        raise BenchError(f"no run {name!r} in {results}{near}; `status RECIPE` names all runs of a recipe")
     return runs[hits[0]]

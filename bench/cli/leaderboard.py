@@ -45,10 +45,14 @@ def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
         print(json.dumps(rows, indent=1))
     else:
         columns = ("n", "measured", "published", "gap")
-        shown = table("Verdicts", "method", "data", *columns, "verdict", "by", numbers=columns)
-        for row in sorted(rows, key=lambda row: (row["dataset"], row["imbalance_factor"], row["title"])):
+        shown = table("Verdicts", "run", "method", "data", *columns, "verdict", "by", numbers=columns)
+        keys = leaderboard.protocols(board.runs, board.literature)
+        ids = dict(zip(keys["key"], keys["run_id"].str[-10:], strict=True))  # for `explain`, the last seed's
+        held = [row for row in rows if row["published"] is not None]
+        for row in sorted(held, key=lambda row: (row["dataset"], row["imbalance_factor"], row["title"])):
             told = escape(": ".join(filter(None, (row["verdict"], words(row["differs"])))))
             shown.add_row(
+                ids.get(row["key"], ""),
                 escape(row["title"]),
                 f"{row['dataset']} {row['imbalance_factor']:g}",
                 str(row["n"]),
@@ -58,7 +62,10 @@ def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
                 f"[{VERDICTS.get(row['verdict'], 'yellow')}]{told}[/]",
                 escape(row["reported_by"] or ""),
             )
-        console().print(shown if rows else "nothing is measured yet; start with `run RECIPE`")
+        if held:
+            console().print(shown)
+        elif not rows:
+            console().print("nothing is measured yet; start with `run RECIPE`")
         if rows:
             seen = Counter(row["verdict"] for row in rows)
             told = ", ".join(f"{count} {verdict}" for verdict, count in seen.most_common())
@@ -120,6 +127,9 @@ def score(
         list[str] | None,
         typer.Option("--protocol", metavar="FIELD=VALUE", help="What made it; may be repeated."),
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Write over what was scored under that name.")
+    ] = False,
     results: Results = RESULTS,
     data: Data = DATA,
 ) -> None:
@@ -144,17 +154,19 @@ def score(
         raise BenchError(f"--dataset: unknown data set {dataset!r}{did_you_mean(dataset, DATASETS)}")
     if name and len(files) > 1:
         raise BenchError(f"--name: {len(files)} files cannot share one name; leave it out")
+    names = [name or file.stem.lower() for file in files]
+    if twice := [file for file, called in zip(files, names, strict=True) if names.count(called) > 1]:
+        raise BenchError(f"{twice[0]} and {twice[1]} would have one name; score them one by one, with --name")
     stated = dict(_stated(given) for given in protocol or ())
     chosen = DATASETS[dataset]
     counts, test_labels, _ = sources.tail(chosen, imbalance_factor, data)
     metrics = ("accuracy", "many", "medium", "few", "ece")
     shown = table(chosen.title, "file", *metrics, "kept as", numbers=metrics)
-    for file in files:
-        called = name or file.stem.lower()
+    for file, called in zip(files, names, strict=True):
         made = external.scored(
             file, called, chosen, imbalance_factor, np.asarray(test_labels), counts, stated
         )
-        kept = external.save(results, made)
+        kept = external.save(results, made, replace=replace)
         values = [made.metrics[metric] for metric in metrics]
         numbers = [text.number(value) for value in values if not isinstance(value, list)]
         shown.add_row(escape(str(file)), *numbers, escape(str(kept)))

@@ -63,12 +63,12 @@ def status(recipes: Names = None, results: Results = RESULTS) -> None:
         known = queue.with_queue(runs.states(cell for _, cell in grid.cells), jobs)
         seen = Counter[str](state.status for state in known.values())
         counts.add_row(escape(name), str(len(known)), *(str(seen[s] or "") for s in statuses))
-        shown = table(name, "run", "label", "state", "")
+        shown = table(name, "state", "run", "label", "")
         for label, cell in grid.cells:
             state = known[cell.run_id]
             if recipes or state.status in ("running", "failed", "unreadable"):
                 reason = escape(state.reason or "")
-                shown.add_row(cell.run_id, escape(label), coloured(state.status), reason)
+                shown.add_row(coloured(state.status), cell.run_id, escape(label), reason)
         if shown.rows:
             details.append(shown)
     console().print(Group(counts, *details))

@@ -173,7 +173,7 @@ def plan(
     known, anew = runs.states(family.values()), runs.needed(cells)
     on_gpu = slots[0].gpu is not None
     pace = Pace(results, data, on_gpu)
-    shown = table(grid.name, "run", "label", "state", "time", numbers=("time",))
+    shown = table(grid.name, "state", "time", "run", "label", numbers=("time",))
     times: dict[str, float | None] = {}
     for run_id, cell in family.items():
         state, told = known[run_id], ""
@@ -181,7 +181,7 @@ def plan(
             times[run_id] = pace.seconds(cell)
             told = duration(times[run_id]) + (" (its weights are not here)" if run_id in anew else "")
         label = labels.get(run_id, cell.method.name)
-        shown.add_row(run_id, escape(label), coloured(state.status), told)
+        shown.add_row(coloured(state.status), told, run_id, escape(label))
     console().print(shown)
     for problem in dict.fromkeys([*pace.problems, *_problems([family[run_id] for run_id in times], data)]):
         console().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True, highlight=False)
@@ -351,7 +351,7 @@ def _launch(
     out = console()
     out.quiet = not is_first()
     try:
-        with watch(labels, out) as listen:
+        with watch(labels, out, results) as listen:
             if tensorboard:
                 listen = curves(results, listen)
             return (start or run_grid)(cells, results, data, listen=listen, **options)
@@ -369,8 +369,6 @@ def _sum_up(ends: Mapping[str, State]) -> int:
         highlight=False,
     )
     if seen["failed"] or seen["unreadable"]:
-        console().print(
-            "try what failed again with --retry-failed; why is in each run's log.txt, record.json"
-        )
+        console().print("try what failed again with --retry-failed; all of why is in each run's log.txt")
     bad = ("failed", "unreadable", "blocked", "interrupted", "missing")
     return SOME_FAILED if any(seen[status] for status in bad) else 0

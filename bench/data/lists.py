@@ -143,6 +143,8 @@ def locate(root: Path, listing: Listing, folders: tuple[str, ...]) -> Listing:
     elif (root / _sorted(path, folders[label])).exists():
         labels = listing.labels.tolist()
         moved = [_sorted(listing.path(i), folders[label]) for i, label in enumerate(labels)]
+    elif "\\" in path:
+        raise listing.fault(0, f"{path[:40]!r}: no such file; write / between folders, not \\")
     else:
         return listing
     return replace(listing, paths=np.array([path.encode() for path in moved]))

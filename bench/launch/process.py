@@ -185,6 +185,9 @@ def record(order: Order, **end: str | None) -> None:
     with contextlib.suppress(Busy, OSError), run.lock():  # taken up elsewhere; or the disk is full
         if _recorded(run) not in ("done", "failed"):
             run.write_cell(cell)
+            if end.get("traceback"):
+                with run.log.open("a", encoding="utf-8") as log:
+                    log.write(str(end["traceback"]))
             run.write_record({"traceback": None, **end, "cell": cell.model_dump(mode="json")})
 
 

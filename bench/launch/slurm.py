@@ -116,7 +116,7 @@ class Task:
                 "per_gpu": self.ask.runs,
                 "worker": self.worker,
             }
-        with watch({}, Console(width=200, quiet=not is_first())) as listen:
+        with watch({}, Console(width=200, quiet=not is_first()), self.results) as listen:
             launch(self.cells, self.results, self.data, listen=listen, **options)
 
     def checkpoint(self) -> DelayedSubmission | None:

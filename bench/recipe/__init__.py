@@ -7,7 +7,8 @@
 * `mode`: fast (by default) or exact.
 * `methods`: label -> {method, params, protocol, from}. `method` is the label by default; `from` is the
   label of the cell it starts from, taken at the same point of the grid.
-* `grid`: axes, all combined; each a value or a list of values. There are `dataset`, `imbalance_factor`,
+* `grid`: axes, all combined; each a value or a list of values. There are `dataset`, `imbalance_factor`
+  (which data sets of `profile: natural` do without, as they keep the tail that they have),
   `backbone` (a name, or {name, options}), `seed`, `mode`, and any `protocol.*`, `params.*` (for the methods
   that have it) and `backbone.options.*`.
 * `zip`: a list of groups of axes that move together.

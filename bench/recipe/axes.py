@@ -33,16 +33,28 @@ def read_points(root: Node, stages: Collection[Stage]) -> list[Point]:
     groups = [replace(grid, value={key: node}) for key, node in grid.mapping.items()]
     groups += zipped.elements if zipped else []
     _check_keys(groups, stages)
-    if missing := [key for key in _NEEDED if not any(key in group.value for group in groups)]:
+    missing = [key for key in _NEEDED if not any(key in group.value for group in groups)]
+    tails_are_theirs = missing == ["imbalance_factor"]  # of data sets that keep their own, as is seen below
+    if missing and not tails_are_theirs:
         raise grid.fault(f"needs {', '.join(missing)}")
     rows = each(_rows, groups)
     if (size := len(stages) * prod(map(len, rows))) > MOST_CELLS:
         raise grid.fault(f"makes {size:,} cells; the most is {MOST_CELLS:,}")
     datasets = read_datasets(root.mapping.get("datasets"))
     resolved = each(lambda group: _resolve(group, datasets), rows)
-    return [
+    points = [
         {key: node for part in parts for key, node in part.items()} for parts in itertools.product(*resolved)
     ]
+    return [_with_its_tail(point, grid) for point in points] if tails_are_theirs else points
+
+
+def _with_its_tail(point: Point, grid: Node) -> Point:
+    """Give a point whose data set keeps the tail that it has the imbalance factor that says so."""
+    dataset = point["dataset"]
+    if dataset.mapping["profile"].plain != "natural":
+        name = shown(dataset.mapping["name"].plain)
+        raise grid.fault(f"needs imbalance_factor, as {name} has no tail of its own (profile: natural)")
+    return {**point, "imbalance_factor": replace(dataset, value=1)}
 
 
 def _check_keys(groups: Iterable[Node], stages: Iterable[Stage]) -> None:

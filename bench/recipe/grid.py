@@ -88,6 +88,7 @@ class _Grid:
         draft = replace(draft, value=items)
         cell = parse(Cell, draft)
         _check_policies(cell, draft)
+        _check_schedule(cell, draft, stage)
         parent = self._cell(number, stage.parent) if stage.parent is not None else None
         cell = cell.model_copy(update={"method": method, "parent": parent})
         return self.made.setdefault((number, label), cell)
@@ -165,6 +166,20 @@ def _mark(value: Any) -> str:
 
 def _steps(key: str) -> tuple[str, ...]:
     return tuple(key.split("."))
+
+
+def _check_schedule(cell: Cell, draft: Node, stage: Stage) -> None:
+    """Refuse a schedule of which a part lies behind the last epoch, where the rate never gets."""
+    epochs, schedule = cell.protocol.epochs, cell.protocol.schedule
+    if not epochs or not stage.method.build.trains:
+        return
+    late = {"milestones": [m for m in schedule.milestones if m >= epochs]}
+    if schedule.warmup_epochs > epochs:
+        late["warmup_epochs"] = [schedule.warmup_epochs]
+    for key, values in late.items():
+        if values:
+            at = draft.find(("protocol", "schedule", key))
+            raise at.fault(f"{', '.join(map(str, values))} of {epochs} epochs; the rate never gets there")
 
 
 def _check_policies(cell: Cell, draft: Node) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,7 +13,7 @@ from bench import registry
 from bench.cell import MethodChoice
 from bench.errors import did_you_mean
 from bench.recipe.networks import read_backbone
-from bench.recipe.schema import MethodSection, each, parse
+from bench.recipe.schema import HOMES, MethodSection, each, parse
 from bench.recipe.tree import Node, merge, plant, shown
 
 
@@ -62,10 +63,10 @@ def read_stages(section: Node) -> dict[str, Stage]:
     def read(label: str) -> Stage:
         node = labels[label]
         check_name(label, node)
-        said = parse(MethodSection, node)
+        said = parse(MethodSection, node, homes=HOMES | _hyperparameters(label, node, known))
         name = label if said.method is None else said.method
         if name not in known:
-            near = did_you_mean(name, known)
+            near = f"{did_you_mean(name, known)}; methods of your own are named by --methods FILE"
             raise node.find(("method",)).fault(f"unknown method {shown(name)}{near}")
         needs = known[name].build.needs_parent
         if said.from_ is None and needs:
@@ -83,6 +84,14 @@ def read_stages(section: Node) -> dict[str, Stage]:
     stages = {stage.label: stage for stage in each(read, labels)}
     each(lambda stage: _check_ancestors(stage, stages), stages.values())
     return stages
+
+
+def _hyperparameters(label: str, node: Node, known: Mapping[str, registry.Entry]) -> dict[str, str]:
+    """Return where hyper-parameters of a label's method belong that stand beside `params`."""
+    said = node.value.get("method") if isinstance(node.value, dict) else None
+    name = label if said is None else said.plain
+    entry = known.get(name) if isinstance(name, str) else None
+    return {key: f"params: {{{key}: ...}}" for key in (entry.hyperparameters.model_fields if entry else ())}
 
 
 def check_name(name: str, node: Node) -> None:

@@ -62,6 +62,9 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
 
 def _title(part: Section) -> str:
     name = part.dataset.title or part.dataset.name
+    if part.dataset.profile == "natural":
+        counts = part.data and part.data["class_counts"]
+        return f"{name}, its own tail" + (f" of {max(counts):,} to {min(counts):,} images" if counts else "")
     return f"{name}, imbalance factor {part.imbalance_factor:g}"
 
 
