@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from bench.cards import cards_of
+from bench.cli.card_table import card_table
 from bench.cli.common import AsJson, Methods, console, table
 from bench.errors import BenchError, did_you_mean
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 #: What a list has no room for.
-ALONE = ("about", "params")
+ALONE = ("about", "params", "cards")
 
 
 class Kind(StrEnum):
@@ -77,7 +79,7 @@ def _show_one(row: Row) -> None:
     facts = table("", "", "")
     facts.show_header = False
     for name, value in row.items():
-        if name != "params" and value not in (None, False, ""):
+        if name not in ("params", "cards") and value not in (None, False, ""):
             facts.add_row(name, escape(_text(value)))
     console().print(facts)
     if row.get("params"):
@@ -86,6 +88,8 @@ def _show_one(row: Row) -> None:
             default = json.dumps(of["default"])  # as a recipe writes it
             params.add_row(name, *map(escape, (default, of["type"], of["about"])))
         console().print(params)
+    if row.get("cards"):
+        console().print(card_table(cards_of(row["name"])))
 
 
 def _methods(files: Iterable[Path]) -> Sequence[Row]:
@@ -107,6 +111,7 @@ def _methods(files: Iterable[Path]) -> Sequence[Row]:
             "paper": entry.paper.removeprefix("https://"),
             "about": entry.summary,
             "params": _params(entry),
+            "cards": [card.model_dump(mode="json") for card in cards_of(entry.name)],
         }
         for entry in registry.methods().values()
     ]

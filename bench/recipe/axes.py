@@ -27,13 +27,17 @@ _PLAIN = (*_NEEDED, "seed", "mode")
 _INSIDE = ("protocol.", "params.", "backbone.options.")
 
 
-def read_points(root: Node, stages: Collection[Stage]) -> list[Point]:
-    """Return the full product of the axes, the last one fastest; zipped axes move together."""
+def read_points(root: Node, stages: Collection[Stage], has_card: bool = False) -> list[Point]:
+    """Return the full product of the axes, the last one fastest; zipped axes move together.
+
+    Where there are cards, they may name the backbone.
+    """
     grid, zipped = root.mapping["grid"], root.mapping.get("zip")
     groups = [replace(grid, value={key: node}) for key, node in grid.mapping.items()]
     groups += zipped.elements if zipped else []
     _check_keys(groups, stages)
-    if missing := [key for key in _NEEDED if not any(key in group.value for group in groups)]:
+    needed = [key for key in _NEEDED if key != "backbone" or not has_card]
+    if missing := [key for key in needed if not any(key in group.value for group in groups)]:
         raise grid.fault(f"needs {', '.join(missing)}")
     rows = each(_rows, groups)
     if (size := len(stages) * prod(map(len, rows))) > MOST_CELLS:
