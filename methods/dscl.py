@@ -55,6 +55,7 @@ class DSCL(Method):
     """
 
     scores = "distances"
+    key_momentum = "momentum"
 
     def __init__(
         self,

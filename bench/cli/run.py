@@ -153,6 +153,7 @@ def plan(
     python run_bench.py plan recipes/quick.yaml --only method=ldam --jobs 1
     """
     from bench.cell import families
+    from bench.cli import horizon
     from bench.cli.estimate import Pace, total
     from bench.launch.local import places
     from bench.records import states
@@ -175,7 +176,7 @@ def plan(
         label = labels.get(run_id, cell.method.name)
         shown.add_row(run_id, escape(label), coloured(state.status), told)
     console().print(shown)
-    for problem in pace.problems:
+    for problem in (*pace.problems, *horizon.warnings(family.values(), labels, data)):
         console().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True)
     unknown = sum(seconds is None for seconds in times.values())
     where = f"on {len(slots)} GPUs" if on_gpu else f"{len(slots)} at once"
