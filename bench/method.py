@@ -127,6 +127,8 @@ class Method(nn.Module):
     usual_parent: ClassVar[str] = "ce"
     #: The kind of backbone it is made for, where it cannot take any.
     needs_backbone: ClassVar[Literal["", "vit"]] = ""
+    #: The hyper-parameter that is the momentum of a slow copy of the network, where there is one.
+    key_momentum: ClassVar[str] = ""
     #: False for methods that only re-read a trained parent: no step is made.
     trains: ClassVar[bool] = True
 

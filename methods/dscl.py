@@ -53,6 +53,7 @@ class DSCL(Method):
     """
 
     scores = "distances"
+    key_momentum = "momentum"
 
     def __init__(
         self,

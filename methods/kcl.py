@@ -37,6 +37,7 @@ class KCL(Method):
     """
 
     scores = "distances"
+    key_momentum = "momentum"
     views = (View("dscl_key"), View("dscl_key"))  # crop, flip and a jitter without hue, as in both codes
 
     def __init__(

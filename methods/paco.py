@@ -100,6 +100,8 @@ class PaCo(GPaCo):
         momentum: of the key encoder.
     """
 
+    key_momentum = "momentum"
+
     def __init__(
         self, make_backbone: MakeBackbone, class_counts: np.ndarray, *, momentum: float = 0.999, **common: Any
     ) -> None:

@@ -347,6 +347,21 @@ def test_a_method_outside_of_the_project_says_what_it_is() -> None:
         registry.register("ldam", title="Mine", family="own")
 
 
+def test_one_method_is_shown_with_its_authors_cards(bench: Bench) -> None:
+    shown = bench("list", "methods", "rsg")[1]
+    for part in (
+        "authors' cards",
+        "cifar_train.py:47-60",
+        "x0.01 from epoch 159",
+        "dropped",
+        "weight decay 0.0002",
+    ):
+        assert part in shown
+    assert "authors' cards" not in bench("list", "methods", "tau_norm")[1]
+    (row,) = json.loads(bench("list", "methods", "rsg", "--json")[1])
+    assert row["cards"][0]["network"]["name"] == "resnet32_cifar"
+
+
 def test_the_data_of_a_set_is_counted(bench: Bench, tmp_path: Path) -> None:
     code, out = bench("data", "digits", "--data", tmp_path)
     assert code == 0

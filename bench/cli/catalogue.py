@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 #: What a list has no room for.
-ALONE = ("about", "params")
+ALONE = ("about", "params", "cards")
 
 #: The folder of what recipes share.
 SHARED = "shared"
@@ -96,7 +96,7 @@ def _show_one(row: Row) -> None:
     facts = table("", "", "")
     facts.show_header = False
     for name, value in row.items():
-        if name != "params" and value not in (None, False, ""):
+        if name not in ("params", "cards") and value not in (None, False, ""):
             facts.add_row(name, escape(_text(value)))
     console().print(facts)
     if row.get("params"):
@@ -105,6 +105,11 @@ def _show_one(row: Row) -> None:
             default = json.dumps(of["default"])  # as a recipe writes it
             params.add_row(name, *map(escape, (default, of["type"], of["about"])))
         console().print(params)
+    if row.get("cards"):
+        from bench.cards import cards_of
+        from bench.cli.card_table import card_table
+
+        console().print(card_table(cards_of(row["name"])))
 
 
 def _methods(files: Iterable[Path]) -> Sequence[Row]:
@@ -123,6 +128,7 @@ def _methods(files: Iterable[Path]) -> Sequence[Row]:
 def _registered(name: str, *, alone: bool) -> Row:
     """Describe a method with what its class says; alone also with its views, for which it is built."""
     from bench import registry
+    from bench.cards import cards_of
 
     entry = registry.find(name)
     return {
@@ -139,6 +145,7 @@ def _registered(name: str, *, alone: bool) -> Row:
         "paper": entry.paper.removeprefix("https://"),
         "about": entry.summary,
         "params": _params(entry),
+        "cards": [card.model_dump(mode="json") for card in cards_of(entry.name)],
     }
 
 

@@ -81,7 +81,7 @@ def explain(
     ],
     results: Results = RESULTS,
 ) -> None:
-    """Set a run's protocol beside that of each published number of its method, field by field.
+    """Set a run's protocol beside that of each published number of its method, and beside its authors' card.
 
     [bold]Examples[/]
 
@@ -90,12 +90,16 @@ def explain(
     python run_bench.py explain cifar100-if100-ce-s0
     """
     from bench import leaderboard, records
+    from bench.cards import card_of
+    from bench.cli.card_table import card_table
     from bench.report import text
     from bench.report.board import gather
 
     board = gather(records.Results(results))
     told = leaderboard.explain(board.runs, board.literature, find_run(results, run).run_id)
     first = told[0]
+    if card := card_of(*(first.pair[key] for key in ("method", "dataset", "imbalance_factor"))):
+        console().print(card_table([card]))
     if first.pair["published"] is None:
         console().print(f"nothing is published for {escape(first.pair['title'])} on this data")
         return

@@ -161,6 +161,7 @@ def plan(
     """
     from bench import records
     from bench.cell import families
+    from bench.cli import horizon
     from bench.cli.estimate import Pace
     from bench.launch.local import places
     from bench.report.text import duration
@@ -183,7 +184,10 @@ def plan(
         label = labels.get(run_id, cell.method.name)
         shown.add_row(coloured(state.status), told, run_id, escape(label))
     console().print(shown)
-    for problem in dict.fromkeys([*pace.problems, *_problems([family[run_id] for run_id in times], data)]):
+    refused = _problems([family[run_id] for run_id in times], data)
+    for problem in dict.fromkeys(
+        [*pace.problems, *refused, *horizon.warnings(family.values(), labels, data)]
+    ):
         console().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True, highlight=False)
     where = f"on {len(slots)} GPUs" if on_gpu else f"{len(slots)} at once"
     console().print(

@@ -27,13 +27,17 @@ _PLAIN = (*_NEEDED, "seed", "mode")
 _INSIDE = ("protocol.", "params.", "backbone.options.")
 
 
-def read_points(root: Node, stages: Collection[Stage]) -> list[Point]:
-    """Return the full product of the axes, the last one fastest; zipped axes move together."""
+def read_points(root: Node, stages: Collection[Stage], has_card: bool = False) -> list[Point]:
+    """Return the full product of the axes, the last one fastest; zipped axes move together.
+
+    Where there are cards, they may name the backbone.
+    """
     grid, zipped = root.mapping["grid"], root.mapping.get("zip")
     groups = [replace(grid, value={key: node}) for key, node in grid.mapping.items()]
     groups += zipped.elements if zipped else []
     _check_keys(groups, stages)
-    missing = [key for key in _NEEDED if not any(key in group.value for group in groups)]
+    needed = [key for key in _NEEDED if key != "backbone" or not has_card]
+    missing = [key for key in needed if not any(key in group.value for group in groups)]
     tails_are_theirs = missing == ["imbalance_factor"]  # of data sets that keep their own, as is seen below
     if missing and not tails_are_theirs:
         raise grid.fault(f"needs {', '.join(missing)}")

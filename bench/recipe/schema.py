@@ -8,6 +8,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
+from bench.cards import NO_CARD
 from bench.cell import Frozen, Protocol
 from bench.errors import BenchError, did_you_mean
 from bench.recipe.tree import Key, Node, shown
@@ -24,6 +25,8 @@ class Sections(Frozen):
     grid: dict[str, Any]
     title: str = ""
     mode: Literal["fast", "exact"] = "fast"
+    card: str = NO_CARD
+    controls: bool = False
     zip: list[dict[str, Any]] = Field([])
     datasets: dict[str, dict[str, Any]] = Field({})
     protocol: dict[str, Any] = Field({})
@@ -33,10 +36,12 @@ class Sections(Frozen):
 class MethodSection(Frozen):
     """One label of `methods:`; its protocol is a part of one, merged later and judged then.
 
-    `backbone` is a network of its own, in the place of the grid's.
+    `backbone` is a network of its own, in the place of the grid's, and `card` a card, in the place of the
+    recipe's.
     """
 
     method: str | None = None
+    card: str | None = None
     from_: str | None = Field(None, alias="from")
     backbone: Any = None
     params: dict[str, Any] = Field({})

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from bench import registry
 from bench.cell import MethodChoice
+from bench.controls import Control, controls
 from bench.errors import did_you_mean
 from bench.recipe.networks import read_backbone
 from bench.recipe.schema import HOMES, MethodSection, each, parse
@@ -19,13 +21,18 @@ from bench.recipe.tree import Node, merge, plant, shown
 
 @dataclass(frozen=True)
 class Stage:
-    """A label: its method, its own changes, the label it starts from, perhaps a backbone of its own."""
+    """A label: its method, its own changes, the label it starts from; perhaps its own backbone and card."""
 
     label: str
     node: Node
     method: registry.Entry
     parent: str | None
     backbone: Node | None = None
+    card: str | None = None
+    #: Of a control, or of what starts from one: the label it stands for, its name, and what it changes.
+    control_of: str | None = None
+    control: str = ""
+    without: Node | None = None
 
     @cached_property
     def hyperparameters(self) -> type[BaseModel]:
@@ -55,6 +62,48 @@ def changes(node: Node) -> Node:
     return Node(kept, node.place, node.path)
 
 
+def with_controls(stages: dict[str, Stage]) -> dict[str, Stage]:
+    """Add each label's controls, "label-control", and for each what starts from the label again, from it.
+
+    A control of another method has those hyper-parameters of the label that it knows, and the label's card.
+
+    Raises:
+        BenchError: a label has the name already.
+    """
+    made: dict[str, Stage] = {}
+
+    def of(stage: Stage) -> dict[str, Stage]:
+        """Return the controls of a label by their names, its parents' among them."""
+        own = {
+            name: replace(
+                stage,
+                method=registry.find(control.method) if control.method else stage.method,
+                without=plant(_said(control), stage.node),
+            )
+            for name, control in controls().get(stage.method.name, {}).items()
+        }
+        parents = of(stages[stage.parent]) if stage.parent is not None else {}
+        retrained = {name: replace(stage, parent=f"{stage.parent}-{name}") for name in parents}
+        return {
+            name: replace(one, label=f"{stage.label}-{name}", control_of=stage.label, control=name)
+            for name, one in (retrained | own).items()
+        }
+
+    for stage in stages.values():
+        for control in of(stage).values():
+            if control.label in stages:
+                raise stages[control.label].node.fault(
+                    f"is what a control of {stage.label!r} is called; rename"
+                )
+            made[control.label] = control
+    return stages | made
+
+
+def _said(control: Control) -> dict[str, Any]:
+    said = control.model_dump(mode="json")
+    return {key: said[key] for key in ("params", "protocol")}
+
+
 def read_stages(section: Node) -> dict[str, Stage]:
     """Read `methods:`; every name is registered, every `from:` leads to a label and none in a circle."""
     known = registry.methods()
@@ -77,7 +126,7 @@ def read_stages(section: Node) -> dict[str, Stage]:
             near = did_you_mean(said.from_, labels)
             raise node.find(("from",)).fault(f"unknown label {shown(said.from_)}{near}")
         backbone = None if said.backbone is None else read_backbone(node.find(("backbone",)))
-        return Stage(label, node, known[name], said.from_, backbone)
+        return Stage(label, node, known[name], said.from_, backbone, said.card)
 
     if not labels:
         raise section.fault("names no method")
