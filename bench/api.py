@@ -84,7 +84,7 @@ def run(
     methods: Sequence[str | Path] = (),
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Train the cells of a recipe that are not trained yet; return their rows of `load_results`.
+    """Train the cells of a recipe that are not trained yet; return their rows of `load_results`, in order.
 
     Runs are processes of their own, so in a script the call stands below ``if __name__ == "__main__":``.
     Stop it with Ctrl-C, or the notebook's stop button; the same call goes on.
@@ -141,8 +141,8 @@ def run(
             listen=listen,
         )
     table = load_results(root)
-    ours = (table["recipe"] == whole.name) & table["run_id"].isin([cell.run_id for cell in cells])
-    return table[ours].reset_index(drop=True)
+    there = table[table["recipe"] == whole.name].set_index("run_id", drop=False)
+    return there.reindex([cell.run_id for cell in cells if cell.run_id in there.index]).reset_index(drop=True)
 
 
 def long_tail(

@@ -118,7 +118,7 @@ def test_what_is_done_is_not_trained_again(
     recipe = bench.load_recipe("quick", ["protocol.epochs=1", "protocol.schedule.warmup_epochs=0"])
     before = Path("results/runs").stat().st_mtime
     table = bench.run(recipe, only=["label=ce", "seed=0"], gpus=())
-    assert table["label"].tolist() == ["ce"]
+    assert table["label"].tolist() == ["ce"]  # the row of what was asked for alone
     assert Path("results/runs").stat().st_mtime == before
     assert capsys.readouterr().out == ""
 
