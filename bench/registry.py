@@ -176,13 +176,23 @@ def methods() -> dict[str, Entry]:
 def _import_all(folders: tuple[str, ...]) -> None:
     for module in pkgutil.iter_modules(folders):
         importlib.import_module(f"methods.{module.name}")
-    for point in plug_ins():
+    _import_plug_ins()
+
+
+def _import_plug_ins() -> None:
+    for point in importlib.metadata.entry_points(group="longtail_bench.methods"):
         point.load()
 
 
-def plug_ins() -> importlib.metadata.EntryPoints:
-    """Return the entry points under which other packages name modules with methods."""
-    return importlib.metadata.entry_points(group="longtail_bench.methods")
+def described(files: Iterable[Path] = ()) -> dict[str, Facts]:
+    """Return what is known of each method by name, importing only what is not of this project.
+
+    Args:
+        files: a user's own method files.
+    """
+    load_files(files)
+    _import_plug_ins()
+    return dict(sorted({**built_in(), **_entries}.items()))
 
 
 def find(name: str) -> Entry:

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import bench
 from bench import registry
 from bench.backbones import create
 from bench.method import Batch, Clock
@@ -40,6 +41,11 @@ def test_commands_of_the_readme_are_commands():
     assert {"run", "plan", "rerun", "status", "report", "evaluate", "list", "data"} <= commands
     for command in commands:
         assert re.search(rf"\b{command}\b", shown), command
+
+
+def test_what_the_readme_calls_from_python_is_there():
+    called = set(re.findall(r"\bbench\.(\w+)\(", README))
+    assert {"run", "load_results", "build_method"} <= called <= set(bench.__all__)
 
 
 def test_recipes_of_the_repository_are_valid():

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from bench.records import grids, load_grid
+import bench
 
 ROOT = Path(__file__).parents[1]
 FINDINGS = ROOT / "docs" / "findings.md"
@@ -30,14 +30,14 @@ MARKED = re.compile(r"<!-- (\S+): ([^>]+) -->(.*?)<!-- / -->")
 
 
 @cache
-def known() -> dict[str, pd.DataFrame]:
-    return {name: load_grid(ROOT / "results", grid) for name, grid in grids(ROOT / "results").items()}
+def done() -> pd.DataFrame:
+    runs = bench.load_results(ROOT / "results")
+    return runs[runs["status"] == "done"]
 
 
 def seeds(recipe: str, label: str, column: str = "accuracy") -> dict[int, float]:
     label, _, dataset = label.partition("@")
-    rows = known()[recipe]
-    rows = rows[(rows["label"] == label) & (rows["status"] == "done")]
+    rows = done()[(done()["recipe"] == recipe) & (done()["label"] == label)]
     rows = rows[rows["dataset"] == dataset] if dataset else rows
     found = dict(zip(rows["seed"].astype(int), rows[column].astype(float), strict=True))
     assert len(found) == len(rows) > 0, f"{recipe}: {label}: no runs, or of several data sets"

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from bench import facts
 from bench.cli.common import AsJson, Methods, console, table
 from bench.errors import BenchError, did_you_mean
 
@@ -113,16 +112,10 @@ def _show_one(row: Row) -> None:
 
 
 def _methods(files: Iterable[Path]) -> Sequence[Row]:
-    """Name this project's methods, and those of the user: only these must be imported for it."""
     from bench import registry
 
-    known: dict[str, facts.Facts | Entry] = {**facts.built_in()}
-    if files or registry.plug_ins():
-        registry.load_files(files)
-        known |= registry.methods()
-    return [
-        {"name": name, "title": known[name].title, "venue": known[name].published} for name in sorted(known)
-    ]
+    known = registry.described(files)
+    return [{"name": name, "title": facts.title, "venue": facts.published} for name, facts in known.items()]
 
 
 def _registered(name: str, *, alone: bool) -> Row:
