@@ -135,14 +135,47 @@ class DataSet(Frozen):
         return self
 
 
+class Sharpness(Frozen):
+    """A step whose gradient is taken at a distance `rho` from the weights; see `bench.train.displaced`.
+
+    `sam`, `imbsam`, `focal_sam` and `sam_a` climb first: two passes a step, and all but `sam` weigh images
+    by their class. `gaussian` moves at random: one pass. `adaptive` measures distance relative to each
+    weight's size. `eta` is ImbSAM's: the classes with fewer images are its tail. `strength` and `gamma` are
+    Focal-SAM's: a class's share of the climb is strength (1 - n_c / N)^gamma. `halve_every` so many epochs
+    the random distance is halved.
+    """
+
+    form: Literal["sam", "imbsam", "focal_sam", "sam_a", "gaussian"] = "sam"
+    rho: Positive = 0.05
+    adaptive: bool = False
+    eta: Count = 20
+    gamma: Annotated[float, Field(ge=0)] = 3.0
+    strength: Positive = 0.5
+    halve_every: Count | None = None
+
+
 class Optimizer(Frozen):
-    """The optimiser of one stage."""
+    """The optimiser of one stage; `clip` is the largest norm that the whole gradient keeps."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: Positive = 0.1
     momentum: Share = 0.9
     nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 2e-4
+    clip: Positive | None = None
+    sharpness: Sharpness | None = None
+
+
+class Averaging(Frozen):
+    """Weights averaged over the run, scored at its end beside the last ones.
+
+    `ema` moves by 1 - `decay` in each step, faster in the first ones; `swa` is the mean of those at the ends
+    of the epochs after the share `start` of them.
+    """
+
+    kind: Literal["ema", "swa"]
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    start: Share = 0.75
 
 
 class Schedule(Frozen):
@@ -175,7 +208,8 @@ class Protocol(Frozen):
     """How a cell is trained and scored: what makes two numbers comparable.
 
     `augmentation` is the policy of the view "main"; `views` overrides the policies of the method's views,
-    one for each, and `sampler` its sampler.
+    one for each, and `sampler` its sampler. `label_smoothing` is the share of a label that is spread over
+    all classes, for methods that take it.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 200
@@ -186,6 +220,8 @@ class Protocol(Frozen):
     augmentation: str = "crop_flip"
     views: tuple[str, ...] = ()
     sampler: str | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    averaging: Averaging | None = None
     evaluate_every: Count = 1
 
 

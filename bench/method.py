@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.backbones import Backbone
+from bench.cell import Sharpness
 
 #: What `forward` returns, so that no later analysis adjusts for the class prior twice:
 #: logits that follow the training prior, logits already balanced, or negative distances.
@@ -97,6 +98,10 @@ class Method(nn.Module):
     scores: Scores = "train_prior"
     #: How many networks, branches or heads vote.
     experts: int = 1
+    #: How its steps leave the weights to find flat minima, where that makes the method what it is.
+    sharpness: Sharpness | None = None
+    #: The share of a label that its loss spreads over all classes; set by the protocol.
+    label_smoothing: float = 0.0
     #: Whether `loss` can be captured in a CUDA graph: no `.item()`, no shape that depends on data.
     capturable: ClassVar[bool] = True
     #: Whether it starts from a finished cell (`from:` in a recipe), which `start_from` then receives.
@@ -142,6 +147,10 @@ class Method(nn.Module):
         """
         return False
 
+    def takes_label_smoothing(self) -> bool:
+        """Say whether `loss` heeds `label_smoothing`."""
+        return False
+
     def phase(self, epoch: int, epochs: int) -> int:
         """Number the structure of the step: where it changes with time, a new graph is captured."""
         return 0
@@ -167,6 +176,13 @@ class Method(nn.Module):
     def loss(self, batch: Batch) -> Tensor:
         """Return the scalar to descend on."""
         raise NotImplementedError(f"{type(self).__name__} says no loss")
+
+    def losses(self, batch: Batch) -> Tensor:
+        """Return what each image costs, (B,), where `loss` is their mean: for steps that weigh images.
+
+        It holds for the class that says it, as `mean_over_images` does.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says no loss of each image")
 
     def after_step(self, clock: Clock, batch: Batch) -> None:
         """Follow the optimiser: momentum encoders, queues, constraints."""

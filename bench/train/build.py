@@ -43,12 +43,27 @@ def build(cell: Cell, class_counts: np.ndarray, load_parent: LoadWeights | None 
 
     with _seeded("heads", cell.seed):
         method = entry.build(make_backbone, class_counts, **cell.method.params)
+        smooth(method, cell)
         if cell.parent is not None:
             parent = build(cell.parent, class_counts, load_parent)
             if load_parent:
                 load_parent(cell.parent, parent)
             method.start_from(parent)
     return method
+
+
+def smooth(method: Method, cell: Cell) -> None:
+    """Let a method smooth its labels as the protocol says.
+
+    Raises:
+        BenchError: its loss knows no smoothed labels.
+    """
+    share = cell.protocol.label_smoothing
+    if share and not method.takes_label_smoothing():
+        raise BenchError(
+            f"{cell.run_id}: {cell.method.name} takes no smoothed labels; leave protocol.label_smoothing out"
+        )
+    method.label_smoothing = share
 
 
 @contextmanager

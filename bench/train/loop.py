@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from bench import ranks
 from bench.captured import at_once
@@ -27,7 +28,9 @@ from bench.method import Batch, Clock, Method
 from bench.metrics import score
 from bench.randomness import generator, seed_of
 from bench.rundir import RunDir
+from bench.train.averaging import Average
 from bench.train.checkpoint import read_checkpoint, write_checkpoint
+from bench.train.displaced import displacement
 from bench.train.evaluate import scores_of
 from bench.train.memory import Snapshot, divisible, pieces
 from bench.train.precision import wants_bfloat16
@@ -46,6 +49,7 @@ class Training:
             report it, we never headline it.
         chosen: test metrics of the epoch that scored best on the validation set, where there is one.
         micro_batches: into how many pieces a step's batch is cut, for want of memory.
+        averaged: scores (N, C) float16 of the averaged weights at the end, where the protocol asks for them.
     """
 
     def __init__(
@@ -74,7 +78,12 @@ class Training:
         self.best: dict[str, Any] | None = None
         self.chosen: dict[str, Any] | None = None
         self.micro_batches = 1
-        self.divisible = alone and ranks.world() == 1 and divisible(method)
+        self.displacement = displacement(method, cell.protocol.optimizer)
+        averaging = cell.protocol.averaging
+        self.average = None if averaging is None else Average(method, averaging)
+        self.averaged: np.ndarray | None = None
+        whole = self.displacement is not None and self.displacement.weighs
+        self.divisible = alone and ranks.world() == 1 and divisible(method) and not whole
         self.fits: set[Hashable] = set()
 
     def steps(self, report: Report) -> Iterator[Clock]:
@@ -100,8 +109,12 @@ class Training:
                 set_lr(self.optimizer, lr)
                 method.before_step(clock, batch)
                 self._seed_noise(step)
+                if self.displacement is not None:
+                    self.displacement.before_step(clock, batch)
                 self._step(phase, batch)
                 method.after_step(clock, batch)
+                if self.average is not None:
+                    self.average.after_step()
                 yield clock
 
             yield from self._done(clock)
@@ -112,6 +125,8 @@ class Training:
                 "lr": lr,
             }
             self._check(line)
+            if self.average is not None:
+                self.average.after_epoch(clock)
             line["seconds"] = round(time.monotonic() - started, 3)  # evaluation is not a method's cost
             if (epoch + 1) % protocol.evaluate_every == 0 or epoch + 1 == epochs:
                 scores = self._scores()
@@ -125,6 +140,9 @@ class Training:
 
         if self.logits is None:  # nothing to train, or killed between the last checkpoint and the record
             self.logits = self._scores().cpu().numpy()
+        if self.average is not None:
+            with self.average.in_place(self.loader.train_eval()):
+                self.averaged = self._scores().cpu().numpy()
 
     def _step(self, phase: int, batch: Batch) -> None:
         """Make one step, in smaller pieces from where on memory is short, if the method's loss allows it.
@@ -162,16 +180,36 @@ class Training:
     def _learn(self, batch: Batch, micro_batches: int) -> None:
         """Make one step of descent on a batch."""
         self.optimizer.zero_grad()
-        device_type, size = self.loader.device.type, len(batch.labels)
+        backward = partial(self._backward, batch, micro_batches)
+        if self.displacement is None:
+            loss = backward()
+        else:
+            loss = self.displacement.descend(batch.labels, backward, partial(self._losses, batch))
+        self.total_loss += loss
+        ranks.average_gradients(self.method.parameters())
+        if self.cell.protocol.optimizer.clip is not None:
+            clip_grad_norm_(self.method.parameters(), self.cell.protocol.optimizer.clip)
+        self.optimizer.step()
+
+    def _backward(self, batch: Batch, micro_batches: int) -> Tensor:
+        """Add the gradient of a batch's loss to the parameters', and return the loss."""
+        size, losses = len(batch.labels), []
         for piece in pieces(batch, micro_batches):
-            with torch.autocast(device_type, torch.bfloat16, enabled=self.bfloat16):
+            with self._precision():
                 loss = self.method.loss(piece)
             if piece is not batch:
                 loss = loss * (len(piece.labels) / size)
             loss.backward()
-            self.total_loss += loss.detach()
-        ranks.average_gradients(self.method.parameters())
-        self.optimizer.step()
+            losses.append(loss.detach())
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _losses(self, batch: Batch) -> Tensor:
+        """Return what each image of a batch costs, (B,)."""
+        with self._precision():
+            return self.method.losses(batch)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.loader.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def _moves(self) -> Iterator[Tensor]:
         """Yield what a step changes."""
@@ -229,6 +267,7 @@ class Training:
             "best": self.best,
             "chosen": self.chosen,
             "micro_batches": self.micro_batches,
+            "average": None if self.average is None else self.average.state(),
         }
         write_checkpoint(self.run.checkpoint, self.cell.id, state)
 
@@ -242,6 +281,8 @@ class Training:
             self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": own})
             self.best, next_epoch = state["best"], state["epoch"] + 1
             self.chosen, self.micro_batches = state.get("chosen"), state.get("micro_batches", 1)
+            if self.average is not None:
+                self.average.load(state["average"])
         if ranks.world() > 1 and not ranks.agree(next_epoch, self.device):
             raise BenchError(f"{self.run.checkpoint}: not the first rank's; let all ranks see one folder")
         self.run.keep_epochs(next_epoch)

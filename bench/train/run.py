@@ -150,6 +150,7 @@ def _train_and_score(
         **_results(cell, split, logits, training),
         "files": {
             run.logits.name: run.write_logits(logits, split.test_labels),
+            **_averaged_file(run, split, training),
             run.weights.name: write_weights(run.weights, method),
         },
         "timing": {
@@ -173,13 +174,26 @@ def _results(cell: Cell, split: Split, logits: np.ndarray, training: Training) -
     metrics = score(logits, split.test_labels, split.class_counts, cell.dataset.shots)
     last_epoch = cell.protocol.epochs - 1 if training.method.trains else None
     classes = len(split.class_counts)
+    averaged = training.averaged
+    told = {}
+    if averaged is not None:
+        by = cell.protocol.averaging
+        of_mean = score(averaged, split.test_labels, split.class_counts, cell.dataset.shots)
+        told["averaged"] = {"kind": by and by.kind, "epoch": last_epoch, **of_mean}
     confusion = confusion_matrix(logits.argmax(axis=1), split.test_labels, classes).tolist()
     return {
         "metrics": {"selection": "last_epoch", "epoch": last_epoch, **metrics},
         "best_on_test": training.best,
         "best_on_validation": training.chosen,
+        **told,
         "confusion": confusion if classes <= 200 else None,  # beyond, it outgrows all else in the record
     }
+
+
+def _averaged_file(run: RunDir, split: Split, training: Training) -> dict[str, str]:
+    if training.averaged is None:
+        return {}
+    return {run.averaged.name: run.write_logits(training.averaged, split.test_labels, run.averaged)}
 
 
 def _timing(run: RunDir, loader: Loader, device: str, wall_seconds: float) -> dict[str, Any]:
