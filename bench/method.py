@@ -170,6 +170,13 @@ class Method(nn.Module):
     def before_epoch(self, clock: Clock) -> None:
         """Rewrite what changes from epoch to epoch."""
 
+    def wants_training_set(self, clock: Clock) -> bool:
+        """Say whether to call `read_training_set` before this epoch, after `before_epoch`."""
+        return False
+
+    def read_training_set(self, clock: Clock, training_set: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Read the training images, as in `before_training`, in evaluation mode and without gradient."""
+
     def before_step(self, clock: Clock, batch: Batch) -> None:
         """Refresh what the loss reads, outside the captured part."""
 

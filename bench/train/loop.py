@@ -97,6 +97,7 @@ class Training:
             clock = Clock(epoch, epochs, epoch * loader.steps, epochs * loader.steps)
             method.train()
             method.before_epoch(clock)
+            self._read_training_set(clock)
             if ranks.world() > 1:
                 ranks.follow_first(method.state_dict().values())
             draws = method.draws(generator("method", cell.seed, epoch), loader.size)
@@ -143,6 +144,14 @@ class Training:
         if self.average is not None:
             with self.average.in_place(self.loader.train_eval()):
                 self.averaged = self._scores().cpu().numpy()
+
+    @torch.no_grad()
+    def _read_training_set(self, clock: Clock) -> None:
+        """Let a method that asks for them see the training images between epochs."""
+        if self.method.wants_training_set(clock):
+            self.method.eval()
+            self.method.read_training_set(clock, self.loader.train_eval())
+            self.method.train()
 
     def _step(self, phase: int, batch: Batch) -> None:
         """Make one step, in smaller pieces from where on memory is short, if the method's loss allows it.
