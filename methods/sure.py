@@ -1,4 +1,4 @@
-"""SURE: recipes for reliable networks in one bundle (Li et al., CVPR 2024), as its authors use it on long tails."""
+"""SURE: a bundle of recipes for reliable networks, as used on long tails (Li et al., CVPR 2024)."""
 
 from __future__ import annotations
 

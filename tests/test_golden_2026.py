@@ -14,6 +14,7 @@ from bench.method import Method
 from bench.train.displaced import Displacement
 from methods.area import area_weights
 from methods.balanced_bce import balanced_binary_losses, log_class_odds
+from methods.concutmix import corrected_labels, nearest_classes, soft_cross_entropy
 from methods.dbm import dbm_logits, dbm_margins
 from methods.dirmixe import dirmixe_loss, dirmixe_losses, prior_centres
 from methods.etf import dot_regression, lengths_in_batch, transport_cost
@@ -22,6 +23,7 @@ from methods.inc import apart, within_classes
 from methods.logit_adjustment import log_class_prior
 from methods.mdcs import mdcs_adjustments, mdcs_loss
 from methods.parts.heads import CosineHead
+from methods.sbcl import clusters_per_class, sbcl_loss, spread_temperatures
 
 FLOAT32 = {"rtol": 2e-6, "grad_rtol": 2e-6, "atol": 1e-9}
 
@@ -205,3 +207,40 @@ class _Holder(Method):
     def __init__(self, head):
         super().__init__(None, np.array([5, 3]))
         self.head = head
+
+
+def test_concutmix_labels():
+    g, told = golden("concutmix_label_C10")
+    numerator, denominator = told["scaling_factor"]
+    nearby = nearest_classes(g["features"], g["centers"], told["topk"])
+    for strength, name in ((numerator / denominator, "corrected"), (8.0, "corrected_factor8")):
+        close(corrected_labels(g["mixed"], nearby, g["cls_num_list"], strength), g[name], rtol=1e-5)
+    prior = log_class_prior(g["cls_num_list"])
+    check(
+        lambda z: soft_cross_entropy(z + told["tau"] * prior, g["corrected"]),
+        g["logits"],
+        g["loss"],
+        g["grad_logits"],
+        rtol=1e-5,
+        grad_rtol=1e-4,
+    )
+
+
+def test_sbcl():
+    g, told = golden("sbcl_loss_C10")
+    clusters = clusters_per_class(g["cls_num_list"], told["min_cluster"])
+    assert torch.equal(clusters, g["clusters_per_class"])
+    own = (told["temperature"], told["base_temperature"], told["gamma"])
+    tau = spread_temperatures(g["mean_distance"], g["cls_num_list"], clusters.tolist(), own[0])
+    close(tau, g["ranking_temperature"], rtol=1e-5)
+    for ranked, name in ((None, "plain"), (g["ranking_temperature"], "rank")):
+        check(
+            lambda f, ranked=ranked: sbcl_loss(
+                f.transpose(0, 1), g["labels"], g["subclass_labels"], *own, ranked
+            ),
+            g["features"],
+            g[f"loss_{name}"],
+            g[f"grad_features_{name}"],
+            rtol=1e-6,
+            grad_rtol=1e-5,
+        )
