@@ -69,12 +69,17 @@ class View:
     of an earlier view of that index, taken after that view's geometry and before its colour; the boxes
     are the draws named `boxes`, (n, 4) as x0, y0, x1, y1 in shares of the side, resized to `size` pixels
     (DSCL's patches).
+
+    With `strength_of`, a buffer of the method with a level for each class, images are distorted as far as
+    that says (see `bench.data.augment.distortion`), each with probability `chance`.
     """
 
     policy: str = "main"
     patch_of: int | None = None
     boxes: str = ""
     size: int | None = None
+    strength_of: str = ""
+    chance: float = 1.0
 
 
 class MakeBackbone(Protocol):
@@ -176,6 +181,18 @@ class Method(nn.Module):
 
     def read_training_set(self, clock: Clock, training_set: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Read the training images, as in `before_training`, in evaluation mode and without gradient."""
+
+    def probe(self, clock: Clock) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return which training images to show before this epoch: their classes and strengths, (n,) each.
+
+        They are drawn from their class with replacement, and made as the first view is, at that strength.
+        """
+        return None
+
+    def read_probe(
+        self, clock: Clock, images: Iterable[Tensor], classes: np.ndarray, strengths: np.ndarray
+    ) -> None:
+        """See what `probe` asked for, in batches, in evaluation mode and without gradient."""
 
     def before_step(self, clock: Clock, batch: Batch) -> None:
         """Refresh what the loss reads, outside the captured part."""

@@ -159,11 +159,10 @@ class RIDERouted(ExpertEnsemble, LDAM):
 
     def routed(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the mean logits after each expert (K, B, C), and the routers' verdicts (K - 1, B)."""
-        with torch.no_grad():
-            features = self.backbone(images)
-            logits = self.scale * self.head(features)
-            each = torch.arange(1, self.experts + 1, device=logits.device).view(-1, 1, 1)
-            means = logits.cumsum(dim=0) / each
+        features = self.backbone(images)
+        logits = self.scale * self.head(features)
+        each = torch.arange(1, self.experts + 1, device=logits.device).view(-1, 1, 1)
+        means = logits.cumsum(dim=0) / each
         verdicts = []
         for router, own, mean in zip(self.routers, features, means, strict=False):
             seen = F.relu(router(F.normalize(own, dim=1)))

@@ -100,6 +100,8 @@ class Training:
             self._read_training_set(clock)
             if ranks.world() > 1:
                 ranks.follow_first(method.state_dict().values())
+            for name in {view.strength_of for view in method.views} - {""}:
+                loader.strengths[name] = getattr(method, name).cpu().numpy()
             draws = method.draws(generator("method", cell.seed, epoch), loader.size)
             sampler, phase = protocol.sampler or method.sampler(epoch, epochs), method.phase(epoch, epochs)
             self.total_loss.zero_()
@@ -147,11 +149,16 @@ class Training:
 
     @torch.no_grad()
     def _read_training_set(self, clock: Clock) -> None:
-        """Let a method that asks for them see the training images between epochs."""
-        if self.method.wants_training_set(clock):
-            self.method.eval()
-            self.method.read_training_set(clock, self.loader.train_eval())
-            self.method.train()
+        """Let a method that asks for them see training images between epochs, as they are or distorted."""
+        method, wanted, asked = self.method, self.method.wants_training_set(clock), self.method.probe(clock)
+        if not wanted and asked is None:
+            return
+        method.eval()
+        if wanted:
+            method.read_training_set(clock, self.loader.train_eval())
+        if asked is not None:
+            method.read_probe(clock, self.loader.probe(*asked, clock.epoch), *asked)
+        method.train()
 
     def _step(self, phase: int, batch: Batch) -> None:
         """Make one step, in smaller pieces from where on memory is short, if the method's loss allows it.
