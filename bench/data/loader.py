@@ -197,7 +197,7 @@ class Loader:
         for i, (view, rule) in enumerate(zip(self.views, self.policies, strict=True)):
             rng = generator(*stream, "view", i, self.seed, epoch)
             side = view.size or self.split.dataset.image_size
-            drawn = rule.draw(rng, self.size, side)
+            drawn = rule.at(epoch, epochs).draw(rng, self.size, side)
             if view.strength_of:
                 chosen = rng.random(self.size) < view.chance
                 levels = self.strengths[view.strength_of][self.split.labels[positions]] * chosen
