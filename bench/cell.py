@@ -45,8 +45,14 @@ class Frozen(BaseModel):
             value = getattr(self, name)
             if field.json_schema_extra == DESCRIBES or value == field.default:
                 continue
-            content[name] = value.identity() if isinstance(value, Frozen) else value
+            content[name] = _identity(value)
         return content
+
+
+def _identity(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_identity, value))
+    return value.identity() if isinstance(value, Frozen) else value
 
 
 class ShotRule(Frozen):
@@ -209,7 +215,8 @@ class Protocol(Frozen):
 
     `augmentation` is the policy of the view "main"; `views` overrides the policies of the method's views,
     one for each, and `sampler` its sampler. `label_smoothing` is the share of a label that is spread over
-    all classes, for methods that take it.
+    all classes, for methods that take it. With `subsample` each class keeps at most so many times the images
+    of the smallest one, always the same ones.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 200
@@ -222,6 +229,7 @@ class Protocol(Frozen):
     sampler: str | None = None
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     averaging: Averaging | None = None
+    subsample: Count | None = None
     evaluate_every: Count = 1
 
 
@@ -249,7 +257,10 @@ class BackboneChoice(Frozen):
 
 
 class Cell(Frozen):
-    """One point of a grid; `id` is its short hash, `run_id` the name of its run directory."""
+    """One point of a grid; `id` is its short hash, `run_id` the name of its run directory.
+
+    It starts from `parent`, or from that and `others`, in this order.
+    """
 
     method: MethodChoice
     dataset: DataSet
@@ -259,6 +270,12 @@ class Cell(Frozen):
     seed: Annotated[int, Field(ge=0)] = 0
     mode: Literal["fast", "exact"] = "fast"
     parent: Cell | None = None
+    others: tuple[Cell, ...] = ()
+
+    @property
+    def parents(self) -> tuple[Cell, ...]:
+        """All cells that it starts from, in the recipe's order."""
+        return () if self.parent is None else (self.parent, *self.others)
 
     @cached_property
     def id(self) -> str:
@@ -274,7 +291,7 @@ class Cell(Frozen):
 
     def family(self) -> list[Cell]:
         """Return the cell and its ancestors, eldest first: the order in which they must train."""
-        return [*(self.parent.family() if self.parent else []), self]
+        return [*(member for parent in self.parents for member in parent.family()), self]
 
 
 def families(cells: Iterable[Cell]) -> dict[str, Cell]:

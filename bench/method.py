@@ -6,7 +6,7 @@ training loop (`bench.train.loop`) calls them in the order of this page and know
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -111,6 +111,8 @@ class Method(nn.Module):
     capturable: ClassVar[bool] = True
     #: Whether it starts from a finished cell (`from:` in a recipe), which `start_from` then receives.
     needs_parent: ClassVar[bool] = False
+    #: Whether it may start from several at once (`from: [a, b]`), which `start_from_all` then receives.
+    several_parents: ClassVar[bool] = False
     #: Registry name of the parent its paper starts from, where it needs one.
     usual_parent: ClassVar[str] = "ce"
     #: The kind of backbone it is made for, where it cannot take any.
@@ -163,6 +165,10 @@ class Method(nn.Module):
     # -- hooks, in the order they are called ----------------------------------------------------
     def start_from(self, parent: Method) -> None:
         """Take over what is wanted of a trained parent; called once, before anything else."""
+
+    def start_from_all(self, parents: Sequence[Method]) -> None:
+        """Take over what is wanted of several parents, in the recipe's order; of one it is `start_from`."""
+        self.start_from(parents[0])
 
     def before_training(self, training_set: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Read the training images unaugmented, in batches with their labels: means of features, say.

@@ -91,10 +91,12 @@ def states(results: Path, cells: Iterable[Cell]) -> dict[str, State]:
     def state(cell: Cell) -> State:
         if cell.run_id not in known:
             own = RunDir(results, cell.run_id).look()[0]
-            if cell.parent is not None and own.status in ("missing", "interrupted"):
-                parent = state(cell.parent)
-                if parent.status in ("failed", "blocked", "unreadable"):
-                    own = State("blocked", f"{parent.status} parent {cell.parent.run_id}")
+            if own.status in ("missing", "interrupted"):
+                for elder in cell.parents:
+                    parent = state(elder)
+                    if parent.status in ("failed", "blocked", "unreadable"):
+                        own = State("blocked", f"{parent.status} parent {elder.run_id}")
+                        break
             known[cell.run_id] = own
         return known[cell.run_id]
 
@@ -172,10 +174,11 @@ def load_grid(results: Path, grid: dict[str, Any]) -> pd.DataFrame:
 def series(cell: Cell) -> str:
     """Name what repetitions of a cell share: a hash of all but the seeds, its own and its parents'."""
     content = cell.identity()
-    part: dict[str, Any] | None = content
-    while part:
+    parts = [content]
+    for part in parts:
         part.pop("seed", None)  # a default is not in it
-        part = part.get("parent")
+        parts += [part["parent"]] if "parent" in part else []
+        parts += part.get("others", ())
     return hash_of(content)[:10]
 
 

@@ -78,7 +78,7 @@ class GNMPT(LIFT):
             beta=beta,
         )
         self.margin, self.gcl = margin, loss_of == "gcl"
-        self.scores = "balanced" if self.gcl else "train_prior"
+        self.scores = "balanced" if self.gcl else "train_prior"  # type: ignore[assignment]
         if distance:
             self.sharpness = Sharpness(form="gaussian", rho=distance, halve_every=59)
         self.register_buffer("cloud", noise * cloud_sizes(self.class_counts))

@@ -34,7 +34,7 @@ class MethodSection(Frozen):
     """One label of `methods:`; its protocol is a part of one, merged later and judged then."""
 
     method: str | None = None
-    from_: str | None = Field(None, alias="from")
+    from_: str | tuple[str, ...] | None = Field(None, alias="from")
     params: dict[str, Any] = Field({})
     protocol: dict[str, Any] = Field({})
 

@@ -44,11 +44,13 @@ def build(cell: Cell, class_counts: np.ndarray, load_parent: LoadWeights | None 
     with _seeded("heads", cell.seed):
         method = entry.build(make_backbone, class_counts, **cell.method.params)
         smooth(method, cell)
-        if cell.parent is not None:
-            parent = build(cell.parent, class_counts, load_parent)
+        parents = []
+        for elder in cell.parents:
+            parents.append(build(elder, class_counts, load_parent))
             if load_parent:
-                load_parent(cell.parent, parent)
-            method.start_from(parent)
+                load_parent(elder, parents[-1])
+        if parents:
+            method.start_from_all(parents)
     return method
 
 

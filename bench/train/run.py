@@ -15,7 +15,7 @@ import torch
 from bench import ranks
 from bench.cell import Cell
 from bench.data.loader import Loader
-from bench.data.split import Split, load
+from bench.data.split import Split, load, subsampled
 from bench.data.streaming import loader_for
 from bench.errors import BenchError, memory_ran_out, reason_of, traceback_of
 from bench.method import Method
@@ -132,6 +132,8 @@ def _train_and_score(
     if device.startswith("cuda") and at_once == 1:
         torch.cuda.reset_peak_memory_stats()  # the peak is this run's, not of those before it
     split = load(cell.dataset, cell.imbalance_factor, data)
+    if cell.protocol.subsample is not None:
+        split = subsampled(split, cell.protocol.subsample)
     method = build(cell, split.epoch_counts, lambda parent, built: load_trained(results, parent, built))
     method.to(device)
     loader = loader_for(split, method.views, cell, device, extra_sampler=method.extra_sampler)
