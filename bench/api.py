@@ -127,7 +127,7 @@ def run(
         training_images(cell, images)  # better one error now than one in each run
     write_grid(root, whole.name, grid_file(whole))
     labels = {point.cell.run_id: point.label for point in whole.points}
-    with watch(labels, Console(quiet=not progress)) as listen:
+    with watch(labels, Console(quiet=not progress), root) as listen:
         run_grid(
             cells,
             root,
@@ -329,10 +329,11 @@ def load_leaderboard(results: str | Path = "results") -> pd.DataFrame:
     >>> board[board.dataset == "digits"].sort_values("title")[["title", "kind", "n"]].values.tolist()
     [['Cross-entropy', 'measured', 1], ['Logit adjustment (post hoc)', 'measured', 1]]
     """
+    from bench.records import Results
     from bench.report import gather
     from bench.report.exports import table
 
-    return table(gather(Path(results)))
+    return table(gather(Results(Path(results))))
 
 
 def load_model(run_id: str, results: str | Path = "results") -> Method:
@@ -354,12 +355,14 @@ def load_model(run_id: str, results: str | Path = "results") -> Method:
     from bench.train.checkpoint import read_weights
 
     found = find_run(Path(results), run_id)
-    record, cell = found.read_record(), found.read_cell()
-    if record["status"] != "done":
-        raise BenchError(f"{found.run_id}: is {record['status']}, and has no weights to load")
-    counts = record["data"].get("epoch_counts", record["data"]["class_counts"])
-    method = build(cell, np.array(counts))
-    read_weights(found.weights, method, record["files"][found.weights.name])
+    if found.state.status != "done":
+        raise BenchError(f"{found.run_id}: is {found.state.status}, and has no weights to load")
+    weights = found.directory.weights
+    if not weights.exists():
+        raise BenchError(f"{found.run_id}: its weights are not here; `rerun {found.run_id}` makes them again")
+    counts = found.record["data"].get("epoch_counts", found.record["data"]["class_counts"])
+    method = build(found.cell, np.array(counts))
+    read_weights(weights, method, found.record["files"][weights.name])
     return method.eval()
 
 

@@ -45,8 +45,14 @@ class Frozen(BaseModel):
             value = getattr(self, name)
             if field.json_schema_extra == DESCRIBES or value == field.default:
                 continue
-            content[name] = value.identity() if isinstance(value, Frozen) else value
+            content[name] = _identity(value)
         return content
+
+
+def _identity(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_identity, value))
+    return value.identity() if isinstance(value, Frozen) else value
 
 
 class ShotRule(Frozen):
@@ -157,14 +163,47 @@ class DataSet(Frozen):
         return self
 
 
+class Sharpness(Frozen):
+    """A step whose gradient is taken at a distance `rho` from the weights; see `bench.train.displaced`.
+
+    `sam`, `imbsam`, `focal_sam` and `sam_a` climb first: two passes a step, and all but `sam` weigh images
+    by their class. `gaussian` moves at random: one pass. `adaptive` measures distance relative to each
+    weight's size. `eta` is ImbSAM's: the classes with fewer images are its tail. `strength` and `gamma` are
+    Focal-SAM's: a class's share of the climb is strength (1 - n_c / N)^gamma. `halve_every` so many epochs
+    the random distance is halved.
+    """
+
+    form: Literal["sam", "imbsam", "focal_sam", "sam_a", "gaussian"] = "sam"
+    rho: Positive = 0.05
+    adaptive: bool = False
+    eta: Count = 20
+    gamma: Annotated[float, Field(ge=0)] = 3.0
+    strength: Positive = 0.5
+    halve_every: Count | None = None
+
+
 class Optimizer(Frozen):
-    """The optimiser of one stage."""
+    """The optimiser of one stage; `clip` is the largest norm that the whole gradient keeps."""
 
     name: Literal["sgd", "adamw"] = "sgd"
     lr: Positive = 0.1
     momentum: Share = 0.9
     nesterov: bool = False
     weight_decay: Annotated[float, Field(ge=0)] = 2e-4
+    clip: Positive | None = None
+    sharpness: Sharpness | None = None
+
+
+class Averaging(Frozen):
+    """Weights averaged over the run, scored at its end beside the last ones.
+
+    `ema` moves by 1 - `decay` in each step, faster in the first ones; `swa` is the mean of those at the ends
+    of the epochs after the share `start` of them.
+    """
+
+    kind: Literal["ema", "swa"]
+    decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
+    start: Share = 0.75
 
 
 class Schedule(Frozen):
@@ -198,7 +237,9 @@ class Protocol(Frozen):
 
     `augmentation` is the policy of the view "main"; `views` overrides the policies of the method's views,
     one for each, and `sampler` its sampler. The test set is scored after every `evaluate_every`-th epoch and
-    after each of the `evaluate_last` ones.
+    after each of the `evaluate_last` ones. `label_smoothing` is the share of a label that is spread over
+    all classes, for methods that take it. With `subsample` each class keeps at most so many times the images
+    of the smallest one, always the same ones.
     """
 
     epochs: Annotated[int, Field(ge=0)] = 200
@@ -209,6 +250,9 @@ class Protocol(Frozen):
     augmentation: str = "crop_flip"
     views: tuple[str, ...] = ()
     sampler: str | None = None
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    averaging: Averaging | None = None
+    subsample: Count | None = None
     evaluate_every: Count = 1
     evaluate_last: Count = 1
 
@@ -241,7 +285,10 @@ class BackboneChoice(Frozen):
 
 
 class Cell(Frozen):
-    """One point of a grid; `id` is its short hash, `run_id` the name of its run directory."""
+    """One point of a grid; `id` is its short hash, `run_id` the name of its run directory.
+
+    It starts from `parent`, or from that and `others`, in this order.
+    """
 
     method: MethodChoice
     dataset: DataSet
@@ -251,6 +298,12 @@ class Cell(Frozen):
     seed: Annotated[int, Field(ge=0)] = 0
     mode: Literal["fast", "exact"] = "fast"
     parent: Cell | None = None
+    others: tuple[Cell, ...] = ()
+
+    @property
+    def parents(self) -> tuple[Cell, ...]:
+        """All cells that it starts from, in the recipe's order."""
+        return () if self.parent is None else (self.parent, *self.others)
 
     @cached_property
     def id(self) -> str:
@@ -266,7 +319,7 @@ class Cell(Frozen):
 
     def family(self) -> list[Cell]:
         """Return the cell and its ancestors, eldest first: the order in which they must train."""
-        return [*(self.parent.family() if self.parent else []), self]
+        return [*(member for parent in self.parents for member in parent.family()), self]
 
 
 def families(cells: Iterable[Cell]) -> dict[str, Cell]:

@@ -6,7 +6,7 @@ training loop (`bench.train.loop`) calls them in the order of this page and know
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.backbones import Backbone
+from bench.cell import Sharpness
 
 #: What `forward` returns, so that no later analysis adjusts for the class prior twice:
 #: logits that follow the training prior, logits already balanced, or negative distances.
@@ -84,12 +85,17 @@ class View:
     of an earlier view of that index, taken after that view's geometry and before its colour; the boxes
     are the draws named `boxes`, (n, 4) as x0, y0, x1, y1 in shares of the side, resized to `size`: pixels, or
     a share of the image's side (DSCL's patches).
+
+    With `strength_of`, a buffer of the method with a level for each class, images are distorted as far as
+    that says (see `bench.data.augment.distortion`), each with probability `chance`.
     """
 
     policy: str = "main"
     patch_of: int | None = None
     boxes: str = ""
     size: int | float | None = None
+    strength_of: str = ""
+    chance: float = 1.0
 
     def side(self, image_size: int) -> int:
         """Return its side in pixels, of images of that side."""
@@ -119,10 +125,16 @@ class Method(nn.Module):
     scores: Scores = "train_prior"
     #: How many networks, branches or heads vote.
     experts: int = 1
+    #: How its steps leave the weights to find flat minima, where that makes the method what it is.
+    sharpness: Sharpness | None = None
+    #: The share of a label that its loss spreads over all classes; set by the protocol.
+    label_smoothing: float = 0.0
     #: Whether `loss` can be captured in a CUDA graph: no `.item()`, no shape that depends on data.
     capturable: ClassVar[bool] = True
     #: Whether it starts from a finished cell (`from:` in a recipe), which `start_from` then receives.
     needs_parent: ClassVar[bool] = False
+    #: Whether it may start from several at once (`from: [a, b]`), which `start_from_all` then receives.
+    several_parents: ClassVar[bool] = False
     #: Registry name of the parent its paper starts from, where it needs one.
     usual_parent: ClassVar[str] = "ce"
     #: The kind of backbone it is made for, where it cannot take any.
@@ -166,6 +178,10 @@ class Method(nn.Module):
         """
         return False
 
+    def takes_label_smoothing(self) -> bool:
+        """Say whether `loss` heeds `label_smoothing`."""
+        return False
+
     def phase(self, epoch: int, epochs: int) -> int:
         """Number the structure of the step: where it changes with time, a new graph is captured."""
         return 0
@@ -173,6 +189,10 @@ class Method(nn.Module):
     # -- hooks, in the order they are called ----------------------------------------------------
     def start_from(self, parent: Method) -> None:
         """Take over what is wanted of a trained parent; called once, before anything else."""
+
+    def start_from_all(self, parents: Sequence[Method]) -> None:
+        """Take over what is wanted of several parents, in the recipe's order; of one it is `start_from`."""
+        self.start_from(parents[0])
 
     def before_training(self, training_set: Iterable[tuple[Tensor, Tensor]]) -> None:
         """Read the training images unaugmented, in batches with their labels: means of features, say.
@@ -185,12 +205,38 @@ class Method(nn.Module):
     def before_epoch(self, clock: Clock) -> None:
         """Rewrite what changes from epoch to epoch."""
 
+    def wants_training_set(self, clock: Clock) -> bool:
+        """Say whether to call `read_training_set` before this epoch, after `before_epoch`."""
+        return False
+
+    def read_training_set(self, clock: Clock, training_set: Iterable[tuple[Tensor, Tensor]]) -> None:
+        """Read the training images, as in `before_training`, in evaluation mode and without gradient."""
+
+    def probe(self, clock: Clock) -> tuple[np.ndarray, np.ndarray] | None:
+        """Return which training images to show before this epoch: their classes and strengths, (n,) each.
+
+        They are drawn from their class with replacement, and made as the first view is, at that strength.
+        """
+        return None
+
+    def read_probe(
+        self, clock: Clock, images: Iterable[Tensor], classes: np.ndarray, strengths: np.ndarray
+    ) -> None:
+        """See what `probe` asked for, in batches, in evaluation mode and without gradient."""
+
     def before_step(self, clock: Clock, batch: Batch) -> None:
         """Refresh what the loss reads, outside the captured part."""
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the scalar to descend on."""
         raise NotImplementedError(f"{type(self).__name__} says no loss")
+
+    def losses(self, batch: Batch) -> Tensor:
+        """Return what each image costs, (B,), where `loss` is their mean: for steps that weigh images.
+
+        It holds for the class that says it, as `mean_over_images` does.
+        """
+        raise NotImplementedError(f"{type(self).__name__} says no loss of each image")
 
     def after_step(self, clock: Clock, batch: Batch) -> None:
         """Follow the optimiser: momentum encoders, queues, constraints."""

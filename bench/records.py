@@ -248,8 +248,8 @@ class Results:
             run = self[run_id]
             settled = run.of_line and run_id not in found
             trained = run_id in forced or (run.local.status in again and not settled)
-            if trained and cell.parent is not None and self[cell.parent.run_id].of_line:
-                found[cell.parent.run_id] = None
+            if trained:
+                found |= {p.run_id: None for p in cell.parents if self[p.run_id].of_line}
         return list(found)
 
     def states(self, cells: Iterable[Cell]) -> dict[str, State]:
@@ -259,11 +259,12 @@ class Results:
         def state(cell: Cell) -> State:
             if cell.run_id not in known:
                 own = self[cell.run_id].state
-                if cell.parent is not None and own.status in ("missing", "interrupted"):
-                    # of a committed parent what counts is whether it could be trained anew
-                    for parent in (state(cell.parent), self[cell.parent.run_id].local):
-                        if parent.status in ("failed", "blocked", "unreadable"):
-                            own = State("blocked", f"{parent.status} parent {cell.parent.run_id}")
+                if own.status in ("missing", "interrupted"):
+                    for parent in cell.parents:
+                        # of a committed parent what counts is whether it could be trained anew
+                        for elder in (state(parent), self[parent.run_id].local):
+                            if elder.status in ("failed", "blocked", "unreadable"):
+                                own = State("blocked", f"{elder.status} parent {parent.run_id}")
                 known[cell.run_id] = own
             return known[cell.run_id]
 
@@ -370,10 +371,11 @@ def _grid(file: Path) -> Grid:
 def series(cell: Cell) -> str:
     """Name what repetitions of a cell share: a hash of all but the seeds, its own and its parents'."""
     content = cell.identity()
-    part: dict[str, Any] | None = content
-    while part:
+    parts = [content]
+    for part in parts:
         part.pop("seed", None)  # a default is not in it
-        part = part.get("parent")
+        parts += [part["parent"]] if "parent" in part else []
+        parts += part.get("others", ())
     return hash_of(content)[:10]
 
 

@@ -63,6 +63,7 @@ class RunDir:
         self.checkpoint = self.path / "checkpoint.pt"
         self.weights = self.path / "weights.safetensors"
         self.logits = self.path / "logits.npz"
+        self.averaged = self.path / "averaged.npz"
         self.record = self.path / "record.json"
 
     # -- who is at it ----------------------------------------------------------------------------
@@ -147,10 +148,10 @@ class RunDir:
         write_text(self.epoch_lines, "".join(kept))
 
     # -- logits ----------------------------------------------------------------------------------
-    def write_logits(self, logits: np.ndarray, labels: np.ndarray) -> str:
+    def write_logits(self, logits: np.ndarray, labels: np.ndarray, file: Path | None = None) -> str:
         """Store test scores (N, C) as float16 and labels (N,); return the file's sha256.
 
-        Equal arrays give equal bytes.
+        Equal arrays give equal bytes. They go to `logits` or to another file of the run.
         """
         arrays = {
             "logits": np.asarray(logits, dtype=np.float16),
@@ -164,7 +165,7 @@ class RunDir:
                 # A fixed date, and no compression, whose bytes differ between zlib builds.
                 info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
                 members.writestr(info, member.getvalue())
-        write_bytes(self.logits, archive.getvalue())
+        write_bytes(file or self.logits, archive.getvalue())
         return hashlib.sha256(archive.getvalue()).hexdigest()
 
     def read_logits(self, expected: str) -> tuple[np.ndarray, np.ndarray]:

@@ -121,6 +121,9 @@ PILLOW: dict[str, Callable[[Image.Image, Row], Image.Image]] = {
     "resizedcrop": lambda image, row: image.crop(tuple(row["box"])).resize(
         image.size, Image.Resampling.BILINEAR
     ),
+    "minimalcrop": lambda image, row: image.crop(tuple(row["box"])).resize(
+        image.size, Image.Resampling.BILINEAR
+    ),
     "jitter": jitter,
     "grayscale": lambda image, row: image.convert("L").convert("RGB") if row["chosen"] else image,
     "blur": lambda image, row: (

@@ -57,10 +57,14 @@ class BalancedContrast(Method):
         features = self.backbone(torch.cat(batch.views))
         projections = self.projector(features)
         images = len(batch.labels)
-        logits = self.head(features[:images])
+        logits = self.training_logits(features[:images], batch.labels)
         ce = nn.functional.cross_entropy(logits + self.log_prior, batch.labels)
         repeated = batch.labels.repeat(len(batch.views) - 1)
         return self.ce_weight * ce + self.contrast(projections[images:], features[images:], repeated)
+
+    def training_logits(self, features: Tensor, labels: Tensor) -> Tensor:
+        """Return the classifier's logits (B, C); margins that know the label come in here."""
+        return self.head(features)
 
     def prototypes(self) -> Tensor:
         """Return unit prototypes (C, dim): gradient reaches the classifier through them."""

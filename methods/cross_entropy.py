@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import numpy as np
+import torch.nn.functional as F
 from torch import Tensor
 
-from bench.method import MakeBackbone
+from bench.method import Batch, MakeBackbone
 from bench.registry import register
 from methods.parts.classifier import Classifier
 from methods.parts.weights import weighted_cross_entropy
@@ -43,5 +44,13 @@ class CrossEntropy(Classifier):
     def mean_over_images(self) -> bool:
         return self.unweighted() or (self.reduction == "batch" and not self.auxiliary)
 
+    def takes_label_smoothing(self) -> bool:
+        return type(self).criterion is CrossEntropy.criterion
+
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        return weighted_cross_entropy(outputs, labels, self.class_weights.now, self.reduction)
+        weights = self.class_weights.now
+        return weighted_cross_entropy(outputs, labels, weights, self.reduction, self.label_smoothing)
+
+    def losses(self, batch: Batch) -> Tensor:
+        outputs = self.head(self.backbone(batch.images))
+        return F.cross_entropy(outputs, batch.labels, reduction="none", label_smoothing=self.label_smoothing)

@@ -59,7 +59,11 @@ class LIFT(LogitAdjustment):
         if common.get("embedding"):
             raise BenchError("embedding: LIFT adapts a frozen network and has none; leave it out")
         super().__init__(make_backbone, class_counts, **common)
-        self.size = insert_adapters(self.backbone, self.num_classes)
+        self.size = self.tune(self.backbone)
+
+    def tune(self, backbone: Backbone) -> int:
+        """Make the backbone ready to be tuned, and return its input's side in pixels."""
+        return insert_adapters(backbone, self.num_classes)
 
     def make_head(self, features: int, classes: int) -> CosineHead:
         return CosineHead(features, classes, self.scale)
@@ -127,12 +131,18 @@ class AdaptedBlock(nn.Module):
         return tokens + block.ls2(block.mlp(block.norm2(tokens))) + self.adapter(tokens)
 
 
-def insert_adapters(backbone: Backbone, classes: int) -> int:
-    """Freeze a ViT, put an adapter into each of its blocks, and return its input's side in pixels."""
+def frozen_vit(backbone: Backbone) -> Any:
+    """Freeze a ViT, and return timm's model of it."""
     vit = getattr(next(iter(backbone.stages.values())), "model", None)
     if not isinstance(vit, timm.models.VisionTransformer):
         raise BenchError("LIFT adapts a vision transformer; choose a backbone vit_... of timm")
     backbone.requires_grad_(False)
+    return vit
+
+
+def insert_adapters(backbone: Backbone, classes: int) -> int:
+    """Freeze a ViT, put an adapter into each of its blocks, and return its input's side in pixels."""
+    vit = frozen_vit(backbone)
     rank = adapter_rank(classes, len(vit.blocks))
     vit.blocks = nn.Sequential(*(AdaptedBlock(block, rank) for block in vit.blocks))
     return int(vit.patch_embed.img_size[0])

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch.nn.functional as F
 from torch import Tensor
 
-from bench.method import MakeBackbone
+from bench.method import Batch, MakeBackbone
 from bench.registry import register
 from methods.parts.classifier import Classifier
 from methods.parts.weights import weighted_cross_entropy
@@ -44,9 +45,16 @@ class LogitAdjustment(Classifier):
     def mean_over_images(self) -> bool:
         return self.unweighted()
 
+    def takes_label_smoothing(self) -> bool:
+        return type(self).criterion is LogitAdjustment.criterion
+
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        adjusted = outputs + self.tau * self.log_prior
-        return weighted_cross_entropy(adjusted, labels, self.class_weights.now)
+        adjusted, weights = outputs + self.tau * self.log_prior, self.class_weights.now
+        return weighted_cross_entropy(adjusted, labels, weights, smoothing=self.label_smoothing)
+
+    def losses(self, batch: Batch) -> Tensor:
+        adjusted = self.head(self.backbone(batch.images)) + self.tau * self.log_prior
+        return F.cross_entropy(adjusted, batch.labels, reduction="none", label_smoothing=self.label_smoothing)
 
 
 def log_class_prior(class_counts: Tensor) -> Tensor:

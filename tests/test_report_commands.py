@@ -65,7 +65,7 @@ def test_check_tells_what_it_left_out(results: Path, bench: Bench) -> None:
 def test_explain_sets_protocols_side_by_side(results: Path, bench: Bench) -> None:
     code, out = bench("explain", "cifar10_jpeg-if100-ce-s0", "--results", results)
     assert code == 0
-    assert re.search(r"data_copy +│ JPEG quality 75 +│ original +│ differs", out)
+    assert re.search(r"data_copy +│ JPEG quality 75 +│ cui +│ differs", out)
     assert "protocol differs" in out
     code, out = bench("explain", "nonesuch", "--results", results)
     assert code == 2
@@ -137,4 +137,4 @@ def test_report_writes_all_pages_or_those_of_a_recipe(results: Path, tmp_path: P
 def test_report_without_a_run_shows_the_literature(tmp_path: Path, bench: Bench) -> None:
     code, _ = bench("report", "--results", tmp_path / "none", "--reports", tmp_path / "reports")
     assert code == 0
-    assert "3,003 published numbers" in (tmp_path / "reports" / "index.html").read_text()
+    assert "3,446 published numbers" in (tmp_path / "reports" / "index.html").read_text()

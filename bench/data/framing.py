@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -19,6 +19,7 @@ from PIL import Image
 
 from bench.data.augment import POLICIES, Policy, policy
 from bench.data.augment.geometry import ResizedCrop
+from bench.data.augment.minimal import MinimalCrop
 
 #: timm's own training transforms, for pictures only, and what `timm.data.create_transform` is asked for.
 TIMM: dict[str, dict[str, Any]] = {"timm_randaugment": {"auto_augment": "rand-m9-mstd0.5-inc1"}}
@@ -55,6 +56,11 @@ class PicturePolicy(Policy):
                 "frame.place": rng.random((n, 2)),
             }
         return frame | super().draw(rng, n, image_size)
+
+    def at(self, epoch: int, epochs: int) -> PicturePolicy:
+        policy = super().at(epoch, epochs)
+        crop = self.crop
+        return replace(policy, crop=crop.at(epoch, epochs) if isinstance(crop, MinimalCrop) else crop)
 
     def frame(self, picture: Image.Image, row: Mapping[str, np.ndarray], size: int) -> Image.Image:
         """Return the square of `size` pixels with which the geometry starts, by one row of the tables."""

@@ -21,6 +21,7 @@ from bench.captured import Play, at_once, play_for
 from bench.cell import Cell
 from bench.data import samplers
 from bench.data.augment import Policy, crop_boxes, policy
+from bench.data.augment.distortion import Distortion, distorted
 from bench.data.split import InMemory, Split
 from bench.errors import BenchError
 from bench.method import Batch, View
@@ -56,6 +57,7 @@ class Loader:
         play: how images to score are made.
         play_ahead: how batches are made, some at once where it is replayed; they outlast steps in between,
             so it has memory of its own. A batch lies in the tensors of the one before of its size.
+        strengths: levels (C,) of the classes, by the names that views have in `strength_of`.
     """
 
     play: Play = staticmethod(at_once)
@@ -110,6 +112,11 @@ class Loader:
             own = ", ".join(view.policy for view in views)
             raise BenchError(f"protocol.views names {len(names)} policies for {len(views)} views: {own}")
         self.policies = [self._policy(protocol.augmentation if name == "main" else name) for name in names]
+        self.policies = [
+            distorted(rule) if view.strength_of else rule
+            for view, rule in zip(views, self.policies, strict=True)
+        ]
+        self.strengths: dict[str, np.ndarray] = {}
 
         self.val_labels = np.empty(0, np.int64)
         self.size = len(split.labels)
@@ -214,8 +221,33 @@ class Loader:
         tables = []
         for i, (view, rule) in enumerate(zip(self.views, self.policies, strict=True)):
             rng = generator(*stream, "view", i, self.seed, epoch)
-            tables.append(rule.draw(rng, self.size, view.side(self.split.dataset.image_size)))
+            side = view.side(self.split.dataset.image_size)
+            drawn = rule.at(epoch, epochs).draw(rng, self.size, side)
+            if view.strength_of:
+                chosen = rng.random(self.size) < view.chance
+                levels = self.strengths[view.strength_of][self.split.labels[positions]] * chosen
+                drawn |= _distortion(rng, levels, side)
+            tables.append(drawn)
         return positions, tables
+
+    def probe(self, classes: np.ndarray, strengths: np.ndarray, epoch: int) -> Iterator[Tensor]:
+        """Yield training images of these classes (n,), made as the first view is at these strengths (n,).
+
+        They are drawn from their class with replacement, apart from the epoch's own draws.
+        """
+        rng, side = generator("probe", self.seed, epoch), self.split.dataset.image_size
+        by_class = np.argsort(self.split.labels, kind="stable")
+        counts = np.bincount(self.split.labels, minlength=int(classes.max()) + 1)
+        first = np.cumsum(counts) - counts
+        positions = by_class[first[classes] + rng.integers(counts[classes])]
+        tables = self.policies[0].draw(rng, len(positions), side) | _distortion(rng, strengths, side)
+        for start in range(0, len(positions), self.test_batch_size):
+            rows = slice(start, start + self.test_batch_size)
+            yield self._probed(positions[rows], {name: table[rows] for name, table in tables.items()})
+
+    def _probed(self, positions: np.ndarray, tables: dict[str, np.ndarray]) -> Tensor:
+        there = {name: self._upload(table) for name, table in tables.items()}
+        return self._normalise(self.policies[0].apply(self._gather(self._upload(positions)), there))
 
     def _batch(self, plan: _Plan, draws: dict[str, Tensor], extra: Batch | None = None) -> Batch:
         images = self._gather(plan.positions)
@@ -246,6 +278,11 @@ class Loader:
         if name not in self._kept:
             self._kept[name] = self._upload(array).clone()
         return self._kept[name].copy_(torch.from_numpy(np.ascontiguousarray(array)), non_blocking=True)
+
+
+def _distortion(rng: np.random.Generator, levels: np.ndarray, side: int) -> dict[str, np.ndarray]:
+    drawn = Distortion().draw_at(rng, levels, side)
+    return {f"distortion.{name}": rows for name, rows in drawn.items()}
 
 
 def _rows(tensors: Mapping[str, Tensor], rows: Tensor) -> dict[str, Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from bench.data import longtail, sources
 from bench.data.extra import Extra, read_extra
 from bench.data.lists import read_lists
 from bench.data.pictures import Pictures, pictures
+from bench.errors import BenchError
 from bench.randomness import generator
 
 
@@ -99,6 +101,27 @@ def load(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> Split:
     if dataset.source == "list":
         return _on_disk(dataset, imbalance_factor, data_dir)
     return _in_memory(dataset, imbalance_factor, data_dir)
+
+
+def subsampled(split: Split, ratio: int) -> Split:
+    """Keep of each class at most `ratio` times the images of the smallest, always the same ones.
+
+    Raises:
+        BenchError: there are extra images, which would have to be left out too.
+    """
+    if split.extra is not None:
+        raise BenchError("protocol.subsample is for real images alone; leave extra_train out")
+    counts = np.bincount(split.labels, minlength=len(split.class_counts))
+    most = int(counts[counts > 0].min()) * ratio
+    order = generator("subsample", ratio).permutation(len(split.labels))
+    labels = split.labels[order]
+    by_class = np.argsort(labels, kind="stable")
+    rank = np.empty(len(order), dtype=np.int64)
+    rank[by_class] = np.arange(len(order)) - (np.cumsum(counts) - counts)[labels[by_class]]
+    kept = np.sort(order[rank < most])
+    mark = hashlib.sha256(kept.tobytes()).hexdigest()[:8]
+    prints = {**split.fingerprint, "train": f"{split.fingerprint['train']}-{mark}"}
+    return replace(split, positions=split.positions[kept], labels=split.labels[kept], fingerprint=prints)
 
 
 def _in_memory(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> InMemory:

@@ -199,6 +199,12 @@ class StreamingLoader(Loader):
     def _policy(self, name: str) -> PicturePolicy:
         return picture_policy(name)
 
+    def _probed(self, positions: np.ndarray, tables: dict[str, np.ndarray]) -> Tensor:
+        order = Order("train", self._where[positions], (tables,))
+        made = _unless_fault(self._workshop[order])[0].to(self.device)
+        there = {name: self._upload(table) for name, table in tables.items()}
+        return self._normalise(self.policies[0].colour(made, there))
+
     def _order(
         self, plan: tuple[np.ndarray, list[dict[str, np.ndarray]]], boxes: Tables, rows: slice
     ) -> Order:

@@ -169,8 +169,7 @@ class _Launcher:
         return None
 
     def _outlook(self, order: Order) -> tuple[str, str | None]:
-        parent = order.cell.parent
-        if parent is not None:
+        for parent in order.cell.parents:
             if parent.run_id in self.pending or parent.run_id in self._running():
                 return "waiting", None
             elder = RunDir(order.results, parent.run_id).look()[0].status

@@ -158,11 +158,12 @@ def _begin(order: Order, held: ExitStack, listen: Listen) -> bool:
     cell = order.cell
     if not order.wants(order.run.look()[0].status):
         return False
-    elder = RunDir(order.results, cell.parent.run_id).look()[0].status if cell.parent else "done"
-    if elder != "done":
-        status = "missing" if elder == "running" else "blocked"
-        listen(cell, status, {"reason": f"its parent {cell.parent.run_id if cell.parent else ''} is {elder}"})
-        return False
+    for parent in cell.parents:
+        elder = RunDir(order.results, parent.run_id).look()[0].status
+        if elder != "done":
+            status = "missing" if elder == "running" else "blocked"
+            listen(cell, status, {"reason": f"its parent {parent.run_id} is {elder}"})
+            return False
     with suppress(Busy):
         if prepare(order):
             held.enter_context(order.run.lock())

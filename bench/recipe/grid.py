@@ -107,8 +107,9 @@ class _Grid:
         cell = parse(Cell, draft)
         _check_policies(cell, draft)
         _check_schedule(cell, draft, stage)
-        parent = self._cell(number, stage.parent) if stage.parent is not None else None
-        cell = cell.model_copy(update={"method": method, "parent": parent})
+        parents = tuple(self._cell(number, elder) for elder in stage.parents)
+        family = {"parent": parents[0], "others": parents[1:]} if parents else {}
+        cell = cell.model_copy(update={"method": method, **family})
         return self.made.setdefault((number, label), cell)
 
     def _draft(self, number: int, stage: Stage) -> Node:

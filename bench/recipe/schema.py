@@ -42,7 +42,7 @@ class MethodSection(Frozen):
 
     method: str | None = None
     card: str | None = None
-    from_: str | None = Field(None, alias="from")
+    from_: str | tuple[str, ...] | None = Field(None, alias="from")
     backbone: Any = None
     params: dict[str, Any] = Field({})
     protocol: dict[str, Any] = Field({})

@@ -21,12 +21,12 @@ from bench.recipe.tree import Node, merge, plant, shown
 
 @dataclass(frozen=True)
 class Stage:
-    """A label: its method, its own changes, the label it starts from; perhaps its own backbone and card."""
+    """A label: its method, its own changes, the labels it starts from; perhaps its own backbone and card."""
 
     label: str
     node: Node
     method: registry.Entry
-    parent: str | None
+    parents: tuple[str, ...]
     backbone: Node | None = None
     card: str | None = None
     #: Of a control, or of what starts from one: the label it stands for, its name, and what it changes.
@@ -82,8 +82,11 @@ def with_controls(stages: dict[str, Stage]) -> dict[str, Stage]:
             )
             for name, control in controls().get(stage.method.name, {}).items()
         }
-        parents = of(stages[stage.parent]) if stage.parent is not None else {}
-        retrained = {name: replace(stage, parent=f"{stage.parent}-{name}") for name in parents}
+        retrained = {
+            name: replace(stage, parents=tuple(f"{p}-{name}" if p == parent else p for p in stage.parents))
+            for parent in stage.parents
+            for name in of(stages[parent])
+        }
         return {
             name: replace(one, label=f"{stage.label}-{name}", control_of=stage.label, control=name)
             for name, one in (retrained | own).items()
@@ -117,16 +120,20 @@ def read_stages(section: Node) -> dict[str, Stage]:
         if name not in known:
             near = f"{did_you_mean(name, known)}; methods of your own are named by --methods FILE"
             raise node.find(("method",)).fault(f"unknown method {shown(name)}{near}")
-        needs = known[name].build.needs_parent
-        if said.from_ is None and needs:
+        build = known[name].build
+        parents = _parents(said)
+        if not parents and build.needs_parent:
             raise node.fault(f"{name!r} starts from a trained cell; name its label with from:")
-        if said.from_ is not None and not needs:
+        if parents and not build.needs_parent:
             raise node.find(("from",)).fault(f"{name!r} starts from nothing; leave from: out")
-        if said.from_ is not None and said.from_ not in labels:
-            near = did_you_mean(said.from_, labels)
-            raise node.find(("from",)).fault(f"unknown label {shown(said.from_)}{near}")
+        if len(parents) > 1 and not build.several_parents:
+            raise node.find(("from",)).fault(f"{name!r} starts from one cell; name one label")
+        for parent in parents:
+            if parent not in labels:
+                near = did_you_mean(parent, labels)
+                raise node.find(("from",)).fault(f"unknown label {shown(parent)}{near}")
         backbone = None if said.backbone is None else read_backbone(node.find(("backbone",)))
-        return Stage(label, node, known[name], said.from_, backbone, said.card)
+        return Stage(label, node, known[name], parents, backbone, said.card)
 
     if not labels:
         raise section.fault("names no method")
@@ -149,11 +156,16 @@ def check_name(name: str, node: Node) -> None:
         raise node.fault("a name is 1 to 64 letters, digits, _, + and -, no dot, and not - first")
 
 
-def _check_ancestors(stage: Stage, stages: dict[str, Stage]) -> None:
-    chain = [stage.label]
-    parent = stage.parent
-    while parent is not None:
-        chain.append(parent)
-        if parent in chain[:-1]:
-            raise stage.node.find(("from",)).fault(f"a loop: {' -> '.join(chain)}")
-        parent = stages[parent].parent
+def _parents(said: MethodSection) -> tuple[str, ...]:
+    if said.from_ is None:
+        return ()
+    return (said.from_,) if isinstance(said.from_, str) else said.from_
+
+
+def _check_ancestors(stage: Stage, stages: dict[str, Stage], chain: tuple[str, ...] = ()) -> None:
+    chain = (*chain, stage.label)
+    for parent in stage.parents:
+        if parent in chain:
+            first = stages[chain[0]]
+            raise first.node.find(("from",)).fault(f"a loop: {' -> '.join((*chain, parent))}")
+        _check_ancestors(stages[parent], stages, chain)

@@ -45,16 +45,33 @@ def build(cell: Cell, class_counts: np.ndarray, load_parent: LoadWeights | None 
 
     with _seeded("heads", cell.seed):
         method = entry.build(make_backbone, class_counts, **cell.method.params)
-        if cell.parent is not None:
-            parent = build(cell.parent, class_counts, load_parent)
+        smooth(method, cell)
+        parents = []
+        for elder in cell.parents:
+            parents.append(build(elder, class_counts, load_parent))
             if load_parent:
-                load_parent(cell.parent, parent)
-            method.start_from(parent)
+                load_parent(elder, parents[-1])
+        if parents:
+            method.start_from_all(parents)
     for module in method.modules():
         if isinstance(module, _BatchNorm):
             module.register_forward_pre_hook(_rest_if_alone)
             module.register_forward_hook(_work_again)
     return method
+
+
+def smooth(method: Method, cell: Cell) -> None:
+    """Let a method smooth its labels as the protocol says.
+
+    Raises:
+        BenchError: its loss knows no smoothed labels.
+    """
+    share = cell.protocol.label_smoothing
+    if share and not method.takes_label_smoothing():
+        raise BenchError(
+            f"{cell.run_id}: {cell.method.name} takes no smoothed labels; leave protocol.label_smoothing out"
+        )
+    method.label_smoothing = share
 
 
 # -- batch norm of one value --------------------------------------------------------------------------

@@ -45,6 +45,7 @@ def describe_data(cell: Cell, split: Split) -> dict[str, Any]:
     }
     if split.extra is not None:
         described["extra_train"] = split.extra.describe()
+    if not np.array_equal(split.epoch_counts, split.class_counts):
         described["epoch_counts"] = split.epoch_counts.tolist()
     return described
 

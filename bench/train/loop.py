@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils import clip_grad_norm_
 
 from bench import ranks
 from bench.captured import at_once
@@ -27,7 +28,9 @@ from bench.method import Batch, Clock, Method
 from bench.metrics import score
 from bench.randomness import generator, seed_of
 from bench.rundir import RunDir
+from bench.train.averaging import Average
 from bench.train.checkpoint import read_checkpoint, write_checkpoint
+from bench.train.displaced import displacement
 from bench.train.evaluate import scores_of
 from bench.train.memory import Snapshot, divisible, pieces
 from bench.train.precision import wants_bfloat16
@@ -46,6 +49,7 @@ class Training:
             report it, we never headline it.
         chosen: test metrics of the epoch that scored best on the validation set, where there is one.
         micro_batches: into how many pieces a step's batch is cut, for want of memory.
+        averaged: scores (N, C) float16 of the averaged weights at the end, where the protocol asks for them.
     """
 
     def __init__(
@@ -74,7 +78,12 @@ class Training:
         self.best: dict[str, Any] | None = None
         self.chosen: dict[str, Any] | None = None
         self.micro_batches, self.alone = 1, alone
-        self.divisible = alone and ranks.world() == 1 and divisible(method)
+        self.displacement = displacement(method, cell.protocol.optimizer)
+        averaging = cell.protocol.averaging
+        self.average = None if averaging is None else Average(method, averaging)
+        self.averaged: np.ndarray | None = None
+        whole = self.displacement is not None and self.displacement.weighs
+        self.divisible = alone and ranks.world() == 1 and divisible(method) and not whole
         self.fits: set[Hashable] = set()
 
     def steps(self, report: Report) -> Iterator[Clock]:
@@ -88,8 +97,11 @@ class Training:
             clock = Clock(epoch, epochs, epoch * loader.steps, epochs * loader.steps)
             method.train()
             method.before_epoch(clock)
+            self._read_training_set(clock)
             if ranks.world() > 1:
                 ranks.follow_first(method.state_dict().values())
+            for name in {view.strength_of for view in method.views} - {""}:
+                loader.strengths[name] = getattr(method, name).cpu().numpy()
             draws = method.draws(generator("method", cell.seed, epoch), loader.size)
             sampler, phase = protocol.sampler or method.sampler(epoch, epochs), method.phase(epoch, epochs)
             self.total_loss.zero_()
@@ -100,8 +112,12 @@ class Training:
                 set_lr(self.optimizer, lr)
                 method.before_step(clock, batch)
                 self._seed_noise(step)
+                if self.displacement is not None:
+                    self.displacement.before_step(clock, batch)
                 self._step(phase, batch)
                 method.after_step(clock, batch)
+                if self.average is not None:
+                    self.average.after_step()
                 yield clock
 
             yield from self._done(clock)
@@ -112,6 +128,8 @@ class Training:
                 "lr": lr,
             }
             self._check(line)
+            if self.average is not None:
+                self.average.after_epoch(clock)
             line["seconds"] = round(time.monotonic() - started, 3)  # evaluation is not a method's cost
             if protocol.scores_after(epoch):
                 scores = self.score()
@@ -125,6 +143,22 @@ class Training:
 
         if self.logits is None:  # nothing to train, or killed between the last checkpoint and the record
             self.logits = self.score().cpu().numpy()
+        if self.average is not None:
+            with self.average.in_place(self.loader.train_eval()):
+                self.averaged = self.score().cpu().numpy()
+
+    @torch.no_grad()
+    def _read_training_set(self, clock: Clock) -> None:
+        """Let a method that asks for them see training images between epochs, as they are or distorted."""
+        method, wanted, asked = self.method, self.method.wants_training_set(clock), self.method.probe(clock)
+        if not wanted and asked is None:
+            return
+        method.eval()
+        if wanted:
+            method.read_training_set(clock, self.loader.train_eval())
+        if asked is not None:
+            method.read_probe(clock, self.loader.probe(*asked, clock.epoch), *asked)
+        method.train()
 
     def _step(self, phase: int, batch: Batch) -> None:
         """Make one step, in smaller pieces from where on memory is short, if the method's loss allows it.
@@ -162,16 +196,36 @@ class Training:
     def _learn(self, batch: Batch, micro_batches: int) -> None:
         """Make one step of descent on a batch."""
         self.optimizer.zero_grad()
-        device_type, size = self.loader.device.type, len(batch.labels)
+        backward = partial(self._backward, batch, micro_batches)
+        if self.displacement is None:
+            loss = backward()
+        else:
+            loss = self.displacement.descend(batch.labels, backward, partial(self._losses, batch))
+        self.total_loss += loss
+        ranks.average_gradients(self.method.parameters())
+        if self.cell.protocol.optimizer.clip is not None:
+            clip_grad_norm_(self.method.parameters(), self.cell.protocol.optimizer.clip)
+        self.optimizer.step()
+
+    def _backward(self, batch: Batch, micro_batches: int) -> Tensor:
+        """Add the gradient of a batch's loss to the parameters', and return the loss."""
+        size, losses = len(batch.labels), []
         for piece in pieces(batch, micro_batches):
-            with torch.autocast(device_type, torch.bfloat16, enabled=self.bfloat16):
+            with self._precision():
                 loss = self.method.loss(piece)
             if piece is not batch:
                 loss = loss * (len(piece.labels) / size)
             loss.backward()
-            self.total_loss += loss.detach()
-        ranks.average_gradients(self.method.parameters())
-        self.optimizer.step()
+            losses.append(loss.detach())
+        return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+    def _losses(self, batch: Batch) -> Tensor:
+        """Return what each image of a batch costs, (B,)."""
+        with self._precision():
+            return self.method.losses(batch)
+
+    def _precision(self) -> torch.autocast:
+        return torch.autocast(self.loader.device.type, torch.bfloat16, enabled=self.bfloat16)
 
     def _moves(self) -> Iterator[Tensor]:
         """Yield what a step changes."""
@@ -231,6 +285,7 @@ class Training:
             "best": self.best,
             "chosen": self.chosen,
             "micro_batches": self.micro_batches,
+            "average": None if self.average is None else self.average.state(),
         }
         write_checkpoint(self.run.checkpoint, self.cell.id, state)
 
@@ -244,6 +299,8 @@ class Training:
             self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": own})
             self.best, next_epoch = state["best"], state["epoch"] + 1
             self.chosen, self.micro_batches = state.get("chosen"), state.get("micro_batches", 1)
+            if self.average is not None:
+                self.average.load(state["average"])
         if ranks.world() > 1 and not ranks.agree(next_epoch, self.device):
             raise BenchError(f"{self.run.checkpoint}: not the first rank's; let all ranks see one folder")
         self.run.keep_epochs(next_epoch)

@@ -16,7 +16,7 @@ import torch
 from bench import ranks
 from bench.cell import Cell
 from bench.data.loader import Loader
-from bench.data.split import Split, load
+from bench.data.split import Split, load, subsampled
 from bench.data.streaming import loader_for
 from bench.errors import BenchError, memory_ran_out, reason_of, traceback_of
 from bench.method import Method
@@ -136,6 +136,8 @@ def _train_and_score(
     if device.startswith("cuda") and at_once == 1:
         torch.cuda.reset_peak_memory_stats()  # the peak is this run's, not of those before it
     split = load(cell.dataset, cell.imbalance_factor, data)
+    if cell.protocol.subsample is not None:
+        split = subsampled(split, cell.protocol.subsample)
     method = build(cell, split.epoch_counts, lambda parent, built: load_trained(results, parent, built))
     method.to(device)
     loader = loader_for(split, method.views, cell, device, extra_sampler=method.extra_sampler)
@@ -154,6 +156,7 @@ def _train_and_score(
         **_results(cell, split, logits, training),
         "files": {
             run.logits.name: run.write_logits(logits, split.test_labels),
+            **_averaged_file(run, split, training),
             run.weights.name: write_weights(run.weights, method),
         },
         "timing": {
@@ -177,13 +180,26 @@ def _results(cell: Cell, split: Split, logits: np.ndarray, training: Training) -
     metrics = score(logits, split.test_labels, split.class_counts, cell.dataset.shots)
     last_epoch = cell.protocol.epochs - 1 if training.method.trains else None
     classes = len(split.class_counts)
+    averaged = training.averaged
+    told = {}
+    if averaged is not None:
+        by = cell.protocol.averaging
+        of_mean = score(averaged, split.test_labels, split.class_counts, cell.dataset.shots)
+        told["averaged"] = {"kind": by and by.kind, "epoch": last_epoch, **of_mean}
     confusion = confusion_matrix(logits.argmax(axis=1), split.test_labels, classes).tolist()
     return {
         "metrics": {"selection": "last_epoch", "epoch": last_epoch, **metrics},
         "best_on_test": training.best,
         "best_on_validation": training.chosen,
+        **told,
         "confusion": confusion if classes <= 200 else None,  # beyond, it outgrows all else in the record
     }
+
+
+def _averaged_file(run: RunDir, split: Split, training: Training) -> dict[str, str]:
+    if training.averaged is None:
+        return {}
+    return {run.averaged.name: run.write_logits(training.averaged, split.test_labels, run.averaged)}
 
 
 def _timing(run: RunDir, loader: Loader, device: str, wall_seconds: float) -> dict[str, Any]:

@@ -55,9 +55,16 @@ class DeferredWeights(nn.Module):
 
 
 def weighted_cross_entropy(
-    logits: Tensor, labels: Tensor, class_weights: Tensor, reduction: str = "weighted_mean"
+    logits: Tensor,
+    labels: Tensor,
+    class_weights: Tensor,
+    reduction: str = "weighted_mean",
+    smoothing: float = 0.0,
 ) -> Tensor:
-    """Return sum_i w_{y_i} CE_i over sum_i w_{y_i} ("weighted_mean") or over B ("batch")."""
-    total = F.cross_entropy(logits, labels, class_weights, reduction="sum")
+    """Return sum_i w_{y_i} CE_i over sum_i w_{y_i} ("weighted_mean") or over B ("batch").
+
+    Of each label the share `smoothing` is spread over all classes, its own included.
+    """
+    total = F.cross_entropy(logits, labels, class_weights, reduction="sum", label_smoothing=smoothing)
     weights = class_weights[labels].sum() if reduction == "weighted_mean" else len(labels)
     return total / weights

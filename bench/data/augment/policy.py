@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from bench.data.augment.autoaugment import AutoAugment
 from bench.data.augment.colour import Blur, Cutout, Grayscale, Jitter
 from bench.data.augment.geometry import Crop, Flip, ResizedCrop, Rotation
+from bench.data.augment.minimal import MinimalCrop
 from bench.data.augment.op import Op
 from bench.data.augment.randaugment import RandAugment
 from bench.errors import BenchError, did_you_mean
@@ -33,6 +35,11 @@ class Policy:
             for op in (*self.geometry_ops, *self.colour_ops)
             for key, rows in op.draw(rng, n, image_size).items()
         }
+
+    def at(self, epoch: int, epochs: int) -> Self:
+        """Return the policy as it is in an epoch, counted from 0 of `epochs`."""
+        ops = tuple(op.at(epoch, epochs) if isinstance(op, MinimalCrop) else op for op in self.geometry_ops)
+        return replace(self, geometry_ops=ops)
 
     def geometry(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
         """Apply the geometry operations to uint8 `images` (B, 3, H, W) with the tables' B rows."""
@@ -66,9 +73,10 @@ _SIM = (Jitter(), Grayscale())
 
 #: By name. The colour operations are the ones of the papers in their order; "resized_crop_flip" is what
 #: iNaturalist 2018 is trained with and "resized_crop_flip_jitter" ImageNet-LT (Kang et al., 2020), "supcon"
-#: and "supcon_linear" are SupCon's two stages on CIFAR, "randcls" and "randstack" BCL's views, "dscl_*" those
-#: of DSCL: its query, its key, and its patches after they were cut, blurred by the authors' share of the side
-#: (of 224 pixels, and of a patch's 64); "large" ones are crops of at least a fifth, for small images.
+#: and "supcon_linear" are SupCon's two stages on CIFAR, "minimal_crop" is LIFT+'s, "randcls" and "randstack"
+#: are BCL's views, "dscl_*" those of DSCL: its query, its key, and its patches after they were cut, blurred
+#: by the authors' share of the side (of 224 pixels, and of a patch's 64); "large" ones are crops of at least
+#: a fifth, for small images.
 POLICIES: dict[str, Policy] = {
     "none": Policy(),
     "crop_flip": Policy(_CROP),
@@ -78,6 +86,7 @@ POLICIES: dict[str, Policy] = {
     "autoaugment_cutout": Policy(_CROP, (AutoAugment(), Cutout())),
     "resized_crop_flip": Policy(_RESIZED),
     "resized_crop_flip_jitter": Policy(_RESIZED, (Jitter(hue=0, probability=1),)),
+    "minimal_crop": Policy((MinimalCrop(),)),
     "simclr": Policy(_RESIZED, _SIM),
     "simclr_blur": Policy(_LARGER, (*_SIM, Blur())),
     "supcon": Policy(_LARGER, _SIM),

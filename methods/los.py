@@ -1,0 +1,45 @@
+"""LOS: label over-smoothing of the classifier's stage (Sun et al., ICLR 2025)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from bench.method import MakeBackbone, Method
+from bench.registry import register
+from methods.cross_entropy import CrossEntropy
+from methods.parts.frozen import FrozenBackbone, load_linear
+from methods.parts.weights import weighted_cross_entropy
+
+
+@register("los", golden=True)
+class LOS(FrozenBackbone, CrossEntropy):
+    """A trained classifier goes on under labels smoothed so far that little is left of them.
+
+    The target of the label hardly exceeds those of the others, which levels the logits of all classes; no
+    count is asked for. The authors' first stage is cross-entropy with a weight decay of 5e-3 on a ResNet-34,
+    and this one has lr 5e-4 without decay, over 20 epochs of ordinary batches.
+
+    Args:
+        smoothing: share of a label that is spread over all classes.
+    """
+
+    head: nn.Linear
+
+    def __init__(
+        self, make_backbone: MakeBackbone, class_counts: np.ndarray, *, smoothing: float = 0.98, **common: Any
+    ) -> None:
+        super().__init__(make_backbone, class_counts, **common)
+        self.smoothing = smoothing
+
+    def start_from(self, parent: Method) -> None:
+        super().start_from(parent)
+        load_linear(self.head, parent)
+
+    def mean_over_images(self) -> bool:
+        return self.unweighted()
+
+    def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        return weighted_cross_entropy(outputs, labels, self.class_weights.now, smoothing=self.smoothing)

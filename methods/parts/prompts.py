@@ -1,0 +1,43 @@
+"""Deep visual prompts: learnt tokens beside the image's, others in each block (Jia et al., ECCV 2022)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class PromptedBlock(nn.Module):
+    """A frozen transformer block that also sees tokens of its own, which end with it unless `kept`.
+
+    They stand behind the image's tokens, and start from a normal of deviation 0.02.
+    """
+
+    def __init__(self, block: Any, width: int, prompts: int, *, kept: bool = False) -> None:
+        super().__init__()
+        self.block = block.requires_grad_(False)
+        self.prompts = nn.Parameter(0.02 * torch.randn(prompts, width))
+        self.kept = kept
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        prompts = self.prompts.to(tokens).expand(len(tokens), -1, -1)
+        seen = self.block(torch.cat([tokens, prompts], dim=1))
+        return seen if self.kept else seen[:, : tokens.shape[1]]
+
+
+def insert_prompts(vit: Any, prompts: int, *, keep_last: bool = False) -> None:
+    """Give every block of a timm ViT so many prompts; `keep_last` lets those of the last block come out."""
+    width, last = vit.embed_dim, len(vit.blocks) - 1
+    vit.blocks = nn.Sequential(
+        *(
+            PromptedBlock(block, width, prompts, kept=keep_last and place == last)
+            for place, block in enumerate(vit.blocks)
+        )
+    )
+
+
+def prompt_count(classes: int, blocks: int) -> int:
+    """Return 2^floor(log2(C / L)), at least 1, LIFT+'s rule: 8 for 100 classes and 12 blocks."""
+    return 2 ** max(0, math.floor(math.log2(classes / blocks)))
