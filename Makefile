@@ -1,9 +1,9 @@
 # longtail-bench: `make quick` shows what it does, `make test` checks it.
 PYTHON ?= python3
 BIN := .venv/bin
-RECIPE ?= recipes/quick.yaml
+RECIPE ?= quick
 
-.PHONY: help quick test lint format type unit slurm bench report clean
+.PHONY: help quick test lint format type unit slow slurm bench report clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: *.*##' Makefile | sed -E 's/: *[^#]*## */\t/' | expand -t 12
@@ -24,8 +24,11 @@ format: .venv/ok ## ruff, mend what it can
 type: .venv/ok   ## mypy
 	$(BIN)/mypy
 
-unit: .venv/ok   ## pytest on all cores
-	$(BIN)/python -m pytest -n auto -m "not slurm"
+unit: .venv/ok   ## pytest on all cores, without what takes minutes
+	$(BIN)/python -m pytest -n auto -m "not slurm and not slow"
+
+slow: .venv/ok   ## the tests that take minutes or much memory: every family of timm's models
+	$(BIN)/python -m pytest -m slow
 
 slurm: .venv/ok  ## the tests on a Slurm of their own, which root can bring up where it is installed
 	$(BIN)/python -m pytest -m slurm -rs

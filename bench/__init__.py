@@ -1,6 +1,6 @@
 """longtail-bench: recipes in, an honest leaderboard out.
 
-`bench.load_results("results")` gives every run as one row of a pandas table. Nothing here imports torch.
+From Python, what `bench.api` lists; `import bench` alone imports neither torch nor pandas.
 """
 
 from __future__ import annotations
@@ -8,14 +8,38 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.records import load_results
+    from bench.api import (
+        build_method,
+        load_leaderboard,
+        load_model,
+        load_recipe,
+        load_results,
+        long_tail,
+        methods,
+        run,
+        score,
+    )
 
-__all__ = ["load_results"]
+__all__ = [
+    "build_method",
+    "load_leaderboard",
+    "load_model",
+    "load_recipe",
+    "load_results",
+    "long_tail",
+    "methods",
+    "run",
+    "score",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from bench import records
+        from bench import api
 
-        return getattr(records, name)
+        return getattr(api, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

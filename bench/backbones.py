@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Self
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -85,15 +86,65 @@ def create(name: str, **options: Any) -> Backbone:
         model: Any = timm.create_model(name, num_classes=0, **options)
     except TypeError as error:
         raise BenchError(f"backbone {name!r}: {error}") from error
-    backbone = Backbone(_stages(model), _Head(model), model.num_features)
+    # what `forward_head` ends with may be wider than the last map (MobileNetV3, GhostNet, VGG)
+    backbone = Backbone(
+        _stages(model), _Head(model), getattr(model, "head_hidden_size", None) or model.num_features
+    )
     return backbone.split(after)[1] if after else backbone
 
 
+def check_input(name: str, size: int, **options: Any) -> None:
+    """See, without weights, that a backbone takes images of `size` pixels and pools features of them.
+
+    Raises:
+        BenchError: it does not; the message names the option that mends it, where one is known.
+    """
+    reason = _refusal(name, size, options)
+    if reason is None:
+        return
+    own = (timm.get_pretrained_cfg(name) or timm.get_pretrained_cfg(name.split(".")[0])).input_size[1]  # type: ignore
+    remedies = []
+    if "img_size" not in options and _works(name, size, {**options, "img_size": size}):
+        remedies.append(f"write backbone: {{name: {name}, options: {{img_size: {size}}}}}")
+    if size != own and _works(name, own, options):
+        remedies.append(f"give the data set image_size: {own}")
+    remedy = ", or ".join(remedies) or "take another backbone"
+    raise BenchError(f"backbone {name!r} does not work on images of {size} pixels ({reason}); {remedy}")
+
+
+def _works(name: str, size: int, options: dict[str, Any]) -> bool:
+    try:
+        return _refusal(name, size, options) is None
+    except BenchError:  # it has no such option
+        return False
+
+
+def _refusal(name: str, size: int, options: dict[str, Any]) -> str | None:
+    """Say why a backbone cannot score two images of `size` pixels; None if it can."""
+    options = {key: value for key, value in options.items() if key != "pretrained"}
+    reason = ""
+    for device in ("meta", "cpu"):  # the first computes shapes alone; what it cannot do, the second may
+        try:
+            with torch.random.fork_rng(devices=()), torch.device(device), torch.no_grad():
+                backbone = create(name, **options)
+                features = backbone(torch.zeros(2, 3, size, size))
+        except BenchError:
+            raise
+        except Exception as error:  # whatever a model raises
+            reason = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")[:120]
+            continue
+        if features.shape == (2, backbone.num_features):
+            return None
+        return f"it gives features {tuple(features.shape)} instead of (2, {backbone.num_features})"
+    return reason
+
+
 def _stages(model: nn.Module) -> dict[str, nn.Module]:
-    if not hasattr(model, "layer1"):
-        return {"all": _Features(model)}
     names = [name for name, _ in model.named_children()]
-    first, layers = names.index("layer1"), [n for n in names if n.startswith("layer")]
+    first = names.index("layer1") if "layer1" in names else 0
+    layers = [name for name in names[first:] if name.startswith("layer")]
+    if not first or "layer0" in names or {*names[first:]} - {*layers, "global_pool", "fc"}:
+        return {"all": _Features(model)}  # its maps do not come of a stem and layers alone: HRNet, SENet
     stem = nn.Sequential(*(getattr(model, name) for name in names[:first]))
     return {"stem": stem, **{name: getattr(model, name) for name in layers}}
 

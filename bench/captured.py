@@ -49,7 +49,8 @@ class Graphs:
     replayed one after the other, and what outlives a replay must be a result or one of the `moves`.
 
     A recording that fails leaves torch's allocator believing that it goes on (up to torch 2.12 at least), so
-    that no other succeeds in the process: `spoilt`.
+    that no other succeeds in the process: `spoilt`. One that runs out of memory ends well, but later torch
+    takes the stream's cuBLAS workspace away with it, to which other graphs hold on: all are dropped.
     """
 
     spoilt: ClassVar[bool] = False
@@ -62,6 +63,7 @@ class Graphs:
         if key not in self.recorded:
             warm_up(function, moves)
             self.recorded[key] = self._record(function)
+            torch.cuda.manual_seed(torch.cuda.initial_seed())  # the warm-up drew from it
         graph, result = self.recorded[key]
         graph.replay()
         return result  # type: ignore[return-value]
@@ -75,17 +77,26 @@ class Graphs:
             ):
                 made = function()
         except torch.OutOfMemoryError:
-            raise  # and the recording has ended as it should
+            self.recorded.clear()
+            self.pool = torch.cuda.graph_pool_handle()
+            raise
         except RuntimeError as error:
             Graphs.spoilt = True
             if memory_ran_out(error):
                 raise
-            reason = str(error).splitlines()[0]
+            reason = str(_first(error)).splitlines()[0]
             raise BenchError(
                 f"a step could not be captured in a CUDA graph ({reason}); "
                 "let the method say `capturable = False`, or use mode: exact"
             ) from error
         return graph, made
+
+
+def _first(error: BaseException) -> BaseException:
+    """Return what went wrong first: the end of a recording complains of it once more."""
+    while error.__context__ is not None:
+        error = error.__context__
+    return error
 
 
 @torch.no_grad()

@@ -101,13 +101,20 @@ class DataSet(Frozen):
 
     `folder` is a path below the data directory. `copy_of` names the published data set of which this
     is a changed copy and `copy_kind` says how it differs ("JPEG quality 75"): such a copy is never
-    compared as if it were the original. `n_max` is the size of the largest class (default: all
-    images), `test_per_class` what is held out where a source has no test set of its own. With `held_out`
-    so many training images of each class, which the tail leaves over, take the place of the test set: to
-    choose hyper-parameters by. Shot groups go by the real images alone, whatever `extra_train` adds.
+    compared as if it were the original, unless it says that it is `comparable`; then `copy_kind` is a
+    footnote to its numbers. `md5` are the checksums of CIFAR's files in `folder`, as the lines that md5sum
+    prints, where these are not the official ones but have their format. `n_max` is the size of the largest
+    class (default: all images), `test_per_class` what is held out where a source has no test set of its own.
+    With `held_out` so many training images of each class, which the tail leaves over, take the place of the
+    test set: to choose hyper-parameters by. Shot groups go by the real images alone, whatever `extra_train`
+    adds.
 
     The images of list files (`source: list`) stay on disk, whole. `short_side` is for copies of them that
     `data prepare` shrank until the shorter side has so many pixels: faster to read, and other pixels.
+
+    With `orientation: exif` images are turned as their files say, which is ignored otherwise (the other rules
+    of decoding are in `bench.data.decoding`). `allow_leak` says that test images may be trained on, as in a
+    data set that was published so; without it that is an error.
     """
 
     name: Name
@@ -118,6 +125,8 @@ class DataSet(Frozen):
     short_side: Count | None = None
     copy_of: str | None = Field(None, json_schema_extra=DESCRIBES)
     copy_kind: str | None = Field(None, json_schema_extra=DESCRIBES)
+    comparable: bool = Field(False, json_schema_extra=DESCRIBES)
+    md5: tuple[str, ...] = Field((), json_schema_extra=DESCRIBES)
     image_size: Count = 32
     mean: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
     std: tuple[float, float, float] = (0.2023, 0.1994, 0.2010)
@@ -127,6 +136,13 @@ class DataSet(Frozen):
     held_out: Count | None = None
     shots: ShotRule = ShotRule()
     extra_train: ExtraTrain | None = None
+    orientation: Literal["stored", "exif"] = "stored"
+    allow_leak: bool = Field(False, json_schema_extra=DESCRIBES)
+
+    @property
+    def upright(self) -> bool:
+        """Whether images are turned as their EXIF orientation says."""
+        return self.orientation == "exif"
 
     @model_validator(mode="after")
     def _lists_have_a_source(self) -> DataSet:
@@ -136,6 +152,12 @@ class DataSet(Frozen):
             raise ValueError("'source: list' needs folder, a path below the data directory")
         if self.short_side is not None and self.source != "list":
             raise ValueError("short_side is for 'source: list'")
+        if self.md5 and not (self.source in ("cifar10", "cifar100") and self.folder and self.copy_of):
+            raise ValueError("md5 is for files in the format of CIFAR: it needs source, folder and copy_of")
+        if any(len(line.split()) != 2 for line in self.md5):
+            raise ValueError("md5 has lines as md5sum prints them: a checksum and a file name")
+        if self.comparable and not self.copy_kind:
+            raise ValueError("comparable needs copy_of, and copy_kind, which says how the copy differs")
         if self.held_out is not None and self.source == "list":
             raise ValueError("held_out is not for 'source: list'; name another list as test")
         return self
@@ -214,7 +236,8 @@ class Protocol(Frozen):
     """How a cell is trained and scored: what makes two numbers comparable.
 
     `augmentation` is the policy of the view "main"; `views` overrides the policies of the method's views,
-    one for each, and `sampler` its sampler. `label_smoothing` is the share of a label that is spread over
+    one for each, and `sampler` its sampler. The test set is scored after every `evaluate_every`-th epoch and
+    after each of the `evaluate_last` ones. `label_smoothing` is the share of a label that is spread over
     all classes, for methods that take it. With `subsample` each class keeps at most so many times the images
     of the smallest one, always the same ones.
     """
@@ -231,6 +254,11 @@ class Protocol(Frozen):
     averaging: Averaging | None = None
     subsample: Count | None = None
     evaluate_every: Count = 1
+    evaluate_last: Count = 1
+
+    def scores_after(self, epoch: int) -> bool:
+        """Tell whether the test set is scored after an epoch, counted from 0."""
+        return (epoch + 1) % self.evaluate_every == 0 or epoch >= self.epochs - self.evaluate_last
 
 
 class MethodChoice(Frozen):

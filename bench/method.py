@@ -6,7 +6,7 @@ training loop (`bench.train.loop`) calls them in the order of this page and know
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -60,6 +60,22 @@ class Batch:
         """The first view."""
         return self.views[0]
 
+    def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the batch of what `change` makes of each tensor."""
+        return Batch(
+            tuple(change(view) for view in self.views),
+            change(self.labels),
+            change(self.positions),
+            {name: change(drawn) for name, drawn in self.draws.items()},
+            None if self.extra is None else self.extra.map(change),
+        )
+
+    def tensors(self) -> list[Tensor]:
+        """Return all its tensors, in a fixed order."""
+        found: list[Tensor] = []
+        self.map(lambda tensor: found.append(tensor) or tensor)  # type: ignore[func-returns-value]
+        return found
+
 
 @dataclass(frozen=True)
 class View:
@@ -67,8 +83,8 @@ class View:
 
     `policy` names an augmentation policy; "main" is the protocol's. With `patch_of`, the view is cut out
     of an earlier view of that index, taken after that view's geometry and before its colour; the boxes
-    are the draws named `boxes`, (n, 4) as x0, y0, x1, y1 in shares of the side, resized to `size` pixels
-    (DSCL's patches).
+    are the draws named `boxes`, (n, 4) as x0, y0, x1, y1 in shares of the side, resized to `size`: pixels, or
+    a share of the image's side (DSCL's patches).
 
     With `strength_of`, a buffer of the method with a level for each class, images are distorted as far as
     that says (see `bench.data.augment.distortion`), each with probability `chance`.
@@ -77,9 +93,15 @@ class View:
     policy: str = "main"
     patch_of: int | None = None
     boxes: str = ""
-    size: int | None = None
+    size: int | float | None = None
     strength_of: str = ""
     chance: float = 1.0
+
+    def side(self, image_size: int) -> int:
+        """Return its side in pixels, of images of that side."""
+        if self.size is None:
+            return image_size
+        return self.size if isinstance(self.size, int) else max(1, round(self.size * image_size))
 
 
 class MakeBackbone(Protocol):
@@ -117,6 +139,8 @@ class Method(nn.Module):
     usual_parent: ClassVar[str] = "ce"
     #: The kind of backbone it is made for, where it cannot take any.
     needs_backbone: ClassVar[Literal["", "vit"]] = ""
+    #: The hyper-parameter that is the momentum of a slow copy of the network, where there is one.
+    key_momentum: ClassVar[str] = ""
     #: False for methods that only re-read a trained parent: no step is made.
     trains: ClassVar[bool] = True
 

@@ -1,8 +1,9 @@
 """The literature as a table: one published number per row, its source, and what is known of its protocol.
 
-``results/published/`` holds it: ``methods.csv`` says what is established of each method, ``published.csv``
-has the numbers, any other CSV file beside them adds rows of the same columns. What a source does not state
-is empty, and NA in the table; nothing is guessed. README.md there says how each column was derived.
+``results/published/`` holds it: ``published.csv`` has the numbers, ``methods.csv`` says what is established
+of each method that is not built here, as ``methods/methods.csv`` does of those that are. Any other CSV file
+there adds rows of the same columns. What a source does not state is empty, and NA in the table; nothing is
+guessed. README.md there says how each column was derived.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ from typing import Any
 
 import pandas as pd
 
-from bench import typed_csv
+from bench import facts, shipped, typed_csv
 from bench.errors import BenchError, did_you_mean
 from bench.typed_csv import Column
 
 #: This project's own copy of the literature.
-HOME = Path(__file__).parents[1] / "results" / "published"
+HOME = shipped.LITERATURE
 
 #: How a number was read, the surest way first; it says nothing of whether the number is right.
 TRUST = ("text", "read from an image", "third-party notes", "unpublished repo")
@@ -87,6 +88,7 @@ METHOD_COLUMNS = {
     "method": Column("string", _slug, True),
     "title": Column("string", typed_csv.text, True),
     "aliases": _any,
+    "family": _any,
     "venue": _any,
     "paper": Column("string", typed_csv.matching(r"https?://\S{1,300}", "a link")),
     "views": Column("Int64", typed_csv.whole(1, 100)),
@@ -110,12 +112,14 @@ def load(*extra: Path, folder: Path = HOME, problems: list[str] | None = None) -
     """
     told = [] if folder.is_dir() else [f"{folder}: no such folder; name the one with published.csv"]
     files = [
+        *_own_methods(folder),
         *sorted(folder.glob("*.csv"), key=lambda file: (file.name != "published.csv", file.name)),
         *extra,
     ]
     of_methods = [file for file in files if file.name.endswith("methods.csv")]
-    facts = {row["method"]: row for row in _methods(of_methods, told)}
-    names = {spelling: name for name, row in facts.items() for spelling in _spellings(row)}
+    known = {row["method"]: row for row in _methods(of_methods, told)}
+    names = {spelling: name for name, row in known.items() for spelling in _spellings(row)}
+    names |= {name: name for name in known}
 
     rows, places = [], dict[tuple[Any, ...], str]()
     for file in files:
@@ -131,7 +135,7 @@ def load(*extra: Path, folder: Path = HOME, problems: list[str] | None = None) -
                 told.append(f"{place}: value: the row is that of {earlier} again; leave one out")
                 continue
             row |= {"method": method, "label": row["label"] or row["method"], "place": place}
-            rows.append(_completed(row, facts[method]))
+            rows.append(_completed(row, known[method]))
     if problems is None:
         _raise_first(told)
     else:
@@ -148,7 +152,7 @@ def load_methods(*extra: Path, folder: Path = HOME, problems: list[str] | None =
         problems: takes the mistakes, as in `load`.
     """
     told: list[str] = []
-    rows = _methods([folder / "methods.csv", *extra], told)
+    rows = _methods([*_own_methods(folder), folder / "methods.csv", *extra], told)
     if problems is None:
         _raise_first(told)
     else:
@@ -195,22 +199,29 @@ def _told(row: dict[str, Any]) -> str:
     return f"{row['value']:g} [{'; '.join(told + [row['note']] * bool(row['note']))}]"
 
 
-def _completed(row: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+def _completed(row: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:
     for name in INHERITED:
         if row[name] is None and (name != "selection" or row["original"]):
-            row[name] = facts[name]
-    return row | {name: facts[name] for name in DESCRIPTION}
+            row[name] = method[name]
+    return row | {name: method[name] for name in DESCRIPTION}
+
+
+def _own_methods(folder: Path) -> list[Path]:
+    """Name the file of the methods that are built here, a part of this project's own literature."""
+    return [facts.FILE] if folder == HOME else []
 
 
 def _methods(files: list[Path], told: list[str]) -> list[dict[str, Any]]:
     known, owners = [], dict[str, str]()
     for file in files:
-        for place, row in typed_csv.rows(file, METHOD_COLUMNS, told):
-            taken = sorted(name for name in _spellings(row) if name in owners)
-            if taken:
+        found = list(typed_csv.rows(file, METHOD_COLUMNS, told))
+        names = {row["method"] for _, row in found}
+        for place, row in found:
+            spellings = _spellings(row) - (names - {row["method"]})  # a name is not another one's title
+            if taken := sorted(spellings & owners.keys()):
                 told.append(f"{place}: aliases: {taken[0][:40]!r} already stands for {owners[taken[0]]!r}")
                 continue
-            owners |= dict.fromkeys(_spellings(row), row["method"])
+            owners |= dict.fromkeys(spellings, row["method"])
             known.append(row)
     return known
 

@@ -68,6 +68,11 @@ def rank() -> int:
     return _rank
 
 
+def in_piece() -> bool:
+    """Tell whether rows are being done that are shared out: a batch is larger than what is seen of it."""
+    return _in_piece
+
+
 # -- rows ---------------------------------------------------------------------------------------------
 def own_rows(count: int) -> slice:
     """Return which of so many rows this rank computes; too few to go round, every rank does all."""

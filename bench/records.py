@@ -1,39 +1,50 @@
-"""All runs of a results folder: how the cells of a grid stand, and one tidy table of what came out.
+"""All runs of a results folder, local and committed, each read once; all else is a projection of them.
 
-No index is kept, so two results folders are merged by copying one over the other.
+A run is a directory (`bench.rundir`), a line of the ledger (`bench.ledger`), or both: a finished directory
+goes before the line, and the line before a directory that is not finished. No index is kept, so two results
+folders are merged by copying their directories, or by exporting one into the other.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.cell import Cell
+import numpy as np
+
+from bench import ledger
+from bench.cell import Cell, families
 from bench.errors import BenchError
 from bench.files import write_text
-from bench.rundir import Busy, RunDir, State, canonical, cell_from, equal, first_line, hash_of, pretty
+from bench.rundir import Busy, RunDir, State, canonical, cell_from, equal, first_line, hash_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
     "Busy",
+    "Grid",
+    "Result",
+    "Results",
     "RunDir",
     "State",
     "equal",
-    "grids",
     "is_grid_name",
-    "load_grid",
     "load_results",
     "series",
     "states",
     "write_grid",
 ]
 
-#: Columns of the table of runs: their type, and where in a record they come from.
+#: How runs stand that are trained without being asked for twice.
+AGAIN = frozenset({"missing", "interrupted"})
+
+#: Columns of the table of runs: their type, and where in a cell or a record they come from.
 COLUMNS = {
     "dataset": ("string", "cell.dataset.name"),
     "imbalance_factor": ("Float64", "cell.imbalance_factor"),
@@ -60,7 +71,7 @@ COLUMNS = {
     "epochs": ("Int64", "cell.protocol.epochs"),
     "batch_size": ("Int64", "cell.protocol.batch_size"),
     "lr": ("Float64", "cell.protocol.optimizer.lr"),
-    "augmentation": ("string", "cell.protocol.augmentation"),  # see `_augmentation`
+    "augmentation": ("string", "augmentation"),
     "experts": ("Int64", "method.experts"),
     "parameters": ("Int64", "model.parameters"),
     "inference_parameters": ("Int64", "model.inference_parameters"),
@@ -84,23 +95,239 @@ COLUMNS = {
 }
 
 
+class Result:
+    """One run: how it stands, its cell and what came out, each read when it is first asked for.
+
+    Attributes:
+        directory: where it is, or would be, on this machine.
+        line: what is committed of it, None if nothing is.
+    """
+
+    def __init__(self, directory: RunDir, line: ledger.Line | None = None, cell: Cell | None = None) -> None:
+        self.run_id, self.directory, self.line = directory.run_id, directory, line
+        if cell is not None:
+            self.cell = cell
+
+    @cached_property
+    def _local(self) -> tuple[State, dict[str, Any] | None]:
+        return self.directory.look()
+
+    @property
+    def local(self) -> State:
+        """How it stands on this machine, whatever is committed of it."""
+        return self._local[0]
+
+    @property
+    def committed(self) -> bool:
+        """Whether there is a line that can be trusted."""
+        return self.line is not None and self.line.problem is None
+
+    @property
+    def of_line(self) -> bool:
+        """Whether it is told by its line: nothing finished is on this machine."""
+        return self.committed and self.local.status != "done"
+
+    @cached_property
+    def state(self) -> State:
+        """How it stands, its parent aside."""
+        if self.of_line:
+            return State("done")
+        if self.local.status == "missing" and self.line is not None:
+            return State("unreadable", f"{self.line.path.name}:{self.line.number}: {self.line.problem}")
+        return self.local
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        """What came out, as of `RunDir.read_record` but for the cell; empty while nothing can be read."""
+        if self.of_line and self.line is not None:
+            return self.line.content
+        return self._local[1] or {}
+
+    @cached_property
+    def cell(self) -> Cell:
+        """Its cell; what cannot be read is a `BenchError`, or a ValueError that says why."""
+        return cell_from(self.record["cell"]) if self.record else self.directory.read_cell()
+
+    @cached_property
+    def series(self) -> str:
+        """Name what it shares with its repetitions."""
+        return series(self.cell)
+
+    @property
+    def augmentation(self) -> str:
+        """The policy of the view that is classified, a method's first: the protocol's, or its own."""
+        protocol, own = self.cell.protocol, (self.record.get("method") or {}).get("views")
+        first = str((protocol.views or own or ["main"])[0])
+        return protocol.augmentation if first == "main" else first
+
+    @property
+    def curve(self) -> list[dict[str, Any]]:
+        """What is known of each epoch."""
+        return ledger.curve(self.record) if self.of_line else self.directory.epochs()
+
+    @property
+    def confusion(self) -> np.ndarray | None:
+        """Test images by class and predicted class (C, C)."""
+        if self.of_line:
+            return ledger.confusion(self.record)
+        matrix = self.record.get("confusion")
+        return None if matrix is None else np.asarray(matrix)
+
+    @property
+    def hits(self) -> np.ndarray | None:
+        """Which test images (N,) were classified rightly; None of runs that kept neither scores nor bits."""
+        return ledger.hits(self.record) if self.of_line else self.directory.hits(self.record)
+
+    def packed(self) -> dict[str, Any]:
+        """Return what a line says of it, curve and bits aside."""
+        return self.record if self.of_line else ledger.packed(self.record)
+
+    def row(self) -> dict[str, Any]:
+        """Return its row of the table; of a run that cannot be read, as much as its cell tells."""
+        row: dict[str, Any] = {"run_id": self.run_id, "id": self.run_id.rpartition("-")[2]}
+        row |= vars(self.state)
+        try:
+            parent = self.cell.parent
+            row |= {"series": self.series, "parent": parent and parent.run_id}
+            row |= {name: _value(self, *column) for name, column in COLUMNS.items()}
+        except (BenchError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
+            if self.state.status != "unreadable":
+                row |= {"status": "unreadable", "reason": f"record.json: {first_line(error)}"}
+        return row
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What a recipe asked for: its path, title and header comment, and each cell with the recipe's label."""
+
+    recipe: str
+    title: str
+    notes: str
+    cells: tuple[tuple[str, Cell], ...]
+
+
+class Results:
+    """All runs of a results folder, as they are at this moment."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @cached_property
+    def _runs(self) -> dict[str, Result]:
+        lines = dict[str, ledger.Line]()
+        for line in ledger.lines(self.root):
+            lines.setdefault(line.run_id, line)
+        folders = {path.name for path in self.root.glob("runs/*/")}
+        return {i: Result(RunDir(self.root, i), lines.get(i)) for i in sorted(folders | lines.keys())}
+
+    def __iter__(self) -> Iterator[Result]:
+        """Go through the runs of which anything is here, by their ids."""
+        return iter(self._runs.values())
+
+    def __getitem__(self, run_id: str) -> Result:
+        """Return a run by its id, be there anything of it or not."""
+        return self._runs.get(run_id) or Result(RunDir(self.root, run_id))
+
+    def of(self, cell: Cell) -> Result:
+        """Return the run of a cell."""
+        run = self[cell.run_id]
+        run.cell = cell
+        return run
+
+    def needed(
+        self, cells: Iterable[Cell], again: Collection[str] = AGAIN, forced: Collection[str] = ()
+    ) -> list[str]:
+        """Return the committed ancestors to train anew, as a run to be trained needs their weights.
+
+        Args:
+            again: how runs stand that are to be trained.
+            forced: ids of those that are to be trained however they stand.
+        """
+        found = dict[str, None]()
+        for run_id, cell in reversed(families(cells).items()):
+            run = self[run_id]
+            settled = run.of_line and run_id not in found
+            trained = run_id in forced or (run.local.status in again and not settled)
+            if trained:
+                found |= {p.run_id: None for p in cell.parents if self[p.run_id].of_line}
+        return list(found)
+
+    def states(self, cells: Iterable[Cell]) -> dict[str, State]:
+        """Say by run id how each cell stands; a cell with a failed ancestor is blocked."""
+        known: dict[str, State] = {}
+
+        def state(cell: Cell) -> State:
+            if cell.run_id not in known:
+                own = self[cell.run_id].state
+                if own.status in ("missing", "interrupted"):
+                    for parent in cell.parents:
+                        # of a committed parent what counts is whether it could be trained anew
+                        for elder in (state(parent), self[parent.run_id].local):
+                            if elder.status in ("failed", "blocked", "unreadable"):
+                                own = State("blocked", f"{elder.status} parent {parent.run_id}")
+                known[cell.run_id] = own
+            return known[cell.run_id]
+
+        return {cell.run_id: state(cell) for cell in cells}
+
+    def table(self, runs: Iterable[Result] | None = None) -> pd.DataFrame:
+        """Return runs, by default all, as a table: one row per run, whatever became of it."""
+        return _table([run.row() for run in (self if runs is None else runs)])
+
+    def grid_table(self, grid: Grid) -> pd.DataFrame:
+        """Return a grid's cells as such a table, in its order: blocked and missing ones too, with `label`."""
+        standing = self.states(cell for _, cell in grid.cells)
+        rows = []
+        for label, cell in grid.cells:
+            row, state = self.of(cell).row(), standing[cell.run_id]
+            if state.status == "blocked":  # which a run alone does not show
+                row |= vars(state)
+            rows.append(row | {"label": label})
+        return _table(rows)
+
+    @cached_property
+    def grids(self) -> dict[str, Grid]:
+        """The grids of all recipes that were run, by the recipe's name."""
+        return {file.stem: _grid(file) for file in sorted((self.root / "grids").glob("*.json"))}
+
+    @cached_property
+    def conflicts(self) -> list[str]:
+        """Runs whose directory and line, or two lines, say different things."""
+        told = []
+        first = dict[str, ledger.Line]()
+        for line in ledger.lines(self.root):
+            other = first.setdefault(line.run_id, line)
+            both = other is not line and not (line.problem or other.problem)
+            if both and ledger.unlike(other.content, line.content):
+                told.append(f"{line.place}: another record of {line.run_id} than {other.place}")
+        for run in self:
+            if run.line is None or not run.committed or run.local.status != "done":
+                continue
+            for where, *_ in ledger.unlike(run.line.content, run.packed())[:1]:
+                differs = f"its directory differs from {run.line.place} in {where}"
+                told.append(f"{run.run_id}: {differs}; the directory is shown")
+        return told
+
+
+def load_results(results: str | Path = "results") -> pd.DataFrame:
+    """Return all runs of a results folder as a table: one row per run, whatever became of it.
+
+    Rows that differ in nothing but their seed share a `series`. What is unknown is NA. A run whose
+    record cannot be trusted is a row with status `unreadable` and the reason.
+    """
+    return Results(results_folder(Path(results))).table()
+
+
 def states(results: Path, cells: Iterable[Cell]) -> dict[str, State]:
-    """Say by run id how each cell stands; a cell with a failed ancestor is blocked."""
-    known: dict[str, State] = {}
+    """Say by run id how each cell stands at this moment; a cell with a failed ancestor is blocked."""
+    return Results(results).states(cells)
 
-    def state(cell: Cell) -> State:
-        if cell.run_id not in known:
-            own = RunDir(results, cell.run_id).look()[0]
-            if own.status in ("missing", "interrupted"):
-                for elder in cell.parents:
-                    parent = state(elder)
-                    if parent.status in ("failed", "blocked", "unreadable"):
-                        own = State("blocked", f"{parent.status} parent {elder.run_id}")
-                        break
-            known[cell.run_id] = own
-        return known[cell.run_id]
 
-    return {cell.run_id: state(cell) for cell in cells}
+def results_folder(path: Path) -> Path:
+    """Return a results folder's path, or say in a `BenchError` that there is none."""
+    if not path.is_dir():
+        raise BenchError(f"{path}: no such results folder; run a recipe first, or name it")
+    return path
 
 
 def is_grid_name(name: str) -> bool:
@@ -112,63 +339,33 @@ def write_grid(results: Path, name: str, grid: dict[str, Any]) -> None:
     """Keep what a recipe asks for, so that its missing cells can be told of without the recipe.
 
     `grid` has `recipe` (its path), `title`, `notes` (its header comment) and `cells`: a list of `run_id`,
-    `label` (the recipe's name for the method) and `cell`.
+    `label` (the recipe's name for the method) and `cell`. In the file each is a line, without defaults.
     """
-    write_text(results / "grids" / f"{name}.json", pretty(grid) + "\n")
+    cells = []
+    for entry in grid["cells"]:
+        short = cell_from(entry["cell"]).model_dump(mode="json", exclude_defaults=True)
+        cells.append(json.dumps(entry | {"cell": short}))
+    head = json.dumps({key: value for key, value in grid.items() if key != "cells"}, indent=1)[:-2]
+    write_text(results / "grids" / f"{name}.json", f'{head},\n "cells": [\n' + ",\n".join(cells) + "\n]}\n")
 
 
-def grids(results: Path) -> dict[str, dict[str, Any]]:
-    """Read the grids of all recipes that were run, by the recipe's name."""
-    found = {}
-    for file in sorted((results / "grids").glob("*.json")):
-        try:
-            if not is_grid_name(file.stem):
-                raise ValueError("no recipe is called so")
-            grid = json.loads(file.read_text(encoding="utf-8"))
-            absent = {"recipe", "title", "notes", "cells"} - grid.keys()
-            if absent:
-                raise ValueError(f"has no {', '.join(sorted(absent))}")
-            if not all(isinstance(grid[key], str) for key in ("title", "notes")):
-                raise ValueError("title and notes are not text")
-            for entry in grid["cells"]:
-                if cell_from(entry["cell"]).run_id != entry["run_id"] or not isinstance(entry["label"], str):
-                    raise ValueError(f"not the cell of {str(entry['run_id'])[:200]!r}")
-        except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-            raise BenchError(f"{file}: {first_line(error)}; run the recipe again") from error
-        found[file.stem] = grid
-    return found
-
-
-def results_folder(path: Path) -> Path:
-    """Return a results folder's path, or say in a `BenchError` that there is none."""
-    if not path.is_dir():
-        raise BenchError(f"{path}: no such results folder; run a recipe first, or name it")
-    return path
-
-
-def load_results(results: str | Path = "results") -> pd.DataFrame:
-    """Return all runs of a results folder as a table: one row per run, whatever became of it.
-
-    Rows that differ in nothing but their seed share a `series`. What is unknown is NA. A run whose
-    record cannot be trusted is a row with status `unreadable` and the reason.
-    """
-    root = results_folder(Path(results))
-    runs = sorted(path.name for path in root.glob("runs/*") if path.is_dir())
-    return _table([_row(RunDir(root, run_id)) for run_id in runs])
-
-
-def load_grid(results: Path, grid: dict[str, Any]) -> pd.DataFrame:
-    """Return a grid's cells as such a table, in its order: blocked and missing ones too, with `label`."""
-    cells = [cell_from(entry["cell"]) for entry in grid["cells"]]
-    standing = states(results, cells)
-    rows = []
-    for cell, entry in zip(cells, grid["cells"], strict=True):
-        row = _row(RunDir(results, cell.run_id), cell)
-        state = standing[cell.run_id]
-        if state.status == "blocked":  # which a run directory alone does not show
-            row |= vars(state)
-        rows.append(row | {"label": entry["label"]})
-    return _table(rows)
+def _grid(file: Path) -> Grid:
+    try:
+        if not is_grid_name(file.stem):
+            raise ValueError("no recipe is called so")
+        grid = json.loads(file.read_text(encoding="utf-8"))
+        absent = {"recipe", "title", "notes", "cells"} - grid.keys()
+        if absent:
+            raise ValueError(f"has no {', '.join(sorted(absent))}")
+        if not all(isinstance(grid[key], str) for key in ("title", "notes")):
+            raise ValueError("title and notes are not text")
+        cells = [(entry["label"], cell_from(entry["cell"])) for entry in grid["cells"]]
+        for entry, (label, cell) in zip(grid["cells"], cells, strict=True):
+            if cell.run_id != entry["run_id"] or not isinstance(label, str):
+                raise ValueError(f"not the cell of {str(entry['run_id'])[:200]!r}")
+        return Grid(str(grid["recipe"]), grid["title"], grid["notes"], tuple(cells))
+    except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise BenchError(f"{file}: {first_line(error)}; run the recipe again") from error
 
 
 def series(cell: Cell) -> str:
@@ -191,33 +388,14 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
-def _row(run: RunDir, cell: Cell | None = None) -> dict[str, Any]:
-    """Fill a row; of a run that cannot be read, as much as its cell tells."""
-    state, record = run.look()
-    row: dict[str, Any] = {"run_id": run.run_id, "id": run.run_id.rpartition("-")[2], **vars(state)}
-    try:
-        cell = cell or (cell_from(record["cell"]) if record else run.read_cell())
-        row |= {"series": series(cell), "parent": cell.parent and cell.parent.run_id}
-        content = (record or {}) | {"cell": cell.model_dump(mode="json")}
-        row |= {name: _value(content, *column) for name, column in COLUMNS.items()}
-        row["augmentation"] = _augmentation(cell, content)
-    except (BenchError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-        if state.status != "unreadable":
-            row |= {"status": "unreadable", "reason": f"{run.record.name}: {first_line(error)}"}
-    return row
-
-
-def _augmentation(cell: Cell, content: dict[str, Any]) -> str:
-    """Return the policy of the view that is classified, a method's first: the protocol's, or its own."""
-    own = (content.get("method") or {}).get("views")
-    first = str((cell.protocol.views or own or ["main"])[0])
-    return cell.protocol.augmentation if first == "main" else first
-
-
-def _value(content: Any, kind: str, path: str) -> Any:
+def _value(run: Result, kind: str, path: str) -> Any:
     """Follow a dotted path as far as there is one; mappings become compact JSON."""
-    for key in path.split("."):
-        content = (content or {}).get(key)
+    first, *rest = path.split(".")
+    content: Any = getattr(run, first) if first in ("cell", "augmentation") else run.record.get(first)
+    for key in rest:
+        if content is None:
+            return None
+        content = content.get(key) if isinstance(content, dict) else getattr(content, key)
     if content is None:
         return None
     if isinstance(content, dict) and kind == "string":

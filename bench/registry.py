@@ -2,7 +2,8 @@
 
 A registry entry is a class and the defaults it is known under, so one class may carry several names of
 the field ("ldam" and "ldam_drw" differ in a default). Hyper-parameters are the keyword arguments of the
-class, with their types and defaults; nothing else declares them.
+class, with their types and defaults; nothing else declares them. What is published of a method of this
+project stands in `bench.facts`; any other one says it where it is registered.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -26,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, create_model
 
 from bench.cell import MethodChoice
 from bench.errors import BenchError, did_you_mean
+from bench.facts import FILE, Facts, built_in
 
 if TYPE_CHECKING:
     from bench.method import Method
@@ -34,8 +36,8 @@ _M = TypeVar("_M", bound="type[Method]")
 _entries: dict[str, Entry] = {}
 
 
-@dataclass(frozen=True)
-class Entry:
+@dataclass(frozen=True, kw_only=True)
+class Entry(Facts):
     """A method as the field knows it: what to build, and where it comes from.
 
     `version` rises when a change makes old numbers incomparable; `reconstruction` marks a method whose
@@ -45,11 +47,6 @@ class Entry:
 
     name: str
     build: type[Method]
-    title: str
-    family: str
-    venue: str
-    year: int | None
-    paper: str
     version: int = 1
     reconstruction: bool = False
     golden: bool = False
@@ -109,15 +106,30 @@ class Entry:
 
 
 def register(
-    name: str, *, title: str, family: str, venue: str, year: int | None, paper: str, **more: Any
+    name: str,
+    *,
+    title: str = "",
+    family: str = "",
+    venue: str = "",
+    year: int | None = None,
+    paper: str = "",
+    **more: Any,
 ) -> Callable[[_M], _M]:
-    """Enter a method class under `name`; keywords that are not `Entry` fields are its defaults."""
+    """Enter a method class under `name`; keywords that are not `Entry` fields are its defaults.
+
+    A method of this project has its title, family, venue, year and paper in `bench.facts`; any other one
+    gives them here, title and family at least.
+    """
 
     def enter(build: _M) -> _M:
         known = {key: more.pop(key) for key in list(more) if key in Entry.__dataclass_fields__}
         if name in _entries:
-            raise BenchError(f"{build.__module__}: method {name!r} is registered twice; rename one")
-        entry = Entry(name, build, title, family, venue, year, paper, defaults=tuple(more.items()), **known)
+            there = _file_of(_entries[name].build)
+            raise BenchError(
+                f"{_file_of(build)}: method {name!r} is there already, in {there}; rename this one"
+            )
+        facts = _facts(name, Facts(title, family, venue, year, paper), build)
+        entry = Entry(**vars(facts), name=name, build=build, defaults=tuple(more.items()), **known)
         fields = entry.hyperparameters.model_fields
         for key in more:
             if key not in fields:
@@ -131,15 +143,56 @@ def register(
     return enter
 
 
+def _facts(name: str, said: Facts, build: type) -> Facts:
+    """Look up what is known of a method of this project, or take what is said of another one."""
+    known = built_in().get(name)
+    if known is not None and said == Facts("", ""):
+        return known
+    if known is not None:
+        raise BenchError(
+            f"{_file_of(build)}: {name!r} is a method of this project, described in methods/{FILE.name}; "
+            "rename yours"
+        )
+    if not (said.title and said.family):
+        raise BenchError(
+            f"{_file_of(build)}: {name!r} needs title= and family=, or a row in methods/{FILE.name}"
+        )
+    return said
+
+
+def _file_of(build: type) -> str:
+    return getattr(sys.modules.get(build.__module__), "__file__", None) or build.__module__
+
+
 def methods() -> dict[str, Entry]:
     """Return every registered method by name: this project's, and those of installed plug-ins."""
     import methods as package
 
-    for module in pkgutil.iter_modules(package.__path__):
+    _import_all(tuple(package.__path__))
+    return dict(sorted(_entries.items()))
+
+
+@cache  # a recipe of hundreds of cells asks for each
+def _import_all(folders: tuple[str, ...]) -> None:
+    for module in pkgutil.iter_modules(folders):
         importlib.import_module(f"methods.{module.name}")
+    _import_plug_ins()
+
+
+def _import_plug_ins() -> None:
     for point in importlib.metadata.entry_points(group="longtail_bench.methods"):
         point.load()
-    return dict(sorted(_entries.items()))
+
+
+def described(files: Iterable[Path] = ()) -> dict[str, Facts]:
+    """Return what is known of each method by name, importing only what is not of this project.
+
+    Args:
+        files: a user's own method files.
+    """
+    load_files(files)
+    _import_plug_ins()
+    return dict(sorted({**built_in(), **_entries}.items()))
 
 
 def find(name: str) -> Entry:
@@ -152,6 +205,9 @@ def find(name: str) -> Entry:
 
 def load_files(files: Iterable[Path]) -> None:
     """Import a user's own method files, so that what they register can be named in a recipe."""
+    files = list(files)
+    if files:
+        methods()  # first, so that of two methods of one name the user's is told
     for file in files:
         if not file.is_file():
             raise BenchError(f"{file}: no such methods file")
@@ -166,6 +222,9 @@ def load_files(files: Iterable[Path]) -> None:
         sys.modules[module_name] = module
         try:
             spec.loader.exec_module(module)
+        except BenchError:
+            del sys.modules[module_name]
+            raise
         except Exception as error:
             del sys.modules[module_name]
             raise BenchError(f"{file}: {type(error).__name__}: {error}") from error

@@ -180,6 +180,14 @@ class RunDir:
         except (OSError, EOFError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
             raise BenchError(f"{self.logits}: {first_line(error)}; rerun with --force") from error
 
+    def hits(self, record: dict[str, Any]) -> np.ndarray | None:
+        """Return which test images (N,) were classified rightly, None where the scores are not at hand."""
+        try:
+            scores, labels = self.read_logits((record.get("files") or {})[self.logits.name])
+        except (BenchError, KeyError):
+            return None
+        return scores.argmax(axis=1) == labels
+
     # -- record ----------------------------------------------------------------------------------
     def write_record(self, record: dict[str, Any]) -> None:
         """Write the run's last file, with `schema`, `run_id` and `checksum` put in.
@@ -253,14 +261,18 @@ def equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
 
     What is null in one may be missing in the other, which a version wrote that did not know of it.
     """
-    first, second = ({k: v for k, v in r.items() if k not in INCIDENTAL} for r in (a, b))
-    return canonical(_known(first)) == canonical(_known(second))
+    return not differences(a, b)
 
 
-def _known(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _known(item) for key, item in value.items() if item is not None}
-    return value
+def differences(old: Any, new: Any, where: str = "") -> list[tuple[str, Any, Any]]:
+    """List where two records are not `equal`, as far as they are equal in shape: place, old, new."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return [] if old == new else [(where, old, new)]
+    found = []
+    for key in dict.fromkeys([*old, *new]):
+        if where or key not in INCIDENTAL:
+            found += differences(old.get(key), new.get(key), f"{where}.{key}".strip("."))
+    return found
 
 
 def canonical(content: Any) -> str:

@@ -27,9 +27,9 @@ from torch.utils.data import DataLoader
 from bench.cell import Cell
 from bench.data.split import InMemory, load
 from bench.recipe import load as load_recipe
-from bench.rundir import RunDir
+from bench.records import Results
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "cifar10_jpeg_plain.yaml"
+RECIPE = Path(__file__).parents[1] / "recipes" / "cifar" / "cifar10_jpeg_plain.yaml"
 DEVICE = "cuda" if CUDA else "cpu"
 
 
@@ -138,7 +138,7 @@ def main() -> None:
     options = arguments.parse_args()
     before = load_average()
     cell = next(point.cell for point in load_recipe(RECIPE).points if point.label == "ce")
-    ours = RunDir(options.results, cell.run_id).epochs()
+    ours = Results(options.results)[cell.run_id].curve
     if len(ours) < cell.protocol.epochs:
         raise SystemExit(f"{options.results}: has not all of {cell.run_id}; train it by {RECIPE.name} first")
     rows = [

@@ -31,7 +31,7 @@ from typing import Any
 from bench.cell import Cell
 from bench.errors import BenchError
 from bench.files import sha256
-from bench.records import RunDir, equal, grids
+from bench.records import Results, RunDir, equal
 
 HERE = Path(__file__).parent
 RECIPE = """\
@@ -250,7 +250,7 @@ class Soak:
             except (BenchError, OSError) as error:
                 self.faults.append(f"{path.name}: {error}")
         try:
-            grids(results)
+            _ = Results(results).grids
         except BenchError as error:
             self.faults.append(str(error))
         if (results / "twice").exists():

@@ -17,16 +17,7 @@ from methods.parts.contrast import count_of_class
 from methods.parts.weights import weighted_cross_entropy
 
 
-@register(
-    "area",
-    title="AREA",
-    family="re-weighting",
-    venue="ICCV",
-    year=2023,
-    paper="https://openaccess.thecvf.com/content/ICCV2023/html/Chen_AREA_Adaptive_Reweighting_via_Effective_"
-    "Area_for_Long-Tailed_Classification_ICCV_2023_paper.html",
-    golden=True,
-)
+@register("area", golden=True)
 class AREA(CrossEntropy):
     """Cross-entropy, late in training weighted against classes that cover much of the feature space.
 

@@ -15,15 +15,7 @@ from methods.logit_adjustment import log_class_prior
 from methods.parts.classifier import Classifier
 
 
-@register(
-    "balanced_bce",
-    title="Balanced BCE",
-    family="logit adjustment",
-    venue="CVPR",
-    year=2023,
-    paper="https://arxiv.org/abs/2212.02015",
-    golden=True,
-)
+@register("balanced_bce", golden=True)
 class BalancedBCE(Classifier):
     """Binary cross-entropy of each class, its logit adjusted by the log odds of the class prior.
 

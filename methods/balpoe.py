@@ -16,17 +16,7 @@ from methods.parts.adjusted_experts import AdjustedExperts, adjusted_losses
 from methods.parts.mixing import Mixup
 
 
-@register(
-    "balpoe",
-    title="BalPoE",
-    family="experts",
-    venue="CVPR",
-    year=2023,
-    paper="https://arxiv.org/abs/2208.11925",
-    golden=True,
-    width=1.0,
-    alpha=0.4,
-)
+@register("balpoe", golden=True, width=1.0, alpha=0.4)
 class BalPoE(Mixup, AdjustedExperts):
     """Experts trained by logit adjustment of different strengths on mixed images; their mean is balanced.
 

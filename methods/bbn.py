@@ -12,15 +12,7 @@ from bench.registry import register
 from methods.parts.branches import TwoBranches
 
 
-@register(
-    "bbn",
-    title="BBN",
-    family="multi-branch",
-    venue="CVPR",
-    year=2020,
-    paper="https://arxiv.org/abs/1912.02413",
-    golden=True,
-)
+@register("bbn", golden=True)
 class BBN(Method):
     """One branch on ordinary batches, one on batches of the reversed tail; attention shifts to the second.
 

@@ -22,15 +22,7 @@ from methods.parts.kmeans import kmeans
 from methods.parts.projector import Projector
 
 
-@register(
-    "bccl",
-    title="BCCL",
-    family="contrastive",
-    venue="",
-    year=None,
-    paper="https://github.com/GGTINE/Balanced-Clustering-Contrastive-Learning-for-Long-Tailed-Data-Recognition",
-    golden=True,
-)
+@register("bccl", golden=True, version=2)
 class BCCL(Method):
     """Class-averaged contrast of two views, a logit-adjusted classifier, and a pull to class centroids.
 
@@ -78,7 +70,7 @@ class BCCL(Method):
         self.ce_weight, self.contrast_weight = ce_weight, contrast_weight
         self.centroid_weight, self.temperature = centroid_weight, temperature
         self.backbone = make_backbone()
-        self.head = CosineHead(self.backbone.num_features, self.num_classes, scale)
+        self.head = CosineHead(self.backbone.num_features, self.num_classes, scale, longest=5.0)
         self.projector = Projector(self.backbone.num_features, hidden, dim)
         self.queue = ClassQueue(self.num_classes, queue, dim)
         self.register_buffer("log_prior", log_class_prior(self.class_counts))

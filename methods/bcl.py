@@ -78,19 +78,13 @@ class BalancedContrast(Method):
         return self.head(self.backbone(images))
 
 
-@register(
-    "bcl",
-    title="BCL",
-    family="contrastive",
-    venue="CVPR",
-    year=2022,
-    paper="https://arxiv.org/abs/2207.09052",
-    golden=True,
-)
+@register("bcl", golden=True)
 class BCL(BalancedContrast):
     """Contrast whose denominator averages over each class and always holds every class's prototype.
 
-    The authors published no code for CIFAR; the defaults are those on which two re-implementations agree.
+    The authors published no code for CIFAR; the defaults are those on which two re-implementations agree
+    (ConCutMix, CUDA_LTR). Of their views two others differ: ProCo and BCCL crop from 0.08 and do not blur,
+    which is `views: [main, simclr, simclr]` in a protocol.
     For ImageNet-LT and iNaturalist their code has `ce_weight` 1, `contrast_weight` 0.35, `temperature`
     0.07, `hidden` 2048 and `dim` 1024.
 

@@ -17,15 +17,7 @@ from methods.cross_entropy import CrossEntropy
 from methods.parts.branches import TwoBranches
 
 
-@register(
-    "causal_tde",
-    title="Causal TDE",
-    family="calibration",
-    venue="NeurIPS",
-    year=2020,
-    paper="https://arxiv.org/abs/2009.12991",
-    golden=True,
-)
+@register("causal_tde", golden=True)
 class CausalTDE(CrossEntropy):
     """Cross-entropy with a normalised multi-head classifier; at test the mean feature's effect is taken off.
 

@@ -17,17 +17,8 @@ from methods.parts.contrast import count_of_class
 from methods.parts.frozen import FrozenBackbone, load_linear
 from methods.parts.mixing import Mixup
 
-ENTRY: dict[str, Any] = {
-    "family": "sharpness",
-    "venue": "CVPR",
-    "year": 2023,
-    "paper": "https://openaccess.thecvf.com/content/CVPR2023/html/Zhou_Class-Conditional_Sharpness-Aware_"
-    "Minimization_for_Deep_Long-Tailed_Recognition_CVPR_2023_paper.html",
-    "golden": True,
-}
 
-
-@register("cc_sam_stage_1", title="CC-SAM, stage 1", **ENTRY)
+@register("cc_sam_stage_1", golden=True)
 class CCSAMStage1(Mixup, CrossEntropy):
     """Mixup cross-entropy, and that of a classifier moved uphill for each class by itself.
 
@@ -63,7 +54,7 @@ class CCSAMStage1(Mixup, CrossEntropy):
         return (1 - self.flat) * plain + self.flat * F.cross_entropy(moved, mix.labels)
 
 
-@register("cc_sam", title="CC-SAM", **ENTRY)
+@register("cc_sam", golden=True)
 class CCSAM(FrozenBackbone, CrossEntropy):
     """The classifier goes on from class-balanced batches, on features moved uphill for rare classes.
 

@@ -21,16 +21,7 @@ from methods.bcl import BalancedContrast
 from methods.parts.contrast import inner_products
 
 
-@register(
-    "cgm_gcll",
-    title="CGM-BF-CP + GCLL",
-    family="contrastive",
-    venue="",
-    year=None,
-    paper="",
-    reconstruction=True,
-    version=2,
-)
+@register("cgm_gcll", reconstruction=True, version=2)
 class CGMGCLL(BalancedContrast):
     """BCL's set-up with a class-mixture likelihood in place of its contrast, and a neighbour-graph term.
 

@@ -15,8 +15,6 @@ from methods.ldam import LDAM
 from methods.logit_adjustment import LogitAdjustment
 from methods.parts.mixing import Mix, Mixed, batch_wide, cutmix, mixing_draws
 
-PAPER = "https://arxiv.org/abs/2112.00412"
-
 
 class CMO(Mixed):
     """Paste boxes of images from a re-balanced batch into those of the usual one.
@@ -66,29 +64,13 @@ class CMO(Mixed):
         return cutmix(batch.images, batch.labels, extra.images, extra.labels, weights, centres)
 
 
-@register("cmo_ce", title="CMO + CE", family="mixing", venue="CVPR", year=2022, paper=PAPER)
-@register(
-    "cmo_ce_drw",
-    title="CMO + CE-DRW",
-    family="mixing",
-    venue="CVPR",
-    year=2022,
-    paper=PAPER,
-    reweight_from=0.8,
-)
+@register("cmo_ce")
+@register("cmo_ce_drw", reweight_from=0.8)
 class CMOCrossEntropy(CMO, CrossEntropy):
     """Cross-entropy on images with boxes of rarer classes pasted in."""
 
 
-@register(
-    "cmo",
-    title="CMO (LDAM-DRW)",
-    family="mixing",
-    venue="CVPR",
-    year=2022,
-    paper=PAPER,
-    reweight_from=0.8,
-)
+@register("cmo", reweight_from=0.8)
 class CMOLDAM(CMO, LDAM):
     """LDAM on images with boxes of rarer classes pasted in, the margin taken under either label.
 
@@ -96,13 +78,6 @@ class CMOLDAM(CMO, LDAM):
     """
 
 
-@register(
-    "cmo_balanced_softmax",
-    title="CMO + balanced softmax",
-    family="mixing",
-    venue="CVPR",
-    year=2022,
-    paper=PAPER,
-)
+@register("cmo_balanced_softmax")
 class CMOBalancedSoftmax(CMO, LogitAdjustment):
     """Balanced softmax on images with boxes of rarer classes pasted in."""

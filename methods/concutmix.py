@@ -16,16 +16,7 @@ from methods.bcl import BCL
 from methods.parts.mixing import batch_wide, cutmix, mixing_draws
 
 
-@register(
-    "concutmix",
-    title="ConCutMix",
-    family="contrastive",
-    venue="TIP",
-    year=2024,
-    paper="https://arxiv.org/abs/2407.04911",
-    golden=True,
-    classifier="linear",
-)
+@register("concutmix", golden=True, classifier="linear")
 class ConCutMix(BCL):
     """BCL whose classified view has boxes of even classes pasted in, and soft labels late in training.
 

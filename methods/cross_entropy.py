@@ -17,49 +17,11 @@ from bench.registry import register
 from methods.parts.classifier import Classifier
 from methods.parts.weights import weighted_cross_entropy
 
-CLASS_BALANCED = "https://arxiv.org/abs/1901.05555"
 
-
-@register(
-    "ce",
-    title="Cross-entropy",
-    family="baseline",
-    venue="",
-    year=None,
-    paper="",
-    golden=True,
-)
-@register(
-    "cb_ce",
-    title="Class-balanced CE",
-    family="re-weighting",
-    venue="CVPR",
-    year=2019,
-    paper=CLASS_BALANCED,
-    golden=True,
-    reweight_from=0.0,
-)
-@register(
-    "cs_ce",
-    title="Cost-sensitive CE",
-    family="re-weighting",
-    venue="AAAI",
-    year=2021,
-    paper="https://ojs.aaai.org/index.php/AAAI/article/view/16458",
-    golden=True,
-    reweight_from=0.0,
-    beta=1.0,
-)
-@register(
-    "ce_drw",
-    title="CE-DRW",
-    family="re-weighting",
-    venue="NeurIPS",
-    year=2019,
-    paper="https://arxiv.org/abs/1906.07413",
-    golden=True,
-    reweight_from=0.8,
-)
+@register("ce", golden=True)
+@register("cb_ce", golden=True, reweight_from=0.0)
+@register("cs_ce", golden=True, reweight_from=0.0, beta=1.0)
+@register("ce_drw", golden=True, reweight_from=0.8)
 class CrossEntropy(Classifier):
     """Softmax cross-entropy, class-weighted once the weights switch on.
 

@@ -7,14 +7,7 @@ from methods.cross_entropy import CrossEntropy
 from methods.parts.frozen import FrozenBackbone
 
 
-@register(
-    "crt",
-    title="cRT",
-    family="two-stage",
-    venue="ICLR",
-    year=2020,
-    paper="https://arxiv.org/abs/1910.09217",
-)
+@register("crt")
 class CRT(FrozenBackbone, CrossEntropy):
     """A new linear classifier on a trained, frozen backbone, from class-balanced batches."""
 

@@ -15,14 +15,6 @@ from methods.cross_entropy import CrossEntropy
 from methods.ldam import LDAM
 from methods.logit_adjustment import LogitAdjustment
 
-ENTRY: dict[str, Any] = {
-    "family": "augmentation",
-    "venue": "ICLR",
-    "year": 2023,
-    "paper": "https://arxiv.org/abs/2302.05499",
-    "golden": True,
-}
-
 #: The highest level of distortion.
 HIGHEST = 10
 
@@ -81,8 +73,8 @@ class Curriculum(Method):
         )
 
 
-@register("ce_cuda", title="CE + CUDA", **ENTRY)
-@register("ce_drw_cuda", title="CE-DRW + CUDA", reweight_from=0.8, **ENTRY)
+@register("ce_cuda", golden=True)
+@register("ce_drw_cuda", reweight_from=0.8, golden=True)
 class CUDACrossEntropy(Curriculum, CrossEntropy):
     """Cross-entropy of images distorted as far as their class allows."""
 
@@ -90,7 +82,7 @@ class CUDACrossEntropy(Curriculum, CrossEntropy):
         return super().mean_over_images()
 
 
-@register("ldam_drw_cuda", title="LDAM-DRW + CUDA", reweight_from=0.8, **ENTRY)
+@register("ldam_drw_cuda", reweight_from=0.8, golden=True)
 class CUDALDAM(Curriculum, LDAM):
     """LDAM on images distorted as far as their class allows."""
 
@@ -98,7 +90,7 @@ class CUDALDAM(Curriculum, LDAM):
         return super().mean_over_images()
 
 
-@register("balanced_softmax_cuda", title="BS + CUDA", **ENTRY)
+@register("balanced_softmax_cuda", golden=True)
 class CUDABalancedSoftmax(Curriculum, LogitAdjustment):
     """Balanced softmax on images distorted as far as their class allows."""
 

@@ -19,13 +19,6 @@ from methods.ncl import NCL, ncl_loss
 from methods.parts.classifier import Classifier
 from methods.parts.heads import CosineHead
 
-ENTRY: dict[str, Any] = {
-    "family": "margin",
-    "venue": "AAAI",
-    "year": 2025,
-    "paper": "https://arxiv.org/abs/2412.15477",
-}
-
 #: The authors' constants: margin of the rarest class, power of the frequency, and share of the angle.
 MARGIN, POWER, BY_ANGLE = 0.1, 1.0, 1.0
 SCALE = 32.0
@@ -71,8 +64,8 @@ class DBM(Classifier):
         return self.scale * super().forward(images)
 
 
-@register("dbm_ce", title="DBM-CE", golden=True, **ENTRY)
-@register("dbm_drw", title="DBM-DRW", golden=True, reweight_from=0.8, **ENTRY)
+@register("dbm_ce", golden=True)
+@register("dbm_drw", golden=True, reweight_from=0.8)
 class DBMCrossEntropy(DBM, CrossEntropy):
     """Cross-entropy of scaled cosines with a margin for rare classes and for images that are wrong."""
 
@@ -80,7 +73,7 @@ class DBMCrossEntropy(DBM, CrossEntropy):
         return super().mean_over_images()
 
 
-@register("dbm_bs", title="DBM-BS", golden=True, **ENTRY)
+@register("dbm_bs", golden=True)
 class DBMBalancedSoftmax(DBM, LogitAdjustment):
     """Balanced softmax of scaled cosines with a margin for rare classes and for images that are wrong."""
 
@@ -88,7 +81,7 @@ class DBMBalancedSoftmax(DBM, LogitAdjustment):
         return super().mean_over_images()
 
 
-@register("dbm_bcl", title="DBM-BCL", scale=SCALE, **ENTRY)
+@register("dbm_bcl", scale=SCALE)
 class DBMBCL(BCL):
     """BCL whose classifier has DBM's margin.
 
@@ -134,7 +127,7 @@ class DBMBCL(BCL):
         return dbm_logits(self.head(features) / scale, labels, self.margins, scale, self.by_angle)
 
 
-@register("dbm_ncl", title="DBM-NCL", **ENTRY)
+@register("dbm_ncl")
 class DBMNCL(NCL):
     """NCL on cosine heads with DBM's margin, each network by its own mistakes.
 

@@ -14,15 +14,7 @@ from bench.registry import register
 from methods.parts.adjusted_experts import AdjustedExperts
 
 
-@register(
-    "dirmixe",
-    title="DirMixE",
-    family="experts",
-    venue="ICML",
-    year=2024,
-    paper="https://arxiv.org/abs/2405.07780",
-    golden=True,
-)
+@register("dirmixe", golden=True)
 class DirMixE(AdjustedExperts):
     """Three experts, each for class distributions drawn about the training one, the even and the reversed.
 

@@ -34,15 +34,7 @@ class AlignedHead(nn.Module):
         return (1 + confidence * self.scales) * self.linear(features) + confidence * self.shifts
 
 
-@register(
-    "disalign",
-    title="DisAlign",
-    family="two-stage",
-    venue="CVPR",
-    year=2021,
-    paper="https://arxiv.org/abs/2103.16370",
-    golden=True,
-)
+@register("disalign", golden=True)
 class DisAlign(FrozenBackbone):
     """Scales, shifts and a confidence on a trained, frozen classifier, from plain batches.
 

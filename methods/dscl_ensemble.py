@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from bench.method import MakeBackbone
 from bench.registry import register
-from methods.dscl import DSCL, ENTRY, DSCLLinear
+from methods.dscl import DSCL, DSCLLinear
 from methods.parts.experts import ExpertEnsemble, Experts, PerExpert
 from methods.parts.queue import KeyQueue
 
 
-@register("dscl_pbsd_ensemble", title="DSCL + PBSD, experts", reconstruction=True, **ENTRY)
+@register("dscl_pbsd_ensemble", version=2, reconstruction=True)
 class DSCLEnsemble(DSCL):
     """DSCL + PBSD on experts: each has its projector and its keys in the queue; losses are averaged.
 
@@ -49,7 +49,7 @@ class DSCLEnsemble(DSCL):
         return super().forward(images).mean(dim=0)
 
 
-@register("dscl_ensemble_linear", title="DSCL experts, linear stage", reconstruction=True, **ENTRY)
+@register("dscl_ensemble_linear", version=2, reconstruction=True)
 class DSCLEnsembleLinear(ExpertEnsemble, DSCLLinear):
     """The second stage of the ensemble: a linear classifier per frozen expert, scores averaged."""
 

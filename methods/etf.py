@@ -42,15 +42,7 @@ class ETFHead(nn.Module):
         return self.directions(features) @ self.vertices
 
 
-@register(
-    "etf_dr",
-    title="ETF + DR",
-    family="neural collapse",
-    venue="NeurIPS",
-    year=2022,
-    paper="https://arxiv.org/abs/2203.09081",
-    golden=True,
-)
+@register("etf_dr", golden=True)
 class ETF(Mixup):
     """Features regressed onto the vertices of a fixed simplex, with mixup; no classifier is learnt.
 
@@ -89,15 +81,7 @@ class ETF(Mixup):
         return mix.weigh(lambda labels: regress(labels) + self.auxiliary_loss(features, labels))
 
 
-@register(
-    "disa",
-    title="DisA",
-    family="neural collapse",
-    venue="ICML",
-    year=2024,
-    paper="https://proceedings.mlr.press/v235/gao24s.html",
-    golden=True,
-)
+@register("disa", golden=True)
 class DisA(Mixup, CrossEntropy):
     """Mixup cross-entropy, and the cost of transporting the batch's features evenly to a simplex's vertices.
 

@@ -12,42 +12,12 @@ from torch import Tensor, nn
 
 from bench.method import MakeBackbone
 from bench.registry import register
-from methods.cross_entropy import CLASS_BALANCED
 from methods.parts.classifier import Classifier
 
 
-@register(
-    "focal",
-    title="Focal loss",
-    family="re-weighting",
-    venue="ICCV",
-    year=2017,
-    paper="https://arxiv.org/abs/1708.02002",
-    golden=True,
-)
-@register(
-    "cb_focal",
-    title="Class-balanced focal",
-    family="re-weighting",
-    venue="CVPR",
-    year=2019,
-    paper=CLASS_BALANCED,
-    golden=True,
-    form="sigmoid",
-    reweight_from=0.0,
-)
-@register(
-    "cb_sigmoid",
-    title="Class-balanced sigmoid CE",
-    family="re-weighting",
-    venue="CVPR",
-    year=2019,
-    paper=CLASS_BALANCED,
-    golden=True,
-    form="sigmoid",
-    gamma=0.0,
-    reweight_from=0.0,
-)
+@register("focal", golden=True)
+@register("cb_focal", golden=True, form="sigmoid", reweight_from=0.0)
+@register("cb_sigmoid", golden=True, form="sigmoid", gamma=0.0, reweight_from=0.0)
 class Focal(Classifier):
     """Cross-entropy that fades for well-classified images, by the factor (1 - p)^gamma.
 

@@ -17,18 +17,8 @@ from methods.parts.heads import CosineHead
 from methods.parts.mixing import Mixup
 from methods.parts.weights import weighted_cross_entropy
 
-PAPER = "https://arxiv.org/abs/2305.11733"
 
-
-@register(
-    "gcl_stage_1",
-    title="GCL (stage 1)",
-    family="margin",
-    venue="CVPR",
-    year=2022,
-    paper=PAPER,
-    golden=True,
-)
+@register("gcl_stage_1", golden=True)
 class GCLStage1(Mixup):
     """Cross-entropy on scaled cosines under noise that is largest for the rarest class, with mixup.
 
@@ -81,17 +71,7 @@ class GCLStage1(Mixup):
         return weighted_cross_entropy(logits, labels, self.class_weights.now)
 
 
-@register(
-    "gcl",
-    title="GCL",
-    family="two-stage",
-    venue="CVPR",
-    year=2022,
-    paper=PAPER,
-    margin=0.1,
-    scale=20.0,
-    batch_norm="eval",
-)
+@register("gcl", margin=0.1, scale=20.0, batch_norm="eval")
 class GCL(FrozenBackbone, GCLStage1):
     """The classifier of GCL's first stage, trained on from class-balanced batches, still with mixup.
 

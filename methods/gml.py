@@ -16,30 +16,44 @@ from torch import Tensor, nn
 from bench.errors import BenchError
 from bench.method import Batch, MakeBackbone, Method, View
 from bench.registry import register
-from methods.logit_adjustment import log_class_prior
+from methods.logit_adjustment import LogitAdjustment, log_class_prior
 from methods.parts.contrast import inner_products
 from methods.parts.heads import CosineHead
 from methods.parts.projector import Projector
 
 
-@register(
-    "gml",
-    title="GML",
-    family="contrastive",
-    venue="ICML",
-    year=2023,
-    paper="https://proceedings.mlr.press/v202/suh23a.html",
-    golden=True,
-    version=2,
-)
+@register("gml_teacher")
+class GMLTeacher(LogitAdjustment):
+    """Logit-adjusted cross-entropy on scaled cosines: what GML's authors train as its teacher.
+
+    On CIFAR theirs is a ResNet-56, on ImageNet-LT a ResNeXt-101.
+
+    Args:
+        scale: of the cosines.
+    """
+
+    def __init__(
+        self, make_backbone: MakeBackbone, class_counts: np.ndarray, *, scale: float = 30.0, **common: Any
+    ) -> None:
+        self.scale = scale
+        super().__init__(make_backbone, class_counts, **common)
+
+    def mean_over_images(self) -> bool:
+        return super().mean_over_images()
+
+    def make_head(self, features: int, classes: int) -> nn.Module:
+        return CosineHead(features, classes, self.scale)
+
+
+@register("gml", golden=True, version=2)
 class GML(Method):
     """Contrast with class mixtures of a frozen teacher's features, distillation, and logit adjustment.
 
     The first view is classified and distilled, the second queries, and the teacher's features of the third
     wait in a queue with slots for each class, embedded anew at every step. The parent is the teacher: the
-    authors' is a larger network with the same cosine classifier and logit adjustment, ours a balanced softmax
-    on the cell's own backbone (they say the size is not essential). A teacher that follows the training
-    prior, as LDAM-DRW's scores do, costs the student its rare classes.
+    authors' is "gml_teacher" on a larger network (they say the size is not essential), and any balanced one
+    serves. A teacher that follows the training prior, as LDAM-DRW's scores do, costs the student its rare
+    classes.
 
     Args:
         distill: weight of the distillation (0 on ImageNet-LT and iNaturalist).
@@ -56,7 +70,7 @@ class GML(Method):
 
     capturable = False  # what enters the queue depends on the batch
     needs_parent = True
-    usual_parent = "balanced_softmax"
+    usual_parent = "gml_teacher"
     scores = "balanced"
     views = (View("main"), View("main"), View("main"))
     teacher_backbone: nn.Module
@@ -107,6 +121,12 @@ class GML(Method):
     def start_from(self, parent: Method) -> None:
         if not hasattr(parent, "backbone") or not hasattr(parent, "head"):
             raise BenchError(f"{type(parent).__name__} has no single backbone and head to learn from")
+        width = getattr(parent.backbone, "num_features", None)
+        if width != self.keys.shape[1]:
+            raise BenchError(
+                f"gml's teacher has features of width {width}, its student of {self.keys.shape[1]}; "
+                "choose two networks of one width, as resnet56_cifar and resnet32_cifar"
+            )
         self.teacher_backbone = parent.get_submodule("backbone")
         self.teacher_head = parent.get_submodule("head")
         self.teacher_backbone.requires_grad_(False)
@@ -205,7 +225,7 @@ def _class_means(logits: Tensor, member: Tensor, allowed: Tensor) -> Tensor:
     """
     allowed = allowed & member.any(dim=1)
     top = logits.detach().masked_fill(~allowed, -torch.inf).amax(dim=1, keepdim=True).clamp(min=-1e4)
-    weights = torch.where(allowed, (logits - top).exp(), 0)
+    weights = (logits - top).masked_fill(~allowed, -torch.inf).exp()  # what is left out may be beyond exp
     sums = inner_products(weights, member.T.to(logits))
     sizes = inner_products(allowed.to(logits), member.T.to(logits))
     tiny = torch.finfo(logits.dtype).tiny

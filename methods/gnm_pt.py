@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -18,23 +18,14 @@ from methods.parts.heads import CosineHead
 from methods.parts.prompts import insert_prompts
 from methods.parts.weights import weighted_cross_entropy
 
-ENTRY: dict[str, Any] = {
-    "family": "fine-tuning",
-    "venue": "NeurIPS",
-    "year": 2024,
-    "paper": "https://arxiv.org/abs/2410.21042",
-    "pretrained": True,
-}
 #: From epoch 60 of 70.
 LATE = 60 / 70
 
 
-@register("gnm_pt", title="GNM-PT", golden=True, reweight_from=LATE, beta=0.9998, **ENTRY)
-@register(
-    "vpt_gcl_drw", title="VPT, GCL+DRW", golden=True, distance=0.0, reweight_from=LATE, beta=0.9998, **ENTRY
-)
-@register("vpt_ce_gnm", title="VPT, CE+GNM", loss_of="ce", **ENTRY)
-@register("vpt_ce", title="VPT, CE", loss_of="ce", distance=0.0, **ENTRY)
+@register("gnm_pt", golden=True, reweight_from=LATE, beta=0.9998, pretrained=True)
+@register("vpt_gcl_drw", golden=True, distance=0.0, reweight_from=LATE, beta=0.9998, pretrained=True)
+@register("vpt_ce_gnm", loss_of="ce", pretrained=True)
+@register("vpt_ce", loss_of="ce", distance=0.0, pretrained=True)
 class GNMPT(LIFT):
     """Deep visual prompts and a cosine classifier, each step's gradient taken at weights displaced by noise.
 

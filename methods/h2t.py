@@ -15,14 +15,6 @@ from methods.cross_entropy import CrossEntropy
 from methods.mislas import MiSLAS
 from methods.parts.frozen import FrozenBackbone, load_linear
 
-ENTRY: dict[str, Any] = {
-    "family": "two-stage",
-    "venue": "AAAI",
-    "year": 2024,
-    "paper": "https://arxiv.org/abs/2306.06963",
-    "golden": True,
-}
-
 #: Random numbers that each image brings for the choice of channels: sixteen images bring enough for all.
 _SHARE = 16
 
@@ -66,7 +58,7 @@ class FusedFeatures(FrozenBackbone):
         return self.loss_of_features(features, batch.labels)
 
 
-@register("dr_h2t", title="DR+H2T", **ENTRY)
+@register("dr_h2t", golden=True)
 class H2T(FusedFeatures, CrossEntropy):
     """The classifier of a mixup stage goes on, with H2T, from class-balanced batches.
 
@@ -81,7 +73,7 @@ class H2T(FusedFeatures, CrossEntropy):
         load_linear(self.head, parent)  # type: ignore[arg-type]
 
 
-@register("mislas_h2t", title="MiSLAS+H2T", **ENTRY)
+@register("mislas_h2t", golden=True)
 class MiSLASH2T(FusedFeatures, MiSLAS):
     """MiSLAS's second stage with H2T."""
 

@@ -15,15 +15,7 @@ from methods.cross_entropy import CrossEntropy
 from methods.parts.contrast import count_of_class
 
 
-@register(
-    "inc",
-    title="INC",
-    family="neural collapse",
-    venue="AISTATS",
-    year=2023,
-    paper="https://arxiv.org/abs/2302.12453",
-    golden=True,
-)
+@register("inc", golden=True)
 class INC(CrossEntropy):
     """Cross-entropy, features drawn to learnt class means, and these means driven apart.
 

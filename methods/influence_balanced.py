@@ -13,42 +13,10 @@ from bench.method import Clock, MakeBackbone
 from bench.registry import register
 from methods.parts.classifier import Classifier
 
-PAPER = "https://arxiv.org/abs/2110.02444"
 
-
-@register(
-    "ib",
-    title="IB",
-    family="re-weighting",
-    venue="ICCV",
-    year=2021,
-    paper=PAPER,
-    golden=True,
-    reweight_from=0.5,
-    beta=1.0,
-)
-@register(
-    "ib_cb",
-    title="IB + CB",
-    family="re-weighting",
-    venue="ICCV",
-    year=2021,
-    paper=PAPER,
-    golden=True,
-    reweight_from=0.5,
-)
-@register(
-    "ib_focal",
-    title="IB + Focal",
-    family="re-weighting",
-    venue="ICCV",
-    year=2021,
-    paper=PAPER,
-    golden=True,
-    reweight_from=0.5,
-    beta=1.0,
-    gamma=1.0,
-)
+@register("ib", golden=True, reweight_from=0.5, beta=1.0)
+@register("ib_cb", golden=True, reweight_from=0.5)
+@register("ib_focal", golden=True, reweight_from=0.5, beta=1.0, gamma=1.0)
 class InfluenceBalanced(Classifier):
     """Cross-entropy until the class weights apply, and then less of it for influential images.
 

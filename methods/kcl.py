@@ -6,8 +6,6 @@ classifier whose row is compared with published ones.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -20,15 +18,8 @@ from methods.parts.momentum import MomentumCopy
 from methods.parts.prototypes import RunningPrototypes
 from methods.parts.queue import KeyQueue
 
-ENTRY: dict[str, Any] = {
-    "family": "contrastive",
-    "venue": "ICLR",
-    "year": 2021,
-    "paper": "https://openreview.net/forum?id=OqtLIabPTit",
-}
 
-
-@register("kcl", title="KCL", **ENTRY)
+@register("kcl")
 class KCL(Method):
     """Supervised contrast in which a frequent class has no more positives than a rare one.
 
@@ -46,6 +37,7 @@ class KCL(Method):
     """
 
     scores = "distances"
+    key_momentum = "momentum"
     views = (View("dscl_key"), View("dscl_key"))  # crop, flip and a jitter without hue, as in both codes
 
     def __init__(
@@ -100,7 +92,7 @@ class KCL(Method):
         return self.prototypes.cosines(unit(self.encoder(images)))
 
 
-@register("kcl_linear", title="KCL, linear stage", **ENTRY)
+@register("kcl_linear")
 class KCLLinear(DSCLLinear):
     """The second stage of KCL: a linear classifier on the frozen encoder, from class-balanced batches."""
 

@@ -14,15 +14,7 @@ from bench.registry import register
 from methods.logit_adjustment import LogitAdjustment
 
 
-@register(
-    "lade",
-    title="LADE",
-    family="logit adjustment",
-    venue="CVPR",
-    year=2021,
-    paper="https://arxiv.org/abs/2012.00321",
-    golden=True,
-)
+@register("lade", golden=True)
 class LADE(LogitAdjustment):
     """Logit-adjusted cross-entropy, plus a bound that keeps the raw logits free of the training prior.
 

@@ -14,20 +14,9 @@ from methods.parts.classifier import Classifier
 from methods.parts.heads import CosineHead
 from methods.parts.weights import weighted_cross_entropy
 
-PAPER = "https://arxiv.org/abs/1906.07413"
 
-
-@register("ldam", title="LDAM", family="margin", venue="NeurIPS", year=2019, paper=PAPER, golden=True)
-@register(
-    "ldam_drw",
-    title="LDAM-DRW",
-    family="margin",
-    venue="NeurIPS",
-    year=2019,
-    paper=PAPER,
-    golden=True,
-    reweight_from=0.8,
-)
+@register("ldam", golden=True)
+@register("ldam_drw", golden=True, reweight_from=0.8)
 class LDAM(Classifier):
     """Cross-entropy on scaled cosines with a margin that is largest for the rarest class.
 

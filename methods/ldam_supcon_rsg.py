@@ -21,14 +21,7 @@ from methods.supcon import supcon_loss
 
 
 @register(
-    "ldam_supcon_rsg",
-    title="LDAM + SupCon + RSG",
-    family="combination",
-    venue="",
-    year=None,
-    paper="",
-    reconstruction=True,
-    max_margin=0.3,
+    "ldam_supcon_rsg", reconstruction=True, max_margin=0.3, resample=True, centers=3, contrast_width=128
 )
 class LDAMSupConRSG(RSGMethod):
     """LDAM on what RSG enlarges, supervised contrast of the images' two views, optional margin heads.

@@ -19,30 +19,26 @@ from bench.vision import timm
 from methods.logit_adjustment import LogitAdjustment
 from methods.parts.heads import CosineHead
 
-ENTRY: dict[str, Any] = {
-    "family": "fine-tuning",
-    "venue": "ICML",
-    "year": 2024,
-    "paper": "https://arxiv.org/abs/2309.10019",
-    "pretrained": True,
-}
 
-
-@register("lift", title="LIFT", **ENTRY)
-@register("lift_tte", title="LIFT (TTE)", expand=24, **ENTRY)
+@register("lift", version=2, pretrained=True)
+@register("lift_tte", version=2, expand=24, pretrained=True)
 class LIFT(LogitAdjustment):
     """Adapters beside every MLP of a frozen ViT, and a cosine classifier, trained with adjusted logits.
 
-    The backbone is timm's, with the option `pretrained: true`: `vit_base_patch16_clip_224.openai`, or
+    The backbone is timm's, with the option `pretrained: true`: `vit_base_patch16_clip_quickgelu_224.openai`
+    (without "quickgelu" it has another activation than its weights were trained with), or
     `vit_base_patch16_224.augreg_in21k_ft_in1k`, which the authors' code loads as "IN21k" (quirk: it was tuned
-    on ImageNet-1k). Images are enlarged to its input size. The authors start CLIP's classifier from text
-    features, which a method here cannot read, and IN21k's from class means, as we do for either.
+    on ImageNet-1k). Images are to be normalised as the network was trained, not by their own data set: see
+    recipes/lift_clip.yaml. Smaller ones are enlarged to the network's size; at test to 256 of 224 pixels, of
+    which the centre is scored. The authors start CLIP's classifier from text features, which a method here
+    cannot read, and IN21k's from class means, as we do for either.
 
     Args:
         scale: of the cosines.
         head_start: of each class vector: the mean feature of its training images, or a random direction.
         expand: pixels by which a test image is enlarged further, to score its four corners and its centre
-            and average (the paper's test-time ensemble: 24); 0 scores the image as it is.
+            and average (the paper's test-time ensemble: 24); 0 scores the centre alone. quirk: of images on
+            disk the loader has already cut the margin off, where the authors' five crops see the whole.
     """
 
     needs_backbone: ClassVar[Literal["", "vit"]] = "vit"
@@ -60,6 +56,8 @@ class LIFT(LogitAdjustment):
         **common: Any,
     ) -> None:
         self.scale, self.head_start, self.expand = scale, head_start, expand
+        if common.get("embedding"):
+            raise BenchError("embedding: LIFT adapts a frozen network and has none; leave it out")
         super().__init__(make_backbone, class_counts, **common)
         self.size = self.tune(self.backbone)
 
@@ -94,8 +92,12 @@ class LIFT(LogitAdjustment):
         return self.loss_of_features(self.backbone(enlarge(batch.images, self.size)), batch.labels)
 
     def forward(self, images: Tensor) -> Tensor:
-        enlarged = enlarge(images, self.size + self.expand)
-        crops = five_crops(enlarged, self.size) if self.expand else [enlarged]
+        if self.expand:
+            crops = five_crops(enlarge(images, self.size + self.expand), self.size)
+        elif images.shape[-1] < self.size:
+            crops = five_crops(enlarge(images, self.size * 8 // 7), self.size)[-1:]
+        else:
+            crops = [enlarge(images, self.size)]
         return torch.stack([super(LIFT, self).forward(crop) for crop in crops]).mean(dim=0)
 
 

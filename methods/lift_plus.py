@@ -18,21 +18,14 @@ from bench.registry import register
 from methods.lift import LIFT, frozen_vit, insert_adapters
 from methods.parts.prompts import insert_prompts, prompt_count
 
-ENTRY: dict[str, Any] = {
-    "family": "fine-tuning",
-    "venue": "arXiv",
-    "year": 2025,
-    "paper": "https://arxiv.org/abs/2504.13282",
-    "pretrained": True,
-}
 Tuner = Literal["adaptformer", "prompts", "full", "none"]
 
 
-@register("lift_plus", title="LIFT+", tuner="adaptformer", **ENTRY)
-@register("lift_plus_tte", title="LIFT+ (TTE)", tuner="adaptformer", expand=24, **ENTRY)
-@register("clip_linear_probe", title="CLIP linear probe", tuner="none", **ENTRY)
-@register("clip_full_fine_tuning", title="CLIP full fine-tuning", tuner="full", **ENTRY)
-@register("clip_prompt_tuning", title="CLIP prompt tuning", tuner="prompts", **ENTRY)
+@register("lift_plus", tuner="adaptformer", pretrained=True)
+@register("lift_plus_tte", tuner="adaptformer", expand=24, pretrained=True)
+@register("clip_linear_probe", tuner="none", pretrained=True)
+@register("clip_full_fine_tuning", tuner="full", pretrained=True)
+@register("clip_prompt_tuning", tuner="prompts", pretrained=True)
 class LIFTPlus(LIFT):
     """LIFT in half its epochs, on crops that grow to the whole image, from text features if there are any.
 

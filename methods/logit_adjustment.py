@@ -18,24 +18,8 @@ from methods.parts.classifier import Classifier
 from methods.parts.weights import weighted_cross_entropy
 
 
-@register(
-    "balanced_softmax",
-    title="Balanced softmax",
-    family="logit adjustment",
-    venue="NeurIPS",
-    year=2020,
-    paper="https://arxiv.org/abs/2007.10740",
-    golden=True,
-)
-@register(
-    "logit_adjustment",
-    title="Logit adjustment",
-    family="logit adjustment",
-    venue="ICLR",
-    year=2021,
-    paper="https://arxiv.org/abs/2007.07314",
-    golden=True,
-)
+@register("balanced_softmax", golden=True)
+@register("logit_adjustment", golden=True)
 class LogitAdjustment(Classifier):
     """Cross-entropy of the logits plus tau times the log prior; nothing is added at test time.
 

@@ -14,15 +14,7 @@ from methods.parts.frozen import FrozenBackbone, load_linear
 from methods.parts.weights import weighted_cross_entropy
 
 
-@register(
-    "los",
-    title="LOS",
-    family="two-stage",
-    venue="ICLR",
-    year=2025,
-    paper="https://arxiv.org/abs/2403.00250",
-    golden=True,
-)
+@register("los", golden=True)
 class LOS(FrozenBackbone, CrossEntropy):
     """A trained classifier goes on under labels smoothed so far that little is left of them.
 

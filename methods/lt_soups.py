@@ -14,16 +14,8 @@ from bench.method import MakeBackbone, Method, View
 from bench.registry import register
 from methods.lift_plus import LIFTPlus
 
-ENTRY: dict[str, Any] = {
-    "family": "fine-tuning",
-    "venue": "NeurIPS",
-    "year": 2025,
-    "paper": "",
-    "pretrained": True,
-}
 
-
-@register("lt_soups_merge", title="LT-Soups, merged", golden=True, tuner="full", **ENTRY)
+@register("lt_soups_merge", golden=True, tuner="full", pretrained=True)
 class Soup(LIFTPlus):
     """The weights of several full fine-tunings, averaged one after the other; nothing is trained.
 
@@ -70,7 +62,7 @@ class Soup(LIFTPlus):
         """Leave the classifier as it was merged."""
 
 
-@register("lt_soups", title="LT-Soups", tuner="none", **ENTRY)
+@register("lt_soups", tuner="none", pretrained=True)
 class LTSoups(LIFTPlus):
     """The classifier of a soup goes on, on all images, with adjusted logits.
 

@@ -26,14 +26,7 @@ class ScaledHead(nn.Module):
         return self.scales * self.linear(features)
 
 
-@register(
-    "lws",
-    title="LWS",
-    family="two-stage",
-    venue="ICLR",
-    year=2020,
-    paper="https://arxiv.org/abs/1910.09217",
-)
+@register("lws")
 class LWS(FrozenBackbone, CrossEntropy):
     """One scale per class on a trained, frozen classifier, learnt from class-balanced batches.
 

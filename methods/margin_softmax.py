@@ -18,52 +18,14 @@ from methods.parts.margin import DEFAULT_SCALE, MarginHead, MarginName
 from methods.parts.weights import weighted_cross_entropy
 
 
-@register(
-    "arcface",
-    title="ArcFace",
-    family="margin",
-    venue="CVPR",
-    year=2019,
-    paper="https://arxiv.org/abs/1801.07698",
-    golden=True,
-    margin_head="arcface",
-    margin=0.5,
-)
-@register(
-    "cosface",
-    title="CosFace",
-    family="margin",
-    venue="CVPR",
-    year=2018,
-    paper="https://arxiv.org/abs/1801.09414",
-    golden=True,
-    margin_head="cosface",
-    margin=0.4,
-)
-@register(
-    "am_softmax",
-    title="AM-Softmax",
-    family="margin",
-    venue="IEEE SPL",
-    year=2018,
-    paper="https://arxiv.org/abs/1801.05599",
-    golden=True,
-    margin_head="cosface",
-    margin=0.35,
-)
-@register(
-    "sphereface",
-    title="SphereFace",
-    family="margin",
-    venue="CVPR",
-    year=2017,
-    paper="https://arxiv.org/abs/1704.08063",
-    golden=True,
-    margin_head="sphereface",
-    margin=4.0,
-)
+@register("arcface", golden=True, version=2, embedding="same", margin_head="arcface", margin=0.5)
+@register("cosface", golden=True, version=2, embedding="same", margin_head="cosface", margin=0.4)
+@register("am_softmax", golden=True, version=2, embedding="same", margin_head="cosface", margin=0.35)
+@register("sphereface", golden=True, version=2, embedding="same", margin_head="sphereface", margin=4.0)
 class MarginSoftmax(Classifier):
     """Cross-entropy of cosines with the same margin for every class at the label.
+
+    With the embedding that face recognition has before its heads; compared with "ce", give it the same one.
 
     Args:
         margin_head: which margin: "arcface" (angle), "cosface" (cosine), "sphereface" (multiplied angle).

@@ -18,15 +18,7 @@ from methods.parts.adjusted_experts import AdjustedExperts
 POWERS = (-0.5, 1.0, 2.5)
 
 
-@register(
-    "mdcs",
-    title="MDCS",
-    family="experts",
-    venue="ICCV",
-    year=2023,
-    paper="https://arxiv.org/abs/2308.09922",
-    golden=True,
-)
+@register("mdcs", golden=True)
 class MDCS(AdjustedExperts):
     """Three experts for head, balance and tail; what a weak view has right teaches the strong view.
 

@@ -14,16 +14,10 @@ from methods.lws import LWS
 from methods.mixup import MixupCrossEntropy
 from methods.parts.frozen import BatchNorm
 
-ENTRY: dict[str, Any] = {
-    "family": "two-stage",
-    "venue": "CVPR",
-    "year": 2021,
-    "paper": "https://arxiv.org/abs/2104.00466",
-}
 Shape = Literal["concave", "linear", "convex"]
 
 
-@register("mislas_stage_1", title="MiSLAS, stage 1", **ENTRY)
+@register("mislas_stage_1")
 class MiSLASStage1(MixupCrossEntropy):
     """The first stage of MiSLAS: cross-entropy on mixup images, from plain batches.
 
@@ -31,7 +25,7 @@ class MiSLASStage1(MixupCrossEntropy):
     """
 
 
-@register("mislas", title="MiSLAS", golden=True, **ENTRY)
+@register("mislas", golden=True)
 class MiSLAS(LWS):
     """The second stage: the classifier goes on, with scales and smoothed labels, on a frozen backbone.
 

@@ -8,20 +8,9 @@ from methods.cross_entropy import CrossEntropy
 from methods.logit_adjustment import LogitAdjustment
 from methods.parts.mixing import Mix, Mixup, batch_wide, cutmix, shuffled
 
-MIXUP = "https://arxiv.org/abs/1710.09412"
 
-
-@register("mixup", title="mixup", family="mixing", venue="ICLR", year=2018, paper=MIXUP)
-@register(
-    "mixup_drw",
-    title="mixup-DRW",
-    family="mixing",
-    venue="ICLR",
-    year=2018,
-    paper=MIXUP,
-    reweight_from=0.8,
-    reduction="batch",
-)
+@register("mixup")
+@register("mixup_drw", reweight_from=0.8, reduction="batch")
 class MixupCrossEntropy(Mixup, CrossEntropy):
     """Cross-entropy on blends of two images of a batch, under both labels.
 
@@ -29,26 +18,12 @@ class MixupCrossEntropy(Mixup, CrossEntropy):
     """
 
 
-@register(
-    "mixup_balanced_softmax",
-    title="mixup + balanced softmax",
-    family="mixing",
-    venue="AAAI",
-    year=2021,
-    paper="https://ojs.aaai.org/index.php/AAAI/article/view/16458",
-)
+@register("mixup_balanced_softmax")
 class MixupBalancedSoftmax(Mixup, LogitAdjustment):
     """Balanced softmax on blends of two images of a batch (Bag of Tricks, Zhang et al., AAAI 2021)."""
 
 
-@register(
-    "cutmix",
-    title="CutMix",
-    family="mixing",
-    venue="ICCV",
-    year=2019,
-    paper="https://arxiv.org/abs/1905.04899",
-)
+@register("cutmix")
 class CutMixCrossEntropy(Mixup, CrossEntropy):
     """Cross-entropy on images with a box of another one pasted in, labels weighed by area."""
 

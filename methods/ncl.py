@@ -12,17 +12,10 @@ from torch import Tensor, nn
 from bench.errors import BenchError
 from bench.method import Batch, MakeBackbone, Method
 from bench.registry import register
+from methods.parts.divergence import above_zero
 
 
-@register(
-    "ncl",
-    title="NCL",
-    family="experts",
-    venue="CVPR",
-    year=2022,
-    paper="https://arxiv.org/abs/2203.15359",
-    golden=True,
-)
+@register("ncl", golden=True)
 class NCL(Method):
     """Whole networks that learn by balanced softmax and from each other, on all and on the hardest classes.
 
@@ -95,9 +88,10 @@ def collaborative_loss(logits: Tensor, labels: Tensor, diversity: float) -> Tens
     """
     probabilities = logits.softmax(dim=2)
     log_probabilities = (probabilities + 1e-9).log()
+    teachers = above_zero(probabilities)
     pairs = list(permutations(range(len(logits)), 2))
     divergences = [
-        F.kl_div(log_probabilities[student], probabilities[teacher], reduction="batchmean")
+        F.kl_div(log_probabilities[student], teachers[teacher], reduction="batchmean")
         for student, teacher in pairs
     ]
     own = torch.stack([F.cross_entropy(z, labels) for z in logits]).sum()

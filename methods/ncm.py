@@ -14,15 +14,7 @@ from bench.registry import register
 from methods.parts.frozen import load_backbone
 
 
-@register(
-    "ncm",
-    title="NCM",
-    family="two-stage",
-    venue="ICLR",
-    year=2020,
-    paper="https://arxiv.org/abs/1910.09217",
-    golden=True,
-)
+@register("ncm", golden=True)
 class NCM(Method):
     """Minus the squared distance to each class's mean feature; nothing is trained.
 

@@ -19,15 +19,7 @@ from methods.parts.projector import Projector
 from methods.parts.queue import KeyQueue
 
 
-@register(
-    "gpaco",
-    title="GPaCo",
-    family="contrastive",
-    venue="TPAMI",
-    year=2023,
-    paper="https://arxiv.org/abs/2209.12400",
-    golden=True,
-)
+@register("gpaco", golden=True)
 class GPaCo(Method):
     """One softmax over the classifier's logits and the similarities to other images; both views are anchors.
 
@@ -97,15 +89,7 @@ class GPaCo(Method):
         return self.head(self.backbone(images))
 
 
-@register(
-    "paco",
-    title="PaCo",
-    family="contrastive",
-    venue="ICCV",
-    year=2021,
-    paper="https://arxiv.org/abs/2107.12028",
-    golden=True,
-)
+@register("paco", golden=True)
 class PaCo(GPaCo):
     """One softmax over the classifier's logits and the similarities to other images, keys of a slow encoder.
 
@@ -115,6 +99,8 @@ class PaCo(GPaCo):
     Args:
         momentum: of the key encoder.
     """
+
+    key_momentum = "momentum"
 
     def __init__(
         self, make_backbone: MakeBackbone, class_counts: np.ndarray, *, momentum: float = 0.999, **common: Any

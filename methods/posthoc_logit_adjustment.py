@@ -11,15 +11,7 @@ from bench.registry import register
 from methods.logit_adjustment import log_class_prior
 
 
-@register(
-    "posthoc_logit_adjustment",
-    title="Logit adjustment (post hoc)",
-    family="logit adjustment",
-    venue="ICLR",
-    year=2021,
-    paper="https://arxiv.org/abs/2007.07314",
-    golden=True,
-)
+@register("posthoc_logit_adjustment", golden=True)
 class PosthocLogitAdjustment(Method):
     """The parent's logits minus tau times the log prior; nothing is trained.
 

@@ -18,15 +18,7 @@ from methods.parts.contrast import count_of_class
 from methods.parts.projector import Projector
 
 
-@register(
-    "proco",
-    title="ProCo",
-    family="contrastive",
-    venue="TPAMI",
-    year=2024,
-    paper="https://arxiv.org/abs/2403.06726",
-    golden=True,
-)
+@register("proco", golden=True)
 class ProCo(LogitAdjustment):
     """Contrast with infinitely many samples of each class, drawn from a von Mises-Fisher distribution.
 

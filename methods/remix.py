@@ -16,8 +16,6 @@ from methods.ldam import LDAM
 from methods.logit_adjustment import LogitAdjustment
 from methods.parts.mixing import Mix, Mixup
 
-PAPER = "https://arxiv.org/abs/2007.03943"
-
 
 class Remix(Mixup):
     """Blend as mixup does, but give the rarer of two very unequal classes the whole label.
@@ -57,18 +55,8 @@ def remix_weights(mix: Mix, class_counts: Tensor, kappa: float, tau: float) -> T
     return mix.weights.masked_fill(none, 0.0).masked_fill(whole, 1.0)
 
 
-@register("remix", title="Remix", family="mixing", venue="ECCVW", year=2020, paper=PAPER, golden=True)
-@register(
-    "remix_drw",
-    title="Remix-DRW",
-    family="mixing",
-    venue="ECCVW",
-    year=2020,
-    paper=PAPER,
-    golden=True,
-    reweight_from=0.8,
-    reduction="batch",
-)
+@register("remix", golden=True)
+@register("remix_drw", golden=True, reweight_from=0.8, reduction="batch")
 class RemixCrossEntropy(Remix, CrossEntropy):
     """Cross-entropy on blends whose labels favour the rarer class.
 
@@ -76,28 +64,11 @@ class RemixCrossEntropy(Remix, CrossEntropy):
     """
 
 
-@register(
-    "remix_ldam_drw",
-    title="Remix-LDAM-DRW",
-    family="mixing",
-    venue="ECCVW",
-    year=2020,
-    paper=PAPER,
-    golden=True,
-    reweight_from=0.8,
-)
+@register("remix_ldam_drw", golden=True, reweight_from=0.8)
 class RemixLDAM(Remix, LDAM):
     """LDAM on blends whose labels favour the rarer class, the margin taken under either label."""
 
 
-@register(
-    "remix_balanced_softmax",
-    title="Remix + balanced softmax",
-    family="mixing",
-    venue="AAAI",
-    year=2021,
-    paper="https://ojs.aaai.org/index.php/AAAI/article/view/16458",
-    golden=True,
-)
+@register("remix_balanced_softmax", golden=True)
 class RemixBalancedSoftmax(Remix, LogitAdjustment):
     """Balanced softmax on blends whose labels favour the rarer class (Bag of Tricks, AAAI 2021)."""

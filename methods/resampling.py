@@ -10,36 +10,10 @@ from bench.method import MakeBackbone
 from bench.registry import register
 from methods.cross_entropy import CrossEntropy
 
-DECOUPLING = "https://arxiv.org/abs/1910.09217"
 
-
-@register(
-    "class_balanced_sampling",
-    title="Class-balanced re-sampling",
-    family="re-sampling",
-    venue="ICLR",
-    year=2020,
-    paper=DECOUPLING,
-    sampling="class_balanced",
-)
-@register(
-    "sqrt_sampling",
-    title="Square-root re-sampling",
-    family="re-sampling",
-    venue="ICLR",
-    year=2020,
-    paper=DECOUPLING,
-    sampling="sqrt",
-)
-@register(
-    "progressive_sampling",
-    title="Progressively balanced re-sampling",
-    family="re-sampling",
-    venue="ICLR",
-    year=2020,
-    paper=DECOUPLING,
-    sampling="progressive",
-)
+@register("class_balanced_sampling", sampling="class_balanced")
+@register("sqrt_sampling", sampling="sqrt")
+@register("progressive_sampling", sampling="progressive")
 class Resampling(CrossEntropy):
     """Cross-entropy with a sampler; an epoch keeps its number of steps.
 

@@ -11,14 +11,7 @@ from bench.method import Batch, MakeBackbone, Method
 from bench.registry import register
 
 
-@register(
-    "reslt",
-    title="ResLT",
-    family="multi-branch",
-    venue="TPAMI",
-    year=2022,
-    paper="https://arxiv.org/abs/2101.10633",
-)
+@register("reslt")
 class ResLT(Method):
     """Three batch norms on one feature map, for all, for medium and tail, and for tail classes, summed up.
 

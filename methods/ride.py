@@ -16,16 +16,7 @@ from methods.parts.experts import ExpertEnsemble
 from methods.parts.weights import DeferredWeights
 
 
-@register(
-    "ride",
-    title="RIDE",
-    family="experts",
-    venue="ICLR",
-    year=2021,
-    paper="https://arxiv.org/abs/2010.01809",
-    golden=True,
-    reweight_from=0.8,
-)
+@register("ride", golden=True, reweight_from=0.8)
 class RIDE(ExpertEnsemble, LDAM):
     """Experts on a shared trunk, each trained by LDAM and kept apart from their mean.
 

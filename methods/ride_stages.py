@@ -16,15 +16,8 @@ from methods.ldam import LDAM
 from methods.parts.experts import ExpertEnsemble
 from methods.ride import RIDE
 
-ENTRY: dict[str, Any] = {
-    "family": "experts",
-    "venue": "ICLR",
-    "year": 2021,
-    "paper": "https://arxiv.org/abs/2010.01809",
-}
 
-
-@register("ride_distill", title="RIDE + distillation", reweight_from=0.8, diversity=0.2, **ENTRY)
+@register("ride_distill", reweight_from=0.8, diversity=0.2)
 class RIDEDistilled(RIDE):
     """RIDE that also learns from a trained RIDE, usually of six experts.
 
@@ -95,7 +88,7 @@ def divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
     return temperature**2 * F.kl_div(own, target, reduction="batchmean")
 
 
-@register("ride_routed", title="RIDE, routed", **ENTRY)
+@register("ride_routed")
 class RIDERouted(ExpertEnsemble, LDAM):
     """A trained RIDE that asks its next expert only where its router says that this would help.
 

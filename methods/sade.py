@@ -15,15 +15,7 @@ from methods.logit_adjustment import log_class_prior
 from methods.parts.adjusted_experts import AdjustedExperts, adjusted_losses
 
 
-@register(
-    "sade",
-    title="SADE",
-    family="experts",
-    venue="NeurIPS",
-    year=2022,
-    paper="https://arxiv.org/abs/2107.09249",
-    golden=True,
-)
+@register("sade", golden=True)
 class SADE(AdjustedExperts):
     """Three experts, skilled in the long-tailed, the uniform and the inversely long-tailed distribution.
 

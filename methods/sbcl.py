@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
 import torch
@@ -19,16 +18,8 @@ from methods.parts.projector import Projector
 from methods.parts.prototypes import RunningPrototypes
 from methods.supcon import supcon_loss
 
-ENTRY: dict[str, Any] = {
-    "family": "contrastive",
-    "venue": "ICCV",
-    "year": 2023,
-    "paper": "https://arxiv.org/abs/2307.04136",
-    "golden": True,
-}
 
-
-@register("sbcl_stage_1", title="SBCL, stage 1", **ENTRY)
+@register("sbcl_stage_1", golden=True)
 class SBCLStage1(Method):
     """Contrast by sub-class first and by class second; frequent classes are split until all are alike.
 
@@ -119,7 +110,7 @@ class SBCLStage1(Method):
         return self.prototypes.cosines(self.projector(self.backbone(images)))
 
 
-@register("sbcl", title="SBCL", reweight_from=0.0, batch_norm="eval", **ENTRY)
+@register("sbcl", reweight_from=0.0, batch_norm="eval", golden=True)
 class SBCL(FrozenBackbone, LDAM):
     """The classifier of SBCL: class-weighted LDAM on the frozen encoder, from ordinary batches.
 

@@ -18,15 +18,7 @@ from methods.cross_entropy import CrossEntropy
 from methods.logit_adjustment import LogitAdjustment
 
 
-@register(
-    "ce_sam",
-    title="CE+SAM",
-    family="sharpness",
-    venue="ICLR",
-    year=2021,
-    paper="https://arxiv.org/abs/2010.01412",
-    golden=True,
-)
+@register("ce_sam", golden=True)
 class SAM(CrossEntropy):
     """Cross-entropy, its gradient taken where the loss is highest within a small distance.
 
@@ -51,15 +43,7 @@ class SAM(CrossEntropy):
         return super().mean_over_images()
 
 
-@register(
-    "imbsam",
-    title="ImbSAM",
-    family="sharpness",
-    venue="ICCV",
-    year=2023,
-    paper="https://arxiv.org/abs/2308.07815",
-    golden=True,
-)
+@register("imbsam", golden=True)
 class ImbSAM(CrossEntropy):
     """Cross-entropy, with SAM's climb and descent for the images of rare classes alone.
 
@@ -90,15 +74,7 @@ class ImbSAM(CrossEntropy):
         return super().losses(batch)
 
 
-@register(
-    "sam_a",
-    title="SAM-A",
-    family="sharpness",
-    venue="NeurIPS",
-    year=2023,
-    paper="https://arxiv.org/abs/2312.02517",
-    golden=True,
-)
+@register("sam_a", golden=True)
 class SAMA(CrossEntropy):
     """Cross-entropy, with SAM's climb along the loss weighted by n_max / n_c.
 
@@ -122,15 +98,7 @@ class SAMA(CrossEntropy):
         return super().losses(batch)
 
 
-@register(
-    "focal_sam",
-    title="Focal-SAM",
-    family="sharpness",
-    venue="ICML",
-    year=2025,
-    paper="https://arxiv.org/abs/2505.01660",
-    golden=True,
-)
+@register("focal_sam", golden=True)
 class FocalSAM(LogitAdjustment):
     """The logit-adjusted loss, climbed the further for a class the rarer it is.
 

@@ -14,17 +14,10 @@ from bench.errors import BenchError
 from bench.method import Batch, MakeBackbone, Method
 from bench.registry import register
 from methods.logit_adjustment import log_class_prior
+from methods.parts.divergence import above_zero
 from methods.parts.experts import PerExpert
 from methods.parts.fused_experts import FusedExperts
 from methods.parts.heads import CosineHead
-
-ENTRY: dict[str, Any] = {
-    "family": "experts",
-    "venue": "CVPR",
-    "year": 2023,
-    "paper": "https://arxiv.org/abs/2304.01279",
-    "golden": True,
-}
 
 
 class FusedEnsemble(Method):
@@ -57,7 +50,7 @@ class FusedEnsemble(Method):
         return self.logits(images).mean(dim=0)
 
 
-@register("shike_stage_1", title="SHIKE, stage 1", **ENTRY)
+@register("shike_stage_1", golden=True)
 class SHIKE(FusedEnsemble):
     """Experts on features of different depths that distil each other and suppress hard negatives.
 
@@ -86,7 +79,7 @@ class SHIKE(FusedEnsemble):
         return shike_loss(self.logits(batch.images), batch.labels, self.hardest_negative)
 
 
-@register("shike", title="SHIKE", **ENTRY)
+@register("shike", golden=True)
 class SHIKERetrained(FusedEnsemble):
     """The second stage: new classifiers on the frozen experts, by balanced softmax.
 
@@ -123,7 +116,7 @@ def shike_loss(logits: Tensor, labels: Tensor, hardest_negative: float) -> Tenso
 
     quirk: both divergences are means over all B * C elements, so C times smaller than the paper's.
     """
-    p, log_p = logits.softmax(dim=2), logits.log_softmax(dim=2)
+    p, log_p = above_zero(logits.softmax(dim=2)), logits.log_softmax(dim=2)
     pairs = permutations(range(len(logits)), 2)
     mutual = sum(F.kl_div(log_p[i], p[j], reduction="sum") for i, j in pairs) / p[0].numel()
     suppressed = hardest_negative_suppression(logits, labels)
@@ -145,6 +138,6 @@ def hardest_negative_suppression(logits: Tensor, labels: Tensor) -> Tensor:
     mean = logits.mean(dim=0).masked_fill(is_label, -30.0)
     is_hardest = F.one_hot(mean.argmax(dim=1), logits.shape[2]).bool()
     greatest = logits.amax(dim=0).masked_fill(is_label, 0.0)
-    target = torch.where(is_hardest, mean, greatest).softmax(dim=1)
+    target = above_zero(torch.where(is_hardest, mean, greatest).softmax(dim=1))
     own = logits.masked_fill(is_label, -30.0).log_softmax(dim=2)
     return F.kl_div(own, target.expand_as(own), reduction="sum") / target.numel()

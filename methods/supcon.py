@@ -17,12 +17,10 @@ from methods.parts.frozen import BatchNorm
 from methods.parts.projector import Projector
 from methods.parts.prototypes import RunningPrototypes
 
-PAPER = "https://arxiv.org/abs/2004.11362"
-ENTRY: dict[str, Any] = {"family": "contrastive", "venue": "NeurIPS", "year": 2020, "paper": PAPER}
 Anchors = Literal["all", "one"]
 
 
-@register("supcon", title="CE + SupCon", golden=True, **ENTRY)
+@register("supcon", golden=True)
 class SupCon(CrossEntropy):
     """Cross-entropy on one view and supervised contrast between two others, in one forward pass.
 
@@ -64,7 +62,7 @@ class SupCon(CrossEntropy):
         return self.loss_of_features(main, batch.labels) + self.contrast_weight * contrast
 
 
-@register("supcon_pretrain", title="SupCon", golden=True, version=2, **ENTRY)
+@register("supcon_pretrain", golden=True, version=3)
 class SupConPretrain(Method):
     """The first of two stages: supervised contrast alone; a linear stage follows.
 
@@ -72,7 +70,7 @@ class SupConPretrain(Method):
 
     Args:
         temperature: of the similarities.
-        base_temperature: see "supcon".
+        base_temperature: see "supcon"; here it is the authors' 0.07.
         anchors: "all" views or only the first ("one").
         hidden: width inside the projector; None is the backbone's, as in the authors' code.
         dim: of the projections.
@@ -87,7 +85,7 @@ class SupConPretrain(Method):
         class_counts: np.ndarray,
         *,
         temperature: float = 0.1,
-        base_temperature: float = 0.1,
+        base_temperature: float = 0.07,
         anchors: Anchors = "all",
         hidden: int | None = None,
         dim: int = 128,
@@ -109,7 +107,7 @@ class SupConPretrain(Method):
         return self.prototypes.cosines(self.projector(self.backbone(images)))
 
 
-@register("supcon_linear", title="SupCon, linear stage", version=2, **ENTRY)
+@register("supcon_linear", version=2)
 class SupConLinear(CRT):
     """The second stage: a linear classifier on the frozen encoder, from class-balanced batches.
 

@@ -20,15 +20,8 @@ from methods.parts.frozen import load_backbone
 from methods.parts.heads import CosineHead
 from methods.parts.mixing import Mixup
 
-ENTRY: dict[str, Any] = {
-    "family": "sharpness",
-    "venue": "CVPR",
-    "year": 2024,
-    "paper": "https://arxiv.org/abs/2403.00543",
-}
 
-
-@register("sure", title="SURE", golden=True, alpha=10.0, **ENTRY)
+@register("sure", golden=True, alpha=10.0)
 class SURE(Mixup, CrossEntropy):
     """Cross-entropy of plain and of mixed images on a cosine classifier, with SAM.
 
@@ -68,7 +61,7 @@ class SURE(Mixup, CrossEntropy):
         return plain + self.mix_weight * mixed
 
 
-@register("sure_re_weighting", title="SURE + re-weighting", **ENTRY)
+@register("sure_re_weighting")
 class SUREReweighted(CrossEntropy):
     """A trained SURE goes on, images weighted by how little it was sure of them, batch norm fixed.
 

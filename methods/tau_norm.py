@@ -11,14 +11,7 @@ from bench.registry import register
 from methods.parts.frozen import load_backbone, load_linear
 
 
-@register(
-    "tau_norm",
-    title="tau-norm",
-    family="two-stage",
-    venue="ICLR",
-    year=2020,
-    paper="https://arxiv.org/abs/1910.09217",
-)
+@register("tau_norm")
 class TauNorm(Method):
     """The parent's linear classifier with weights brought closer to one length; nothing is trained.
 

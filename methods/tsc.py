@@ -16,15 +16,8 @@ from bench.registry import register
 from methods.kcl import KCL, KCLLinear, kcl_loss
 from methods.parts.contrast import count_of_class
 
-ENTRY: dict[str, Any] = {
-    "family": "contrastive",
-    "venue": "CVPR",
-    "year": 2022,
-    "paper": "https://arxiv.org/abs/2111.13998",
-}
 
-
-@register("tsc", title="TSC", golden=True, **ENTRY)
+@register("tsc", golden=True)
 class TSC(KCL):
     """Contrast that also pulls each class to a target of its own, the targets spread evenly on the sphere.
 
@@ -80,7 +73,7 @@ class TSC(KCL):
         return kcl_loss(query, key, others, weights, self.temperature)
 
 
-@register("tsc_linear", title="TSC, linear stage", **ENTRY)
+@register("tsc_linear")
 class TSCLinear(KCLLinear):
     """The second stage of TSC: a linear classifier on the frozen encoder, from class-balanced batches."""
 

@@ -17,15 +17,7 @@ from methods.logit_adjustment import LogitAdjustment
 from methods.parts.mixing import mixed_loss, mixup
 
 
-@register(
-    "unimix",
-    title="UniMix + Bayias",
-    family="mixing",
-    venue="NeurIPS",
-    year=2021,
-    paper="https://arxiv.org/abs/2111.03874",
-    golden=True,
-)
+@register("unimix", golden=True)
 class UniMix(LogitAdjustment):
     """Blend each image with a likely rare one of its batch, mostly to the rarer one's favour.
 

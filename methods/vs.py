@@ -12,42 +12,10 @@ from bench.registry import register
 from methods.logit_adjustment import LogitAdjustment
 from methods.parts.weights import weighted_cross_entropy
 
-CDT = "https://arxiv.org/abs/2001.01385"
 
-
-@register(
-    "vs",
-    title="VS",
-    family="logit adjustment",
-    venue="NeurIPS",
-    year=2021,
-    paper="https://arxiv.org/abs/2103.01550",
-    golden=True,
-    tau=0.75,
-)
-@register(
-    "cdt",
-    title="CDT",
-    family="logit adjustment",
-    venue="arXiv",
-    year=2020,
-    paper=CDT,
-    golden=True,
-    gamma=0.2,
-    tau=0.0,
-)
-@register(
-    "cdt_drw",
-    title="CDT-DRW",
-    family="logit adjustment",
-    venue="arXiv",
-    year=2020,
-    paper=CDT,
-    golden=True,
-    gamma=0.2,
-    tau=0.0,
-    reweight_from=0.8,
-)
+@register("vs", golden=True, tau=0.75)
+@register("cdt", golden=True, gamma=0.2, tau=0.0)
+@register("cdt_drw", golden=True, gamma=0.2, tau=0.0, reweight_from=0.8)
 class VectorScaling(LogitAdjustment):
     """Cross-entropy of logits divided by a temperature of their class, plus tau times the log prior.
 

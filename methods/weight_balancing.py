@@ -12,15 +12,7 @@ from bench.registry import register
 from methods.parts.frozen import BatchNorm, FrozenBackbone, load_linear
 
 
-@register(
-    "weight_balancing",
-    title="Weight balancing",
-    family="two-stage",
-    venue="CVPR",
-    year=2022,
-    paper="https://arxiv.org/abs/2203.14197",
-    golden=True,
-)
+@register("weight_balancing", golden=True)
 class WeightBalancing(FrozenBackbone):
     """A trained linear classifier that goes on under class weights, weight decay and a limit on its norms.
 

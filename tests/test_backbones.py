@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from test_methods import cell_of
+from timm_families import FAMILIES, Family
 
-from bench.backbones import count_parameters, create
+from bench.backbones import Backbone, check_input, count_parameters, create
+from bench.cell import BackboneChoice
 from bench.errors import BenchError
+from bench.method import Batch
+from bench.train.build import build
 from bench.vision import timm
 
 
@@ -66,3 +72,103 @@ def test_a_branch_of_three_quarters_width_follows_the_trunk(name, after, feature
 def test_mistakes_are_told(call, message):
     with pytest.raises(BenchError, match=message):
         call()
+
+
+# -- any timm model ----------------------------------------------------------------------------------
+def sizes(light: bool) -> list[object]:
+    return [pytest.param(*item, id=item[0]) for item in FAMILIES.items() if item[1].light == light]
+
+
+def train_and_score(family: Family) -> None:
+    """Build a model as a run does, make one step of cross-entropy, and score; nothing of it is left out."""
+    choice = BackboneChoice(name=family.model, options=family.options)
+    method = build(cell_of("ce").model_copy(update={"backbone": choice}), np.array([5, 3, 2]))
+    backbone: Backbone = method.get_submodule("backbone")  # type: ignore[assignment]
+    optimizer = torch.optim.SGD(method.parameters(), lr=0.01)
+    images, labels = torch.randn(2, 3, family.side, family.side), torch.tensor([0, 2])
+    method.train()
+    loss = method.loss(Batch((images,), labels, torch.arange(2)))
+    loss.backward()
+    optimizer.step()
+    assert loss.isfinite()
+    method.eval()
+    with torch.inference_mode():
+        assert method(images).shape == (2, 3)
+        whole = timm.create_model(family.model, num_classes=0, **family.options).eval()
+        assert count_parameters(whole) == count_parameters(backbone), "a part of the model is left out"
+
+
+@pytest.mark.parametrize(("name", "family"), sizes(light=True))
+def test_the_smallest_model_of_a_family_trains_and_scores(name, family):
+    train_and_score(family)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "family"), sizes(light=False))
+def test_the_smallest_model_of_a_heavy_family_trains_and_scores(name, family):
+    train_and_score(family)
+
+
+@pytest.mark.slow
+def test_no_family_of_timm_is_missing():
+    assert {*timm.list_modules()} <= {*FAMILIES}
+
+
+@pytest.mark.parametrize(
+    "name", ["mobilenetv3_small_050", "lcnet_035", "ghostnet_050", "vgg11", "hardcorenas_a"]
+)
+def test_features_are_as_wide_as_the_head_ends(name):
+    check_input(name, 64)
+    with torch.device("meta"):
+        backbone = create(name)
+        assert backbone(torch.zeros(2, 3, 64, 64)).shape == (2, backbone.num_features)
+
+
+@pytest.mark.parametrize("name", ["hrnet_w18_small", "legacy_seresnet18"])
+def test_a_model_that_is_more_than_a_stem_and_layers_is_one_stage(name):
+    backbone, images = create(name).eval(), torch.randn(2, 3, 64, 64)
+    model = backbone.stages["all"].model
+    with torch.inference_mode():
+        expected = model.forward_head(model.forward_features(images), pre_logits=True)
+        torch.testing.assert_close(backbone(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "remedy"),
+    [
+        ("vit_tiny_patch16_224", 32, r"options: \{img_size: 32\}.*image_size: 224"),
+        ("swin_tiny_patch4_window7_224", 64, r"options: \{img_size: 64\}"),
+        ("efficientformer_l1", 64, r"\); give the data set image_size: 224"),
+        ("inception_v3", 64, r"\); give the data set image_size: 299"),
+    ],
+)
+def test_a_model_that_does_not_take_the_images_is_told_with_the_option_that_mends_it(name, size, remedy):
+    with pytest.raises(
+        BenchError, match=rf"'{name}' does not work on images of {size} pixels.*{remedy}"
+    ) as error:
+        check_input(name, size)
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_to_look_at_a_model_draws_no_random_number():
+    state = torch.get_rng_state()
+    check_input("resnet8_cifar", 32)
+    with pytest.raises(BenchError):
+        check_input("vit_tiny_patch16_224", 32)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_plan_and_run_tell_what_does_not_fit_before_anything_trains(tmp_path, bench):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "methods: {ce: {}}\nprotocol: {epochs: 1}\n"
+        "grid: {dataset: digits, imbalance_factor: 20, backbone: [vit_tiny_patch16_224, resnet8_cifar]}\n"
+    )
+    where = ["--results", tmp_path / "results", "--data", tmp_path, "--gpus", "none"]
+    code, out = bench("plan", recipe, *where)
+    assert code == 0
+    assert "options: {img_size: 8}" in out or "image_size: 224" in out
+    code, out = bench("run", recipe, *where, "--reports", tmp_path)
+    assert code == 2
+    assert "backbone 'vit_tiny_patch16_224' does not work on images of 8 pixels" in out
+    assert not (tmp_path / "results").exists()

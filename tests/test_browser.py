@@ -12,6 +12,7 @@ from records_factory import CIFAR10_JPEG, finish, make_cell, make_grid
 from test_report import HOSTILE
 
 from bench.cell import BackboneChoice, Protocol
+from bench.records import Results
 from bench.report import gather, render_index, render_recipe, render_runs
 
 pytestmark = pytest.mark.browser
@@ -39,7 +40,7 @@ def reports(tmp_path: Path) -> Path:
         {"method": "bcl", "value": "51.9", "dataset": "cifar100"},
     ]
     literature(folder, *[base | number for number in numbers])
-    board = gather(results, folder)
+    board = gather(Results(results), folder)
     render_index(board, tmp_path / "reports")
     render_runs(board, tmp_path / "reports")
     return tmp_path / "reports"
@@ -229,7 +230,7 @@ def test_the_recipe_page(tmp_path: Path, browser: Any) -> None:  # noqa: F811
     finish(results, make_cell("evil"), method=evil())
     labels = [(cell.method.name, cell) for cell in cells]
     make_grid(results, "small", [*labels, (HOSTILE, make_cell("evil"))], title="A page", notes=HOSTILE)
-    render_recipe(results, "small", tmp_path)
+    render_recipe(Results(results), "small", tmp_path)
     browser.get((tmp_path / "small.html").as_uri())
     wait(browser, lambda: browser.find_elements("css selector", ".dt-container"))
     assert browser.title == "A page"

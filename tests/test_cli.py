@@ -13,6 +13,7 @@ from conftest import Bench
 
 from bench import registry
 from bench.cli import main
+from bench.errors import BenchError
 from bench.launch import local
 from bench.rundir import RunDir
 
@@ -102,7 +103,8 @@ def test_status_shows_how_far_a_running_run_is(story: Path, bench: Bench) -> Non
     with run.lock():
         out = bench("status", "--results", story / "results")[1]
     assert run.run_id in out
-    assert "running │ epochs done: 1" in out
+    assert "running" in out
+    assert "epochs done: 1" in out
 
 
 def test_the_report_is_written_again_when_asked(story: Path, bench: Bench) -> None:
@@ -319,6 +321,47 @@ def test_one_method_is_shown_with_its_hyper_parameters(bench: Bench) -> None:
     assert row["params"]["max_margin"]["about"].startswith("margin of the rarest class")
 
 
+@pytest.mark.parametrize("kind", ["methods", "datasets", "recipes"])
+def test_a_list_fits_a_terminal_of_usual_width(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.chdir(ROOT)
+    narrow, wide = bench("list", kind)[1], bench("list", kind, "--wide")[1]
+    assert max(map(len, narrow.splitlines())) <= 80 < max(map(len, wide.splitlines()))
+
+
+def test_a_method_of_ones_own_is_listed_beside_the_others(
+    tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_entries", dict(registry.methods()))
+    (tmp_path / "sad.py").write_text(METHOD.replace("moody", "sad"))
+    out = bench("list", "methods", "[es]*", "--methods", tmp_path / "sad.py")[1]
+    assert "sade" in out
+    assert "here 2024" in out
+
+
+def test_a_method_outside_of_the_project_says_what_it_is() -> None:
+    with pytest.raises(BenchError, match="'mine' needs title= and family="):
+        registry.register("mine", title="Mine")
+    with pytest.raises(BenchError, match="'ldam' is a method of this project"):
+        registry.register("ldam", title="Mine", family="own")
+
+
+def test_one_method_is_shown_with_its_authors_cards(bench: Bench) -> None:
+    shown = bench("list", "methods", "rsg")[1]
+    for part in (
+        "authors' cards",
+        "cifar_train.py:47-60",
+        "x0.01 from epoch 159",
+        "dropped",
+        "weight decay 0.0002",
+    ):
+        assert part in shown
+    assert "authors' cards" not in bench("list", "methods", "tau_norm")[1]
+    (row,) = json.loads(bench("list", "methods", "rsg", "--json")[1])
+    assert row["cards"][0]["network"]["name"] == "resnet32_cifar"
+
+
 def test_the_data_of_a_set_is_counted(bench: Bench, tmp_path: Path) -> None:
     code, out = bench("data", "digits", "--data", tmp_path)
     assert code == 0
@@ -333,6 +376,7 @@ def test_the_data_of_a_set_is_counted(bench: Bench, tmp_path: Path) -> None:
         ["run", "--help"],
         ["status"],
         ["report"],
+        ["list", "methods"],
         ["list", "recipes"],
         ["list", "datasets"],
         ["clean"],

@@ -135,10 +135,13 @@ def test_an_image_in_two_lists_is_a_leak(root: Path) -> None:
     first = train.read_text().split("\n")[0]
     test.write_text("\n".join([first, *lines[1:]]))
     findings = checked(root)
-    path = first.rsplit(" ", 1)[0]
-    assert f"test list: 1 images are in train too, as {path}" in findings.faults
+    assert "test: 1 images are in train too: ImageNet_LT_train.txt:1 = ImageNet_LT_test.txt:1" in (
+        findings.faults
+    )
     test.write_text("\n".join([lines[1], *lines[1:]]))
-    assert "test list: 1 lines repeat an image" in checked(root).remarks
+    assert "test: 1 lines repeat an image: ImageNet_LT_test.txt:1 = ImageNet_LT_test.txt:2" in (
+        checked(root).faults
+    )
 
 
 @pytest.mark.usefixtures("as_known")
@@ -210,14 +213,14 @@ def test_the_command_says_of_an_empty_folder_where_to_look(tmp_path: Path, bench
 
 
 def test_a_name_alone_still_shows_the_images(bench: Command, tmp_path: Path) -> None:
-    for words in (("digits",), ("show", "digits")):
+    for words in (("digits",), ("show", "digits"), ("check", "digits")):
         code, out = bench("data", *words, "--data", tmp_path)
         assert code == 0
         assert "1,297" in out
     for words, message in (
         (("digist",), "did you mean 'digits'?"),
-        (("imagenet_lt",), "run `run_bench.py data check imagenet_lt`"),
-        (("check", "digits"), "digits has no list files; run `run_bench.py data digits`"),
+        (("imagenet_lt",), "`run_bench.py data check imagenet_lt` says where"),
+        (("prepare", "digits"), "digits has no list files"),
         (("prepare", "imagenet_lt"), "no such folder for 'imagenet_lt'"),
     ):
         code, out = bench("data", *words, "--data", tmp_path)

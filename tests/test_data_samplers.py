@@ -14,6 +14,7 @@ GOLDEN = {key: value.numpy() for key, value in golden("classic_sampler_probs_c10
 COUNTS = GOLDEN["in_cls_num"]
 #: Sampler -> its golden name (at the epoch given, of 90).
 RULES = {
+    ("instance", 0): "instance",
     ("class_balanced", 0): "balanced",
     ("sqrt", 0): "sqrt",
     ("reverse", 0): "bbn_reverse",
@@ -25,7 +26,7 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize(("rule", "golden_name"), [*RULES.items(), (("instance", 0), "instance")])
+@pytest.mark.parametrize(("rule", "golden_name"), RULES.items())
 def test_class_probabilities_are_the_authors(rule, golden_name):
     name, epoch = rule
     shares = getattr(samplers, name)(COUNTS, epoch, 90)
@@ -45,7 +46,13 @@ def test_classes_are_drawn_with_those_probabilities(rule, golden_name):
 
 
 def test_every_sampler_has_its_probabilities_tested():
-    assert set(samplers.SAMPLERS) == {"shuffle", *(name for name, _ in RULES)}
+    assert set(samplers.SAMPLERS) == {"shuffle", "class_aware", "power_0.8", *(name for name, _ in RULES)}
+
+
+def test_glmcs_second_batch_weighs_each_image_by_its_class_size_to_minus_a_fifth():
+    weights = np.repeat(COUNTS.astype(float) ** -0.2, COUNTS)
+    of_class = np.add.reduceat(weights, np.cumsum(COUNTS) - COUNTS)
+    np.testing.assert_allclose(samplers.power(0.8)(COUNTS), of_class / weights.sum(), rtol=1e-12)
 
 
 @pytest.mark.parametrize("name", samplers.SAMPLERS)

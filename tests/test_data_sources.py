@@ -36,7 +36,7 @@ def renamed(dataset: DataSet, **fields) -> DataSet:
 # -- the catalogue and the digits ----------------------------------------------------------------
 def test_the_catalogue_names_its_sets_as_it_lists_them():
     large = ["imagenet_lt", "inaturalist2018", "places_lt", "mini_imagenet_lt"]
-    assert list(DATASETS) == ["digits", "cifar10", "cifar100", *large]
+    assert list(DATASETS) == ["digits", "cifar10", "cifar100", "cifar100_rebuilt", *large]
     assert all(dataset.name == name and dataset.title for name, dataset in DATASETS.items())
 
 
@@ -250,7 +250,7 @@ def test_every_kind_of_image_becomes_rgb_of_the_size(tree, tmp_path):
     halves.save(train / "005.png")
     images = sources.read(TREE, tmp_path).train_images
     assert images[0, 0, 0].tolist() == [77, 77, 77]
-    assert images[3, 0, 0].tolist() == [1, 2, 3]
+    assert images[3, 0, 0].tolist() == [56, 57, 57]  # over white
     assert (images[4, :, 1:-1] == (0, 0, 255)).all()  # the filter weighs neighbours at its border
     row = images[5, 0, :, 0].astype(int)
     assert row[:2].tolist() == [0, 0]
@@ -273,7 +273,7 @@ def dangling_link(tree: Path) -> Path:
 
 
 def empty_class(tree: Path) -> Path:
-    path = tree / "test" / "a cat"
+    path = tree / "train" / "a cat"
     for file in path.iterdir():
         file.unlink()
     return path
@@ -281,7 +281,7 @@ def empty_class(tree: Path) -> Path:
 
 def odd_class(tree: Path) -> Path:
     (tree / "train" / "b dog").rename(tree / "train" / "a fox")
-    return tree / "test"
+    return tree / "train"
 
 
 def one_class(tree: Path) -> Path:
@@ -300,7 +300,7 @@ def no_test(tree: Path) -> Path:
         (broken_image, "not a readable image .*truncated.*replace or remove it"),
         (dangling_link, "No such file or directory; replace or remove it"),
         (empty_class, "no image in this class folder.*fill it or remove it"),
-        (odd_class, "no class folder 'a fox', which train has"),
+        (odd_class, "no class folder 'b dog', which test has"),
         (one_class, r"1 class folders \(a cat\); two are needed"),
         (no_test, "no such folder; it should hold a folder of images per class"),
     ],

@@ -12,13 +12,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import bench
 from bench import registry
 from bench.backbones import create
 from bench.method import Batch, Clock
 from bench.recipe import load
+from bench.recipe.files import recipes
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"]
+DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/findings.md"]
 README = (ROOT / "README.md").read_text()
 
 
@@ -41,12 +43,18 @@ def test_commands_of_the_readme_are_commands():
         assert re.search(rf"\b{command}\b", shown), command
 
 
+def test_what_the_readme_calls_from_python_is_there():
+    called = set(re.findall(r"\bbench\.(\w+)\(", README))
+    assert {"run", "load_results", "build_method"} <= called <= set(bench.__all__)
+
+
 def test_recipes_of_the_repository_are_valid():
-    for path in sorted((ROOT / "recipes").glob("*.yaml")):
-        if not path.stem.endswith("_base"):
-            recipe = load(path)
-            assert recipe.notes, path
-            assert recipe.title, path
+    paths = [path for path in recipes(ROOT / "recipes") if path.parent.name != "shared"]
+    assert len({path.name for path in paths}) == len(paths), "names stand for one recipe each"
+    for path in paths:
+        recipe = load(path)
+        assert recipe.notes, path
+        assert recipe.title, path
 
 
 def test_the_recipe_of_the_readme_is_valid(tmp_path):

@@ -39,7 +39,7 @@ def make(name, counts=COUNTS, **params):
 def batch_of(method, labels, side=16):
     size = len(labels)
     draws = {name: torch.from_numpy(box) for name, box in method.draws(generator("boxes"), size).items()}
-    views = tuple(torch.randn(size, 3, view.size or side, view.size or side) for view in method.views)
+    views = tuple(torch.randn(size, 3, view.side(side), view.side(side)) for view in method.views)
     return Batch(views, torch.tensor(labels), torch.arange(size), draws)
 
 
@@ -278,7 +278,7 @@ def test_pbsd_refuses_a_backbone_without_a_feature_map():
         embed_dim=48,
         num_heads=3,
     )
-    method = entry.build(vit, COUNTS, **entry.hyperparameters(patches=1, queue=8).model_dump())
+    method = entry.build(vit, COUNTS, **entry.hyperparameters(patches=1, patch_size=16, queue=8).model_dump())
     with pytest.raises(BenchError, match="feature map"):
         method.loss(batch_of(method, [0, 1, 2]))
 
@@ -296,7 +296,7 @@ def test_the_linear_stage_trains_a_classifier_on_the_frozen_query_encoder(first,
     groups = method.param_groups()
     assert {id(p) for g in groups for p in g["params"]} == {id(p) for p in method.head.parameters()}
     assert method.sampler(0, 10) == "class_balanced"
-    assert method.views[0].policy == "dscl_query"
+    assert method.views[0].policy == parent.views[0].policy == "dscl_query_large"
     assert method.backbone.training  # quirk: statistics follow the balanced batches
     weights = torch.cat([w.flatten() for n, w in method.head.named_parameters() if n.endswith("weight")])
     assert weights.std().item() == pytest.approx(0.01, rel=0.2)

@@ -313,7 +313,7 @@ def test_a_record_tells_what_was_added_and_counts_the_real_images(data: Path, tm
     alone = tmp_path / "alone"  # nor are they needed to score what was trained on them
     alone.mkdir()
     assert evaluate_run(found, alone)["per_class"] == pytest.approx(per_class)
-    again = stored(tmp_path, one.run_id)
+    again = stored(records.Results(tmp_path)[one.run_id])
     assert again.counts.tolist() == REAL
     assert again.epoch_counts is not None
     assert again.epoch_counts.tolist() == told["epoch_counts"]

@@ -328,7 +328,6 @@ def test_runs_whose_server_is_killed_are_interrupted_and_go_on_in_the_same_envir
     assert {record["environment"]["threads"] for record in records} == {"1"}
 
 
-@pytest.mark.slow
 def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
     """The short form of benchmarks/soak.py."""
     root = Path(__file__).parents[1]
@@ -349,7 +348,6 @@ def test_a_few_kills_change_nothing(tmp_path: Path) -> None:
 
 
 # -- clocks, and grids of which much fails -----------------------------------------------------------
-@pytest.mark.slow
 def test_of_300_cells_of_which_30_percent_fail_none_is_lost_and_none_runs_twice(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()

@@ -25,7 +25,7 @@ from bench.data.lists import read_lists
 from bench.errors import BenchError
 from bench.leaderboard import external
 from bench.recipe import load
-from bench.records import RunDir, grids, load_results
+from bench.records import Results, RunDir, load_results
 from bench.rundir import ENDS, hash_of, pretty
 
 ROOT = Path(__file__).parents[1]
@@ -109,8 +109,7 @@ def one_line_about(error: BenchError, *names: str) -> None:
 # -- recipes ---------------------------------------------------------------------------------------
 RECIPES = {
     name: (ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-    for name in ("quick", "mission_digits", "imagenet_lt")
-    if (ROOT / "recipes" / f"{name}.yaml").exists()
+    for name in ("digits/quick", "digits/mission_digits", "imagenet/imagenet_lt_dscl")
 }
 
 
@@ -300,11 +299,11 @@ def test_a_grid_file_is_read_or_named(tmp_path: Path, data: st.DataObject) -> No
     )
     file.write_bytes(text)
     try:
-        found = grids(tmp_path)["small"]
+        found = Results(tmp_path).grids["small"]
     except BenchError as error:
         one_line_about(error, "small.json")
         return
-    assert all(isinstance(found[key], str) for key in ("title", "notes"))
+    assert all(isinstance(told, str) for told in (found.title, found.notes))
 
 
 # -- published numbers -----------------------------------------------------------------------------

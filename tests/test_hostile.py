@@ -23,6 +23,7 @@ from test_report import Reader
 from bench.cell import BackboneChoice
 from bench.errors import BenchError
 from bench.leaderboard import external
+from bench.records import Results
 from bench.report import gather, render_index, render_recipe, render_runs
 
 #: Texts that would run somewhere, each with what tells that it did: `owned` as the title of a page.
@@ -54,6 +55,7 @@ GRID = "methods: {ce: {}}\ngrid: {dataset: %s, imbalance_factor: 10, backbone: r
         "include: ../../../../etc/passwd\n" + GRID % "digits",
         "include: /etc/passwd\n" + GRID % "digits",
         "include: outside.yaml\n" + GRID % "digits",  # a link that leads out
+        "include: found_outside.yaml\n" + GRID % "digits",
         "include: 'https://example.org/x.yaml'\n" + GRID % "digits",
         "datasets: {mine: {source: folder, folder: ../../secret}}\n" + GRID % "mine",
         "datasets: {mine: {source: folder, folder: /etc}}\n" + GRID % "mine",
@@ -74,9 +76,10 @@ def test_a_hostile_recipe_is_refused_in_a_line(
     tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:
     home = tmp_path / "home"
-    (home / "recipes").mkdir(parents=True)
+    (home / "recipes/folder").mkdir(parents=True)
     (tmp_path / "outside.yaml").write_text(GRID % "digits")
     (home / "recipes/outside.yaml").symlink_to(tmp_path / "outside.yaml")
+    (home / "recipes/folder/found_outside.yaml").symlink_to(tmp_path / "outside.yaml")
     (home / "recipes/evil.yaml").write_text(text)
     monkeypatch.chdir(home)
     before = files_below(tmp_path)
@@ -174,11 +177,11 @@ def literature_of(root: Path) -> Path:
 def render(results: Path) -> dict[str, str]:
     """Render all pages; return the files by name."""
     reports = results.parent / "reports"
-    board = gather(results, literature_of(results.parent))
+    board = gather(Results(results), literature_of(results.parent))
     assert not board.problems, board.problems
     render_index(board, reports)
     render_runs(board, reports)
-    render_recipe(results, "small", reports)
+    render_recipe(Results(results), "small", reports)
     return {name: (reports / name).read_bytes().decode() for name in sorted(files_below(reports))}
 
 
@@ -276,7 +279,7 @@ def test_every_tab_opens_whatever_its_data_set_is_called(tmp_path: Path, browser
     dataset = CIFAR10.model_copy(update={"name": "my.set+2"})
     finish(results, make_cell(dataset=dataset, imbalance_factor=1.5))
     finish(results, make_cell())
-    board = gather(results, literature_of(tmp_path))
+    board = gather(Results(results), literature_of(tmp_path))
     render_index(board, tmp_path / "reports")
     browser.get((tmp_path / "reports/index.html").as_uri())
     for tab in board.tabs:
@@ -309,7 +312,7 @@ def test_predictions_of_a_stranger_are_told_and_write_nothing(
     file = external.save(results, made)
     file.write_text(json.dumps(json.loads(file.read_text()) | changes))
     before = files_below(tmp_path)
-    board = gather(results, literature_of(tmp_path))
+    board = gather(Results(results), literature_of(tmp_path))
     assert len(board.problems) == 1
     assert "mine.json" in board.problems[0]
     render_index(board, tmp_path / "reports")

@@ -315,7 +315,7 @@ def test_two_launchers_share_a_grid_and_no_cell_runs_twice(place: Place, tmp_pat
 
 def test_what_another_launcher_finished_is_told_as_done(place: Place) -> None:
     cells, out = [make("ce", seed=seed) for seed in range(2)], io.StringIO()
-    with watch({}, Console(file=out, width=200)) as listen:
+    with watch({}, Console(file=out, width=200), place.results) as listen:
 
         def other(cell: Cell, event: str, detail: dict[str, Any]) -> None:
             if event == "started" and cell == cells[0]:
@@ -371,7 +371,7 @@ def test_progress_tells_how_each_run_ended(place: Place, terminal: bool) -> None
     cells.append(make("crt", parent=cells[1]))
     out = io.StringIO()
     console = Console(file=out, force_terminal=terminal, width=200)
-    with watch({cells[0].run_id: "Cross-entropy"}, console) as listen:
+    with watch({cells[0].run_id: "Cross-entropy"}, console, place.results) as listen:
         local.run_grid(cells, place.results, place.data, jobs=2, worker=fake_run, listen=listen)
     text = out.getvalue()
     assert "Cross-entropy digits if10 seed 0" in text
@@ -380,5 +380,7 @@ def test_progress_tells_how_each_run_ended(place: Place, terminal: bool) -> None
     assert "killed by signal 9" in text
     assert "blocked" in text
     if not terminal:
-        assert len(text.splitlines()) == 4
+        ends = [line for line in text.splitlines() if not line.startswith(" ")]
+        assert [line.split()[0] for line in ends].count("failed") == 1
+        assert len(ends) == 4
         assert "\x1b" not in text

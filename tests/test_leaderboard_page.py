@@ -23,6 +23,7 @@ from test_report import HOSTILE, Reader
 
 from bench.cell import BackboneChoice, Protocol
 from bench.leaderboard import best, by_seed
+from bench.records import Results
 from bench.report import gather, render_index, render_runs, sets, text
 from bench.report.board import Board
 from bench.report.board_figures import front
@@ -80,7 +81,7 @@ def results(tmp_path: Path) -> Path:
 
 def show(results: Path, folder: Path) -> tuple[Board, dict[str, str]]:
     """Render the index; return the board and the files by name."""
-    board = gather(results, folder)
+    board = gather(Results(results), folder)
     reports = results.parent / "reports"
     written = render_index(board, reports)
     return board, {path.relative_to(reports).as_posix(): path.read_text() for path in written}
@@ -183,7 +184,7 @@ def test_the_authors_own_number_goes_before_others(tmp_path: Path) -> None:
         {"method": "bcl", "value": value, "original": own}
         for value, own in (("50", "no"), ("51.93", "yes"), ("50.1", "no"), ("50.2", "no"))
     ]
-    board = gather(tmp_path, write_literature(tmp_path / "literature", *numbers))
+    board = gather(Results(tmp_path), write_literature(tmp_path / "literature", *numbers))
     (line,) = board.tabs[0].lines
     assert line.entry["accuracy"] == 51.93
     assert len(line.reports["accuracy"]) == 4
@@ -236,7 +237,7 @@ def test_a_data_set_of_a_recipe_s_own_is_called_as_the_recipe_calls_it(results: 
 
 
 def test_a_tab_opens_on_the_league_with_most_runs_of_ours(results: Path, folder: Path) -> None:
-    leagues = gather(results, folder).opening.leagues.values()
+    leagues = gather(Results(results), folder).opening.leagues.values()
     sizes = [(sum(line.kind == "measured" for line in lines), len(lines)) for lines in leagues]
     assert sizes == [(4, 6), (1, 1), (0, 1)]
 
@@ -299,7 +300,7 @@ def test_without_any_run_it_is_a_leaderboard_of_the_literature(tmp_path: Path, f
 
 
 def test_the_whole_literature_is_browsable(tmp_path: Path) -> None:
-    board = gather(tmp_path / "absent")
+    board = gather(Results(tmp_path / "absent"))
     assert board.problems == ()
     shown = sum(len(reports) for tab in board.tabs for ln in tab.lines for reports in ln.reports.values())
     assert shown == len(board.literature)
@@ -413,8 +414,9 @@ def test_the_same_results_give_the_same_bytes_and_need_no_torch(
 ) -> None:
     _, files = show(results, folder)
     code = (
-        "import sys; from pathlib import Path; from bench.report import gather, render_index, render_runs\n"
-        "board = gather(Path(sys.argv[1]), Path(sys.argv[2])); there = Path(sys.argv[3])\n"
+        "import sys; from pathlib import Path; from bench.records import Results\n"
+        "from bench.report import gather, render_index, render_runs\n"
+        "board = gather(Results(Path(sys.argv[1])), Path(sys.argv[2])); there = Path(sys.argv[3])\n"
         "render_index(board, there); render_runs(board, there)\n"
         "assert not {'torch', 'torchvision', 'timm'} & set(sys.modules)\n"
     )
@@ -440,7 +442,7 @@ def test_the_index_stays_small_with_the_literature_and_300_runs(
         RunDir(results, made.run_id).write_record(
             record | {"cell": made.model_dump(mode="json"), "metrics": metrics}
         )
-    board = gather(results)
+    board = gather(Results(results))
     assert (len(board.done), sum(tab.measured for tab in board.tabs)) == (300, 100)
     index, *_ = render_index(board, tmp_path / "reports")
     assert index.stat().st_size < 3_000_000
@@ -481,10 +483,10 @@ def name_of(page: str, pages: dict[str, str]) -> str:
 def test_without_scores_a_run_page_says_how_to_have_them(results: Path, folder: Path) -> None:
     for file in results.glob("runs/*ldam_drw*/logits.npz"):
         file.unlink()
-    board = gather(results, folder)
+    board = gather(Results(results), folder)
     pages = [page.read_text() for page in render_runs(board, results.parent / "reports")]
     (page,) = [page for page in pages if "<h1>LDAM-DRW" in page]
-    assert "logits.npz: no such file; rerun with --force to have it again" in page
+    assert re.search(r"its scores are not here; `rerun \S+` makes them again", page)
     assert "Calibration" not in page
     assert str(results) not in page
 
@@ -494,7 +496,7 @@ def test_pages_of_series_that_are_gone_go(results: Path, folder: Path) -> None:
     stale = reports / "runs" / "gone.html"
     stale.parent.mkdir(parents=True)
     stale.write_text("")
-    render_runs(gather(results, folder), reports)
+    render_runs(gather(Results(results), folder), reports)
     assert not stale.exists()
     assert len(list(stale.parent.iterdir())) == 5
 

@@ -98,7 +98,10 @@ def test_a_random_start_reads_no_images():
 
 def test_small_images_are_enlarged_to_the_input_size():
     method, images = make().eval(), torch.randn(2, 3, 16, 16)
-    torch.testing.assert_close(method(images), method(enlarge(images, 32)))
+    labels = torch.tensor([0, 1])
+    small, large = (Batch((x,), labels, labels) for x in (images, enlarge(images, 32)))
+    torch.testing.assert_close(method.loss(small), method.loss(large))
+    assert method(images).shape == (2, len(COUNTS))
     flat = torch.full((1, 3, 16, 16), 0.5)
     torch.testing.assert_close(enlarge(flat, 32), torch.full((1, 3, 32, 32), 0.5))
     assert enlarge(images, 16) is images

@@ -336,11 +336,11 @@ def test_what_is_known_agrees_with_itself() -> None:
     ],
 )
 def test_the_recipes_for_large_sets_are_whole(name: str) -> None:
-    recipe = load_recipe(Path(__file__).parents[1] / f"recipes/{name}.yaml")
+    recipe = load_recipe(Path(__file__).parents[1] / f"recipes/imagenet/{name}.yaml")
     for point in recipe.points:
         dataset = point.cell.dataset
         assert dataset.name in KNOWN
         assert dataset == DATASETS[dataset.name].model_copy(update={"extra_train": dataset.extra_train})
         assert (dataset.extra_train is not None) == name.endswith("_generated")
-    for said in ("Published", "GPU hour", f"run recipes/{name}.yaml"):
+    for said in ("Published", "GPU hour", f"run {name}"):
         assert said in recipe.notes

@@ -53,7 +53,7 @@ def batch_for(method: Method, labels: list[int], side: int, seed: int = 0) -> Ba
     for view in method.views:
         if view.policy != "main":
             policy(view.policy)  # a view names a policy that exists
-        pixels = view.size or side
+        pixels = view.side(side)
         noise = torch.from_numpy(rng.normal(0, 0.3, (size, 3, pixels, pixels))).float()
         views.append(noise + tone)
     extra = Batch(tuple(views), y.flip(0), torch.arange(size)) if method.extra_sampler else None

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench import published
+from bench import facts, published
 from bench.errors import BenchError
 
 SHARED = Path(__file__).parents[2] / "shared" / "published"
@@ -198,17 +198,22 @@ def test_labels_stand_for_one_method_each(table: pd.DataFrame) -> None:
         assert label in (facts["title"], *facts["aliases"]) or label.casefold() == facts["title"].casefold()
 
 
-def test_registered_methods_have_the_names_of_the_literature() -> None:
+def test_methods_that_are_built_are_described_once() -> None:
     registry = pytest.importorskip("bench.registry")
-    known = published.load_methods()
-    spelled = {
-        name.casefold(): slug for slug, row in known.iterrows() for name in (row["title"], *row["aliases"])
-    }
-    for name, entry in registry.methods().items():
-        slug = spelled.get(entry.title.casefold(), name)
-        assert slug == name, f"rename {slug!r} to {name!r} in results/published/"
-    stages = {name for row in known["stages"].dropna() for name in row.split(">")}
-    assert stages <= set(registry.methods())
+    entries = registry.methods()
+    assert list(facts.built_in()) == sorted(entries), "one row of methods/methods.csv for each"
+    for name, known in facts.built_in().items():
+        assert {key: getattr(entries[name], key) for key in vars(known)} == vars(known)
+    elsewhere = {row["method"] for row in csv_rows(published.HOME / "methods.csv")}
+    assert not elsewhere & set(entries)
+    stages = {name for row in published.load_methods()["stages"].dropna() for name in row.split(">")}
+    assert stages <= set(entries)
+
+
+def test_a_name_stands_for_its_method_and_not_for_another_one_s_title(tmp_path: Path) -> None:
+    assert facts.built_in()["supcon_pretrain"].title == "SupCon"
+    file = write(tmp_path, HEADER, ROW.replace("BCL", "supcon"))
+    assert published.load(file)["method"].iloc[-1] == "supcon"
 
 
 # -- conflicts ------------------------------------------------------------------------------------

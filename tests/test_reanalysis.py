@@ -20,6 +20,7 @@ from bench.errors import BenchError
 from bench.leaderboard import reanalysis
 from bench.leaderboard.reanalysis import SHOT_RULES, Stored
 from bench.metrics import score
+from bench.records import Results
 
 RULE = ShotRule(many_above=60, few_below=20)
 
@@ -171,7 +172,7 @@ def test_classes_without_test_images_are_left_out() -> None:
 # -- stored scores --------------------------------------------------------------------------------
 def test_stored_scores_give_the_record_s_metrics(tmp_path: Path) -> None:
     run = finish(tmp_path, make_cell())
-    found = reanalysis.stored(tmp_path, run.run_id)
+    found = reanalysis.stored(Results(tmp_path)[run.run_id])
     metrics = run.read_record()["metrics"]
     assert score(found.scores, found.labels, found.counts, found.shots)["many"] == metrics["many"]
     assert found.kind == "train_prior"
@@ -179,11 +180,11 @@ def test_stored_scores_give_the_record_s_metrics(tmp_path: Path) -> None:
 
 def test_a_record_without_scores_is_told(tmp_path: Path) -> None:
     run = finish(tmp_path, make_cell(), files={})
-    with pytest.raises(BenchError, match="no stored scores"):
-        reanalysis.stored(tmp_path, run.run_id)
+    with pytest.raises(BenchError, match="its scores are not here"):
+        reanalysis.stored(Results(tmp_path)[run.run_id])
     run = finish(tmp_path, make_cell("ldam_drw"))
     run.logits.unlink()
-    with pytest.raises(BenchError, match=r"logits.npz: no such file"):
-        reanalysis.stored(tmp_path, run.run_id)
+    with pytest.raises(BenchError, match=rf"its scores are not here; `rerun {run.run_id}` makes them"):
+        reanalysis.stored(Results(tmp_path)[run.run_id])
     with pytest.raises(BenchError, match="no stored scores"):
-        reanalysis.stored(tmp_path, fail(tmp_path, make_cell("crt"), "out of memory").run_id)
+        reanalysis.stored(Results(tmp_path)[fail(tmp_path, make_cell("crt"), "out of memory").run_id])

@@ -11,7 +11,9 @@ from recipe_fakes import GRID, SMALL, fakes, ids, read, recipes
 from bench.cell import Cell
 from bench.data.catalogue import DATASETS
 from bench.errors import BenchError
-from bench.recipe import Recipe, grid_file
+from bench.recipe import Recipe, grid_file, load
+from bench.recipe.files import find
+from bench.shipped import RECIPES
 
 __all__ = ["fakes", "recipes"]
 
@@ -282,3 +284,73 @@ def test_a_grid_file_says_every_cell_as_json() -> None:
         "backbone": "resnet8_cifar",
         "seed": 0,
     }
+
+
+# -- where a recipe is ----------------------------------------------------------------------------
+def test_a_recipe_is_found_by_its_name_in_the_folders() -> None:
+    read(SMALL, name="recipes/some/mine.yaml")
+    for name in ("mine", "mine.yaml", "recipes/mine.yaml", "recipes/some/mine.yaml"):
+        recipe = load(Path(name))
+        assert (recipe.name, len(recipe.points)) == ("mine", 1)
+    with pytest.raises(BenchError, match=r"^other/mine.yaml: no such file; did you mean 'recipes/some/mine"):
+        load(Path("other/mine.yaml"))
+
+
+def test_a_file_that_there_is_comes_before_one_of_its_name() -> None:
+    read(SMALL, name="recipes/some/mine.yaml")
+    assert read("title: Here\n" + SMALL, name="recipes/mine.yaml").title == "Here"
+    assert read("title: Nearer\n" + SMALL, name="mine.yaml").title == "Nearer"
+    assert load(Path("mine.yaml")).title == "Nearer"
+
+
+def test_a_name_of_two_recipes_is_refused() -> None:
+    for folder in ("one", "two"):
+        read(SMALL, name=f"recipes/{folder}/mine.yaml")
+    with pytest.raises(BenchError, match=r"^mine: is recipes/one/mine.yaml and recipes/two/mine.yaml; name"):
+        load(Path("mine"))
+    with pytest.raises(BenchError, match=r"include: 'mine.yaml' is recipes/one/mine.yaml and recipes/two"):
+        read("include: mine.yaml\n", name="recipes/three/top.yaml")
+
+
+def test_what_is_included_is_found_by_its_name_in_the_folders() -> None:
+    read("protocol: {epochs: 4}\n" + SMALL, name="recipes/shared/base.yaml")
+    recipe = read("include: base.yaml\ntitle: Top\n", name="recipes/some/top.yaml")
+    assert [point.cell.protocol.epochs for point in recipe.points] == [4]
+    read("protocol: {epochs: 5}\n" + SMALL, name="recipes/some/base.yaml")
+    assert load(Path("top")).points[0].cell.protocol.epochs == 5  # what stands beside it comes first
+
+
+def test_outside_of_a_folder_of_recipes_an_include_is_looked_for_beside_it_alone() -> None:
+    read(SMALL, name="mine/deeper/base.yaml")
+    with pytest.raises(BenchError, match=r"^mine/top.yaml:1: include: 'base.yaml': no such file"):
+        read("include: base.yaml\n", name="mine/top.yaml")
+
+
+def test_a_recipe_of_the_project_is_found_from_anywhere() -> None:
+    found = find(Path("quick"))
+    assert found.is_absolute()
+    assert found == find(Path("recipes/quick.yaml")) == RECIPES / "digits" / "quick.yaml"
+    assert find(Path("elsewhere/quick.yaml")) == Path("elsewhere/quick.yaml")
+
+
+def test_a_label_has_a_backbone_of_its_own_in_the_place_of_the_grids() -> None:
+    text = (
+        "methods:\n  plain: {backbone: {name: resnet56_cifar, options: {width: 2}}}\n"
+        "  again: {method: second, from: plain}\n"
+        "grid:\n  dataset: digits\n  imbalance_factor: 10\n"
+        "  backbone: {name: resnet8_cifar, options: {in_chans: 3}}\n"
+    )
+    recipe = read(text)
+    first, again = only_cell(recipe), only_cell(recipe, "again")
+    assert (first.backbone.name, first.backbone.options) == ("resnet56_cifar", {"width": 2})
+    assert again.backbone.name == "resnet8_cifar"
+    assert again.parent == first
+    changed = read(
+        text + "overrides: [{match: {backbone: resnet56_cifar}, protocol: {epochs: 3}}]\n", name="o.yaml"
+    )
+    assert (only_cell(changed).protocol.epochs, only_cell(changed, "again").protocol.epochs) == (3, 200)
+
+
+def test_an_unknown_backbone_of_a_label_is_told_with_its_place() -> None:
+    with pytest.raises(BenchError, match=r"r.yaml:2: methods.plain.backbone.*'resnet9_cifar'.*did you mean"):
+        read("methods:\n  plain: {backbone: resnet9_cifar}\n" + GRID)

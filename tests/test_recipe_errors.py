@@ -46,11 +46,13 @@ RECIPES = {
     "no method": ("methods: {}\n" + GRID_LINES, "r.yaml:1: methods: names no method"),
     "unknown method": (
         "methods:\n  plain: {}\n  tial: {}\n" + GRID_LINES,
-        "r.yaml:3: methods.tial: unknown method 'tial'; did you mean 'tail'?",
+        "r.yaml:3: methods.tial: unknown method 'tial'; did you mean 'tail'?"
+        "; methods of your own are named by --methods FILE",
     ),
     "unknown method under a label": (
         "methods:\n  x:\n    method: zzz\n" + GRID_LINES,
-        "r.yaml:3: methods.x.method: unknown method 'zzz'; there are: plain, second, tail",
+        "r.yaml:3: methods.x.method: unknown method 'zzz'; there are: plain, second, tail"
+        "; methods of your own are named by --methods FILE",
     ),
     "a label without a value": (
         "methods:\n  plain:\n" + GRID_LINES,
@@ -136,7 +138,8 @@ RECIPES = {
     ),
     "a factor below 1, as LDAM writes it": (
         "methods: {plain: {}}\ngrid: {dataset: digits, imbalance_factor: 0.01, backbone: resnet8_cifar}\n",
-        "r.yaml:2: grid.imbalance_factor: should be greater than or equal to 1, got 0.01",
+        "r.yaml:2: grid.imbalance_factor: should be greater than or equal to 1, got 0.01"
+        "; it is the largest class over the smallest: did you mean 100?",
     ),
     "unknown data set": (
         "methods: {plain: {}}\ngrid:\n  dataset: [digits, cifar1O]\n  imbalance_factor: 1\n"
@@ -367,9 +370,7 @@ def test_a_default_of_a_wrong_type_is_the_method_s_fault_not_a_traceback() -> No
 
     from bench import registry
 
-    registry.register("odd", title="", family="", venue="", year=0, paper="", kind="loud")(
-        type("Odd", (Plain,), {})
-    )
+    registry.register("odd", title="Odd", family="fake", kind="loud")(type("Odd", (Plain,), {}))
     try:
         said = error_of("methods: {odd: {}}\n" + GRID)
     finally:

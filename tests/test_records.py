@@ -18,7 +18,7 @@ import bench
 from bench.cell import Protocol
 from bench.errors import BenchError
 from bench.files import replacing, write_text
-from bench.records import Busy, RunDir, equal, grids, load_grid, load_results, series, states
+from bench.records import Busy, Results, RunDir, equal, load_results, series, states
 
 
 def run_dir(results: Path) -> RunDir:
@@ -318,7 +318,7 @@ def test_results_are_merged_by_copying(tmp_path: Path) -> None:
         make_grid(tmp_path / place, place, [("ce", make_cell(seed=seed))])
     shutil.copytree(tmp_path / "b", tmp_path / "a", dirs_exist_ok=True)
     assert sorted(load_results(tmp_path / "a").seed) == [0, 1, 2]
-    assert list(grids(tmp_path / "a")) == ["a", "b"]
+    assert list(Results(tmp_path / "a").grids) == ["a", "b"]
 
 
 def test_a_series_is_all_but_the_seeds() -> None:
@@ -337,7 +337,7 @@ def test_a_grid_shows_what_is_not_there(tmp_path: Path) -> None:
     finish(tmp_path, make_cell(seed=9))  # of no grid
     make_grid(tmp_path, "small", [("plain", done), ("plain", absent), ("plain", failed), ("cRT", child)])
 
-    table = load_grid(tmp_path, grids(tmp_path)["small"])
+    table = Results(tmp_path).grid_table(Results(tmp_path).grids["small"])
     assert table.label.tolist() == ["plain", "plain", "plain", "cRT"]
     assert table.status.tolist() == ["done", "missing", "failed", "blocked"]
     assert table.seed.tolist() == [0, 1, 2, 2]
@@ -348,9 +348,9 @@ def test_a_grid_shows_what_is_not_there(tmp_path: Path) -> None:
 def test_a_spoilt_grid_is_named(tmp_path: Path) -> None:
     make_grid(tmp_path, "small", [("ce", make_cell())])
     file = tmp_path / "grids" / "small.json"
-    file.write_text(file.read_text().replace('"seed": 0', '"seed": "zero"'))
-    with pytest.raises(BenchError, match=r"small\.json: cell\.seed: .*; run the recipe again"):
-        grids(tmp_path)
+    file.write_text(file.read_text().replace('"imbalance_factor": 100.0', '"imbalance_factor": "many"'))
+    with pytest.raises(BenchError, match=r"small\.json: cell\.imbalance_factor: .*; run the recipe again"):
+        _ = Results(tmp_path).grids
 
 
 def test_the_telling_wing_starts_without_torch(tmp_path: Path) -> None:

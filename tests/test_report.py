@@ -16,7 +16,7 @@ from records_factory import CIFAR10_JPEG, DIGITS, fail, finish, make_cell, make_
 
 from bench.cell import BackboneChoice, Protocol
 from bench.errors import BenchError
-from bench.records import RunDir, load_results
+from bench.records import Results, RunDir, load_results
 from bench.report import figures, page, render_recipe, text
 
 HOSTILE = (
@@ -72,7 +72,7 @@ def results(tmp_path: Path) -> Path:
 def show(results: Path, name: str = "small") -> tuple[str, str]:
     """Render and return HTML and Markdown."""
     reports = results.parent / "reports"
-    render_recipe(results, name, reports)
+    render_recipe(Results(results), name, reports)
     return (reports / f"{name}.html").read_text(), (reports / f"{name}.md").read_text()
 
 
@@ -285,10 +285,11 @@ def test_the_same_results_give_the_same_bytes_and_need_no_torch(results: Path, t
     for cell in cells:
         finish(results, cell)
     make_grid(results, "small", [(cell.method.name, cell) for cell in cells])
-    here = render_recipe(results, "small", tmp_path / "here")
+    here = render_recipe(Results(results), "small", tmp_path / "here")
     code = (
-        "import sys; from pathlib import Path; from bench.report import render_recipe\n"
-        "render_recipe(Path(sys.argv[1]), 'small', Path(sys.argv[2]))\n"
+        "import sys; from pathlib import Path; from bench.records import Results\n"
+        "from bench.report import render_recipe\n"
+        "render_recipe(Results(Path(sys.argv[1])), 'small', Path(sys.argv[2]))\n"
         "assert not {'torch', 'torchvision', 'timm'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code, results, tmp_path / "there"], check=True)
@@ -301,7 +302,7 @@ def test_the_same_results_give_the_same_bytes_and_need_no_torch(results: Path, t
 def test_an_unknown_recipe_is_told_the_nearest(results: Path) -> None:
     make_grid(results, "small", [("ce", make_cell())])
     with pytest.raises(BenchError, match=r"'smal' was not run; did you mean 'small'"):
-        render_recipe(results, "smal", results)
+        render_recipe(Results(results), "smal", results)
 
 
 # -- hostile text --------------------------------------------------------------------------------

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
+import tomllib
 from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
@@ -13,7 +16,7 @@ from bench.errors import BenchError
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (run.run, run.plan, run.rerun, synthesize.synthesize),
-    "Results": (results.status, results.report, results.evaluate, results.clean),
+    "Results": (results.status, results.report, results.evaluate, results.export, results.clean),
     "Leaderboard": (leaderboard.check, leaderboard.explain, leaderboard.score),
     "Look around": (catalogue.list,),
 }
@@ -26,8 +29,24 @@ app = typer.Typer(
 )
 
 
+def _version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            print(f"longtail-bench {version('longtail-bench')}")
+        except PackageNotFoundError:  # run from a folder, not installed
+            text = (Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8")
+            print(f"longtail-bench {tomllib.loads(text)['project']['version']}")
+        raise typer.Exit
+
+
 @app.callback()
-def _about() -> None:
+def _about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
     """Train methods for long-tailed recognition side by side, and report what came out.
 
     A [bold]recipe[/] names methods, data sets, imbalance factors and seeds; [bold]run[/] trains every cell
@@ -35,7 +54,7 @@ def _about() -> None:
 
     \b
     python run_bench.py list recipes
-    python run_bench.py run recipes/quick.yaml
+    python run_bench.py run quick
     python run_bench.py COMMAND --help
     """
 

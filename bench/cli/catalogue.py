@@ -22,7 +22,20 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 
 #: What a list has no room for.
-ALONE = ("about", "params")
+ALONE = ("about", "params", "cards")
+
+#: The folder of what recipes share.
+SHARED = "shared"
+
+#: What it has in a terminal of usual width; of other kinds it has all.
+WIDTH = 80
+NARROW = {
+    "methods": ("name", "title", "venue"),
+    "datasets": ("name", "title", "image_size", "profile", "n_max"),
+    "recipes": ("name", "title"),
+}
+
+Wide = Annotated[bool, typer.Option("--wide", help="Show all columns.")]
 
 
 class Kind(StrEnum):
@@ -38,6 +51,7 @@ def list(
     kind: Annotated[Kind, typer.Argument(show_default=False)],
     pattern: Annotated[str, typer.Argument(help="Names to show, with * and ? (in quotes).")] = "*",
     methods: Methods = None,
+    wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
     """Show the methods, data sets, backbones or recipes that there are; one alone with all that is known.
@@ -47,7 +61,7 @@ def list(
     \b
     python run_bench.py list methods
     python run_bench.py list methods ldam_drw    # with its hyper-parameters
-    python run_bench.py list methods 'ldam*' --json
+    python run_bench.py list methods 'ldam*' --wide
     python run_bench.py list backbones 'resnet*_cifar'
     python run_bench.py list recipes
     """
@@ -61,23 +75,27 @@ def list(
     if not chosen:
         near = did_you_mean(pattern, [row["name"] for row in rows])
         raise BenchError(f"none of {len(rows)} {kind} is called {pattern!r}{near[:100]}")
+    if kind is Kind.METHODS and (wide or as_json or len(chosen) == 1):
+        chosen = [_registered(row["name"], alone=len(chosen) == 1) for row in chosen]
     if as_json:
         print(json.dumps(chosen, indent=1))
     elif len(chosen) == 1:
         _show_one(chosen[0])
     else:
         columns = [name for name in chosen[0] if name not in ALONE]
+        if not wide:
+            columns = [name for name in columns if name in NARROW.get(kind, columns)]
         shown = table(f"{len(chosen)} of {len(rows)} {kind}", *columns)
         for row in chosen:
             shown.add_row(*(escape(_text(row[name])) for name in columns))
-        console().print(shown)
+        console().print(shown, width=None if wide else WIDTH)
 
 
 def _show_one(row: Row) -> None:
     facts = table("", "", "")
     facts.show_header = False
     for name, value in row.items():
-        if name != "params" and value not in (None, False, ""):
+        if name not in ("params", "cards") and value not in (None, False, ""):
             facts.add_row(name, escape(_text(value)))
     console().print(facts)
     if row.get("params"):
@@ -86,30 +104,42 @@ def _show_one(row: Row) -> None:
             default = json.dumps(of["default"])  # as a recipe writes it
             params.add_row(name, *map(escape, (default, of["type"], of["about"])))
         console().print(params)
+    if row.get("cards"):
+        from bench.cards import cards_of
+        from bench.cli.card_table import card_table
+
+        console().print(card_table(cards_of(row["name"])))
 
 
 def _methods(files: Iterable[Path]) -> Sequence[Row]:
     from bench import registry
 
-    registry.load_files(files)
-    return [
-        {
-            "name": entry.name,
-            "title": entry.title,
-            "family": entry.family,
-            "venue": f"{entry.venue} {entry.year or ''}".strip(),
-            "views": _views(entry),
-            "parent": entry.build.needs_parent,
-            "golden": entry.golden,
-            "reconstruction": entry.reconstruction,
-            "captured": entry.build.capturable,
-            "pretrained": entry.pretrained,
-            "paper": entry.paper.removeprefix("https://"),
-            "about": entry.summary,
-            "params": _params(entry),
-        }
-        for entry in registry.methods().values()
-    ]
+    known = registry.described(files)
+    return [{"name": name, "title": facts.title, "venue": facts.published} for name, facts in known.items()]
+
+
+def _registered(name: str, *, alone: bool) -> Row:
+    """Describe a method with what its class says; alone also with its views, for which it is built."""
+    from bench import registry
+    from bench.cards import cards_of
+
+    entry = registry.find(name)
+    return {
+        "name": entry.name,
+        "title": entry.title,
+        "family": entry.family,
+        "venue": entry.published,
+        **({"views": _views(entry)} if alone else {}),
+        "parent": entry.build.needs_parent,
+        "golden": entry.golden,
+        "reconstruction": entry.reconstruction,
+        "captured": entry.build.capturable,
+        "pretrained": entry.pretrained,
+        "paper": entry.paper.removeprefix("https://"),
+        "about": entry.summary,
+        "params": _params(entry),
+        "cards": [card.model_dump(mode="json") for card in cards_of(entry.name)],
+    }
 
 
 def _params(entry: Entry) -> dict[str, Row]:
@@ -159,10 +189,15 @@ def _backbones() -> Sequence[Row]:
 
 
 def _recipes() -> Sequence[Row]:
-    from bench.recipe.files import read
+    """Name the recipes here, or else those that this project ships; what they share is none."""
+    from bench.recipe.files import FOLDER, read, recipes
+    from bench.shipped import RECIPES
 
     rows = []
-    for path in sorted(Path("recipes").rglob("*.yaml")):
+    home = Path(FOLDER) if Path(FOLDER).is_dir() else RECIPES
+    for path in recipes(home):
+        if path.parent.name == SHARED:
+            continue
         try:
             tree, notes = read(path)
             title = str(tree.plain.get("title", ""))

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from bench.cli.tables import FittingTable
 from bench.errors import BenchError, did_you_mean
-from bench.rundir import RunDir
+
+if TYPE_CHECKING:
+    from bench.records import Result
 
 #: Exit codes; 2 is also what the command line itself answers to a wrong option.
 SOME_FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130
@@ -19,7 +22,7 @@ SOME_FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130
 #: Colours of a run's state.
 COLOURS = {"done": "green", "failed": "red", "unreadable": "red", "running": "cyan", "queued": "blue"}
 
-Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe file, as recipes/quick.yaml.")]
+Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: its file, or its name, as quick.")]
 Only = Annotated[
     list[str] | None,
     typer.Option("--only", metavar="KEY=VALUE", help="Only these cells; several are all held to."),
@@ -66,7 +69,7 @@ def console() -> Console:
 
 def table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> Table:
     """Return an empty table; columns in `numbers` stand to the right."""
-    made = Table(title=escape(title), title_justify="left", header_style="bold")
+    made = FittingTable(title=escape(title), title_justify="left", header_style="bold")
     for column in columns:
         made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
     return made
@@ -77,13 +80,16 @@ def coloured(status: str) -> str:
     return f"[{COLOURS.get(status, 'yellow')}]{status}[/]"
 
 
-def find_run(results: Path, name: str) -> RunDir:
-    """Find a run by its directory's name, the beginning of it, or its last ten characters.
+def find_run(results: Path, name: str) -> Result:
+    """Find a run by its name, the beginning of it, or its last ten characters.
 
     Raises:
         BenchError: none is called so, or several.
     """
-    names = [path.name for path in sorted(results.glob("runs/*")) if path.is_dir()]
+    from bench import records
+
+    runs = records.Results(results)
+    names = [run.run_id for run in runs]
     hits = [n for n in names if n == name] or [
         n for n in names if n.startswith(name) or n.endswith(f"-{name}")
     ]
@@ -93,5 +99,5 @@ def find_run(results: Path, name: str) -> RunDir:
     if not hits:
         digits = [n.rpartition("-")[2] for n in names]
         near = did_you_mean(name, names if "-" in name else {*names, *digits}, most=6)
-        raise BenchError(f"no run {name!r} in {results / 'runs'}{near}; `status` has all names")
-    return RunDir(results, hits[0])
+        raise BenchError(f"no run {name!r} in {results}{near}; `status RECIPE` names all runs of a recipe")
+    return runs[hits[0]]

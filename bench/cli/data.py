@@ -11,10 +11,10 @@ import typer
 from typer.core import TyperGroup
 
 from bench.cli.common import DATA, SOME_FAILED, Data, console, table
-from bench.errors import BenchError, did_you_mean
+from bench.errors import BenchError, did_you_mean, printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from bench.cell import DataSet
 
@@ -45,6 +45,7 @@ FromRecipe = Annotated[
 def show(
     name: Name,
     download: Annotated[bool, typer.Option("--download", help="Fetch it if it is missing.")] = False,
+    recipe: FromRecipe = None,
     data: Data = DATA,
 ) -> None:
     """See that the images of a data set are at hand, and count them; `show` may be left out.
@@ -55,19 +56,43 @@ def show(
     python run_bench.py data digits
     python run_bench.py data cifar10 --download
     python run_bench.py data cifar100 --data ~/images
+    python run_bench.py data mine --recipe recipes/mine.yaml
     """
+    _show(_find(name, recipe), data, download)
+
+
+def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
+    """Count the images of a data set; those of list files need not be there."""
+    import numpy as np
+
+    from bench.data import folder
+    from bench.data.lists import read_lists
     from bench.data.sources import read
 
-    dataset = _find(name, None)
+    passed_over: list[str] = []
     if dataset.source == "list":
-        raise BenchError(f"{name}: its images stay on disk; run `run_bench.py data check {name}`")
-    images = read(dataset, data, download=download)
-    shown = table(f"{name}: {dataset.title}", "", "images", "size", numbers=("images",))
-    for part, pixels in (("train", images.train_images), ("test", images.test_images)):
-        shown.add_row(part, f"{len(pixels):,}", f"{pixels.shape[1]}x{pixels.shape[2]}")
+        lists = read_lists(dataset, data)
+        class_names = lists.class_names
+        labels = {part: listing.labels for part, listing in lists.parts.items()}
+    else:
+        images = read(dataset, data, download=download)
+        class_names = images.class_names
+        labels = {"train": images.train_labels, "test": images.test_labels}
+    if dataset.source == "folder" and dataset.folder:
+        parts = folder.list_tree(folder.below(data, dataset.folder, dataset.name))
+        passed_over = folder.passed_over([path for part in parts for path in part.passed_over])
+    columns = ("images", "classes", "largest", "smallest")
+    shown = table(f"{dataset.name}: {dataset.title}", "", *columns, "size", numbers=columns)
+    for part, of_part in labels.items():
+        counts = np.bincount(of_part)
+        counts = counts[counts > 0]
+        size = f"{dataset.image_size}x{dataset.image_size}"
+        numbers = (len(of_part), len(counts), counts.max(), counts.min())
+        shown.add_row(part, *(f"{number:,}" for number in numbers), size)
     console().print(shown)
-    names = ", ".join(images.class_names[:20]) + (", ..." if len(images.class_names) > 20 else "")
-    console().print(f"{len(images.class_names)} classes: {names}", highlight=False, markup=False)
+    names = ", ".join(class_names[:20]) + (", ..." if len(class_names) > 20 else "")
+    console().print(f"{len(class_names)} classes: {names}", highlight=False, markup=False)
+    _tell(("remark", [printable(line) for line in passed_over], "yellow"))
 
 
 @app.command()
@@ -82,7 +107,7 @@ def check(
     recipe: FromRecipe = None,
     data: Data = DATA,
 ) -> None:
-    """Hold the lists and images of a data set against what is known of it; say what is missing.
+    """Hold the lists, folders and images of a data set against each other and what is known of it.
 
     [bold]Examples[/]
 
@@ -93,10 +118,13 @@ def check(
     """
     from bench.data.check import check as held_against
 
-    dataset = _with_lists(name, recipe)
+    dataset = _find(name, recipe)
+    if dataset.source not in ("list", "folder"):
+        _show(dataset, data)  # to read it is to check it
+        return
     root = root or data / str(dataset.folder)
     with _bar("images looked at") as report:
-        findings = held_against(dataset, root, decode=decode, report=report)
+        findings = held_against(dataset, root, data_dir=data, decode=decode, report=report)
     columns = ("images", "classes", "largest", "smallest", "many", "medium", "few")
     shown = table(f"{name}: {dataset.title}", "", "list", *columns, "files there", "", numbers=columns)
     for part in findings.parts:
@@ -106,14 +134,11 @@ def check(
         shown.add_row(part.part, part.file.name, *(f"{n:,}" for n in sizes), found, part.verdict)
     if findings.parts:
         console().print(shown)
-    for kind, lines, colour in (
+    _tell(
         ("fault", findings.faults, "red"),
         ("remark", findings.remarks, "yellow"),
         ("to be had", findings.remedies, "green"),
-    ):
-        for line in lines:
-            console().print(f"[{colour}]{kind}[/]  ", end="")
-            console().print(line, markup=False, highlight=False, soft_wrap=True)
+    )
     if findings.faults:
         raise typer.Exit(SOME_FAILED)
 
@@ -144,10 +169,10 @@ def prepare(
     dataset = _with_lists(name, recipe)
     lists = read_lists(dataset, data)
     for part, listing in lists.parts.items():
-        place = place_of(data, str(dataset.folder), listing, short_side)
+        place = place_of(data, str(dataset.folder), listing, short_side, dataset.upright)
         files = [lists.root / listing.path(position) for position in range(len(listing))]
         with _bar(f"{part}: images packed", len(files)) as report:
-            size = pack(files, place, short_side, report, os.cpu_count() or 1)
+            size = pack(files, place, short_side, report, os.cpu_count() or 1, dataset.upright)
         told = f"{part}  {len(files):,} images, {size / 2**30:.2f} GiB  {place}"
         console().print(told, highlight=False, markup=False)
     if short_side not in (None, dataset.short_side):
@@ -163,6 +188,14 @@ def prepare(
         console().print("\n".join(lines), markup=False, highlight=False)
 
 
+def _tell(*groups: tuple[str, Sequence[str], str]) -> None:
+    """Print lines of several kinds, each kind in its colour."""
+    for kind, lines, colour in groups:
+        for line in lines:
+            console().print(f"[{colour}]{kind}[/]  ", end="")
+            console().print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def _find(name: str, recipe: Path | None) -> DataSet:
     """Return a data set, of those built in or of those that a recipe writes down."""
     from bench.data.catalogue import DATASETS
@@ -174,14 +207,15 @@ def _find(name: str, recipe: Path | None) -> DataSet:
 
         known = read_datasets(read(recipe)[0].mapping.get("datasets"))
     if name not in known:
-        raise BenchError(f"unknown data set {name!r}{did_you_mean(name, known)}")
+        hint = "" if recipe else "; if a recipe writes it down, add --recipe FILE"
+        raise BenchError(f"unknown data set {name!r}{did_you_mean(name, known)}{hint}")
     return known[name]
 
 
 def _with_lists(name: str, recipe: Path | None) -> DataSet:
     dataset = _find(name, recipe)
     if dataset.lists is None:
-        raise BenchError(f"{name} has no list files; run `run_bench.py data {name}`")
+        raise BenchError(f"{name} has no list files: it is read into memory, and there is nothing to pack")
     return dataset
 
 

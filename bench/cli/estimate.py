@@ -3,29 +3,69 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench import registry
 from bench.cell import Cell, DataSet
 from bench.errors import BenchError
-from bench.records import RunDir
+from bench.records import Results
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def training_images(cell: Cell, data: Path) -> int:
     """Count the images of an epoch of a cell; data that is missing is a `BenchError`."""
-    return _count(cell.dataset, cell.imbalance_factor, data)
+    counts, drawn = _counts(cell.dataset, cell.imbalance_factor, data)
+    return int(counts.sum()) + drawn
 
 
 @functools.cache
-def _count(dataset: DataSet, imbalance_factor: float, data: Path) -> int:
-
+def _counts(dataset: DataSet, imbalance_factor: float, data: Path) -> tuple[np.ndarray, int]:
+    """Return the class counts (C,) of a long tail, and how many extra images an epoch draws."""
     from bench.data import sources
     from bench.data.extra import read_extra
 
     counts, _, class_names = sources.tail(dataset, imbalance_factor, data)
     extra = read_extra(dataset, counts, class_names, data)
-    return int(counts.sum() + (0 if extra is None else extra.drawn.sum()))
+    return counts, 0 if extra is None else int(extra.drawn.sum())
+
+
+def check_data(cells: Iterable[Cell], data: Path) -> list[str]:
+    """Read and check the data of cells as `data check` does, and return what should be known of it.
+
+    Raises:
+        BenchError: the data is missing or has faults, a line each.
+    """
+    from bench.data.check import before_training
+
+    remarks: dict[str, None] = {}
+    for cell in {(cell.dataset, cell.imbalance_factor): cell for cell in cells}.values():
+        counts, _ = _counts(cell.dataset, cell.imbalance_factor, data)
+        remarks |= dict.fromkeys(before_training(cell.dataset, data, counts))
+    return list(remarks)
+
+
+def check_backbones(cells: Iterable[Cell]) -> None:
+    """See that the cells' backbones take images of their size.
+
+    Raises:
+        BenchError: some do not, a line each.
+    """
+    from bench.backbones import check_input
+    from bench.recipe.schema import each
+
+    asked = {
+        (cell.backbone.name, cell.dataset.image_size, *sorted(cell.backbone.options.items())): cell
+        for cell in cells
+        if not registry.find(cell.method.name).build.needs_parent
+    }
+    each(
+        lambda cell: check_input(cell.backbone.name, cell.dataset.image_size, **cell.backbone.options),
+        asked.values(),
+    )
 
 
 class Pace:
@@ -41,14 +81,13 @@ class Pace:
         self.problems: dict[str, None] = {}
         device = environment("cuda" if on_gpu else "cpu")["device"]
         self.past: dict[tuple[str, ...], list[float]] = {}
-        for path in sorted(results.glob("runs/*/record.json")):
-            record = RunDir(results, path.parent.name).look()[1]
-            if record and record["status"] == "done" and record["environment"]["device"] == device:
-                timing, cell = record["timing"], record["cell"]
-                backbone, size = cell["backbone"]["name"], str(cell["dataset"]["image_size"])
+        for run in Results(results):
+            if run.state.status == "done" and run.record["environment"]["device"] == device:
+                timing, cell = run.record["timing"], run.cell
+                backbone, size = cell.backbone.name, str(cell.dataset.image_size)
                 if timing["images_per_second"] is not None:
                     pace = timing["images_per_second"] * timing.get("runs_at_once", 1)
-                    alike = (cell["method"]["name"], backbone, size, cell["mode"])
+                    alike = (cell.method.name, backbone, size, cell.mode)
                     self.past.setdefault(alike, []).append(pace)
                     self.past.setdefault((backbone, size), []).append(pace)
 

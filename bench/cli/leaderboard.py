@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from bench.cli.common import DATA, RESULTS, SOME_FAILED, AsJson, Data, Results, console, find_run, table
 from bench.errors import BenchError, did_you_mean
+
+if TYPE_CHECKING:
+    from bench.records import Results as AllRuns
 
 VERDICTS = {"reproduced": "green", "close, n = 1": "green", "above": "cyan", "below": "bold red"}
 
@@ -27,24 +31,28 @@ def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
     python run_bench.py check
     python run_bench.py check --results results --json
     """
-    from bench import leaderboard
+    from bench import leaderboard, records
     from bench.published import plain
-    from bench.records import results_folder
     from bench.report import text
     from bench.report.board import gather
     from bench.report.widening import words
 
-    board = gather(results_folder(results))
+    runs = records.Results(records.results_folder(results))
+    board = gather(runs)
     judged, failed = leaderboard.check(board.entries)
     rows = plain(judged)
     if as_json:
         print(json.dumps(rows, indent=1))
     else:
         columns = ("n", "measured", "published", "gap")
-        shown = table("Verdicts", "method", "data", *columns, "verdict", "by", numbers=columns)
-        for row in sorted(rows, key=lambda row: (row["dataset"], row["imbalance_factor"], row["title"])):
+        shown = table("Verdicts", "run", "method", "data", *columns, "verdict", "by", numbers=columns)
+        keys = leaderboard.protocols(board.runs, board.literature)
+        ids = dict(zip(keys["key"], keys["run_id"].str[-10:], strict=True))  # for `explain`, the last seed's
+        held = [row for row in rows if row["published"] is not None]
+        for row in sorted(held, key=lambda row: (row["dataset"], row["imbalance_factor"], row["title"])):
             told = escape(": ".join(filter(None, (row["verdict"], words(row["differs"])))))
             shown.add_row(
+                ids.get(row["key"], ""),
                 escape(row["title"]),
                 f"{row['dataset']} {row['imbalance_factor']:g}",
                 str(row["n"]),
@@ -54,12 +62,16 @@ def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
                 f"[{VERDICTS.get(row['verdict'], 'yellow')}]{told}[/]",
                 escape(row["reported_by"] or ""),
             )
-        console().print(shown if rows else "nothing is measured yet; start with `run RECIPE`")
+        if held:
+            console().print(shown)
+        elif not rows:
+            console().print("nothing is measured yet; start with `run RECIPE`")
         if rows:
             seen = Counter(row["verdict"] for row in rows)
             told = ", ".join(f"{count} {verdict}" for verdict, count in seen.most_common())
             console().print(f"{len(rows)} measured cells: {told}", highlight=False)
-        _tell(board.problems)
+        tell(board.problems, "left out: ")
+        tell(runs.conflicts)
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 
@@ -69,7 +81,7 @@ def explain(
     ],
     results: Results = RESULTS,
 ) -> None:
-    """Set a run's protocol beside that of each published number of its method, field by field.
+    """Set a run's protocol beside that of each published number of its method, and beside its authors' card.
 
     [bold]Examples[/]
 
@@ -77,13 +89,17 @@ def explain(
     python run_bench.py explain 0123456789
     python run_bench.py explain cifar100-if100-ce-s0
     """
-    from bench import leaderboard
+    from bench import leaderboard, records
+    from bench.cards import card_of
+    from bench.cli.card_table import card_table
     from bench.report import text
     from bench.report.board import gather
 
-    board = gather(results)
+    board = gather(records.Results(results))
     told = leaderboard.explain(board.runs, board.literature, find_run(results, run).run_id)
     first = told[0]
+    if card := card_of(*(first.pair[key] for key in ("method", "dataset", "imbalance_factor"))):
+        console().print(card_table([card]))
     if first.pair["published"] is None:
         console().print(f"nothing is published for {escape(first.pair['title'])} on this data")
         return
@@ -115,6 +131,9 @@ def score(
         list[str] | None,
         typer.Option("--protocol", metavar="FIELD=VALUE", help="What made it; may be repeated."),
     ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Write over what was scored under that name.")
+    ] = False,
     results: Results = RESULTS,
     data: Data = DATA,
 ) -> None:
@@ -139,28 +158,30 @@ def score(
         raise BenchError(f"--dataset: unknown data set {dataset!r}{did_you_mean(dataset, DATASETS)}")
     if name and len(files) > 1:
         raise BenchError(f"--name: {len(files)} files cannot share one name; leave it out")
+    names = [name or file.stem.lower() for file in files]
+    if twice := [file for file, called in zip(files, names, strict=True) if names.count(called) > 1]:
+        raise BenchError(f"{twice[0]} and {twice[1]} would have one name; score them one by one, with --name")
     stated = dict(_stated(given) for given in protocol or ())
     chosen = DATASETS[dataset]
     counts, test_labels, _ = sources.tail(chosen, imbalance_factor, data)
     metrics = ("accuracy", "many", "medium", "few", "ece")
     shown = table(chosen.title, "file", *metrics, "kept as", numbers=metrics)
-    for file in files:
-        called = name or file.stem.lower()
+    for file, called in zip(files, names, strict=True):
         made = external.scored(
             file, called, chosen, imbalance_factor, np.asarray(test_labels), counts, stated
         )
-        kept = external.save(results, made)
+        kept = external.save(results, made, replace=replace)
         values = [made.metrics[metric] for metric in metrics]
         numbers = [text.number(value) for value in values if not isinstance(value, list)]
         shown.add_row(escape(str(file)), *numbers, escape(str(kept)))
     console().print(shown)
 
 
-def write_board(results: Path, reports: Path) -> None:
+def write_board(runs: AllRuns, reports: Path) -> None:
     """Render the leaderboard and the pages of what is measured, and say where they are."""
     from bench.report import gather, render_index, render_runs
 
-    board = gather(results)
+    board = gather(runs)
     index, *_ = render_index(board, reports)
     pages = render_runs(board, reports)
     out = console()
@@ -168,12 +189,13 @@ def write_board(results: Path, reports: Path) -> None:
     if pages:
         told = f"{escape(str(pages[0].parent))}: {len(pages)} pages"
         out.print(f"report  {told}", soft_wrap=True, highlight=False)
-    _tell(board.problems)
+    tell(board.problems, "left out: ")
 
 
-def _tell(problems: tuple[str, ...]) -> None:
+def tell(problems: Iterable[str], what: str = "") -> None:
+    """Print what is wrong with what was read."""
     for problem in problems:
-        console().print(f"[yellow]left out: {escape(problem)}[/]", soft_wrap=True, highlight=False)
+        console().print(f"[yellow]{what}{escape(problem)}[/]", soft_wrap=True, highlight=False)
 
 
 def _stated(given: str) -> tuple[str, str]:

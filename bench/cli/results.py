@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import TYPE_CHECKING, Annotated, get_args
 
 import typer
 from rich.console import Group
@@ -25,11 +25,12 @@ from bench.cli.common import (
     find_run,
     table,
 )
-from bench.cli.leaderboard import write_board
-from bench.errors import BenchError, did_you_mean
-from bench.rundir import Status
+from bench.cli.leaderboard import tell, write_board
+from bench.errors import BenchError, did_you_mean, printable
 
-STATUSES = get_args(Status)
+if TYPE_CHECKING:
+    from bench.records import Grid
+    from bench.records import Results as AllRuns
 
 Names = Annotated[
     list[str] | None,
@@ -46,31 +47,32 @@ def status(recipes: Names = None, results: Results = RESULTS) -> None:
     python run_bench.py status
     python run_bench.py status recipes/quick.yaml
     """
+    from bench import records
     from bench.launch import queue
-    from bench.records import states
-    from bench.rundir import cell_from
+    from bench.rundir import Status
 
+    statuses, runs = get_args(Status), records.Results(results)
     try:
         jobs = queue.jobs(results)
     except BenchError as error:  # what the run directories tell is true without it
         jobs = {}
         console().print(f"[yellow]{escape(str(error))}[/]", soft_wrap=True)
-    counts = table("Recipes", "recipe", "cells", *STATUSES, numbers=("cells", *STATUSES))
+    counts = table("Recipes", "recipe", "cells", *statuses, numbers=("cells", *statuses))
     details = []
-    for name, grid in _chosen(recipes, results).items():
-        cells = [cell_from(entry["cell"]) for entry in grid["cells"]]
-        known = queue.with_queue(states(results, cells), jobs)
+    for name, grid in _chosen(recipes, runs).items():
+        known = queue.with_queue(runs.states(cell for _, cell in grid.cells), jobs)
         seen = Counter[str](state.status for state in known.values())
-        counts.add_row(escape(name), str(len(known)), *(str(seen[s] or "") for s in STATUSES))
-        shown = table(name, "run", "label", "state", "")
-        for entry in grid["cells"]:
-            state = known[entry["run_id"]]
+        counts.add_row(escape(name), str(len(known)), *(str(seen[s] or "") for s in statuses))
+        shown = table(name, "state", "run", "label", "")
+        for label, cell in grid.cells:
+            state = known[cell.run_id]
             if recipes or state.status in ("running", "failed", "unreadable"):
                 reason = escape(state.reason or "")
-                shown.add_row(entry["run_id"], escape(entry["label"]), coloured(state.status), reason)
+                shown.add_row(coloured(state.status), cell.run_id, escape(label), reason)
         if shown.rows:
             details.append(shown)
     console().print(Group(counts, *details))
+    tell(runs.conflicts)
 
 
 def report(recipes: Names = None, results: Results = RESULTS, reports: Reports = REPORTS) -> None:
@@ -82,35 +84,35 @@ def report(recipes: Names = None, results: Results = RESULTS, reports: Reports =
     python run_bench.py report
     python run_bench.py report quick --reports pages
     """
-    from bench.records import grids
+    from bench import records
 
+    runs = records.Results(results)
     if not recipes:
-        write_board(results, reports)
-    for name in _chosen(recipes, results) if recipes else grids(results):
-        write_report(name, results, reports)
+        write_board(runs, reports)
+    for name in _chosen(recipes, runs) if recipes else runs.grids:
+        write_report(name, runs, reports)
+    tell(runs.conflicts)
 
 
-def write_report(name: str, results: Path, reports: Path) -> None:
+def write_report(name: str, runs: AllRuns, reports: Path) -> None:
     """Render one recipe's pages and say where they are."""
     from bench.report import render_recipe
 
-    for path in render_recipe(results, name, reports):
+    for path in render_recipe(runs, name, reports):
         console().print(f"report  {escape(str(path))}", soft_wrap=True, highlight=False)
 
 
-def _chosen(names: Iterable[str] | None, results: Path) -> Mapping[str, dict[str, Any]]:
+def _chosen(names: Iterable[str] | None, runs: AllRuns) -> Mapping[str, Grid]:
     """Return the grids of the named recipes, or of all."""
-    from bench.records import grids
-
-    known = grids(results)
+    known = runs.grids
     if not known:
-        raise BenchError(f"{results / 'grids'}: no recipe was run yet; start with `run RECIPE`")
+        raise BenchError(f"{runs.root / 'grids'}: no recipe was run yet; start with `run RECIPE`")
     chosen = {}
     for text in names or known:
         name = Path(text).name.removesuffix(".yaml")
         if name not in known:
             hint = f"; `run {text}` runs it" if Path(text).is_file() else did_you_mean(name, known)
-            raise BenchError(f"recipe {name!r} was not run with {results}{hint}")
+            raise BenchError(f"recipe {name!r} was not run with {runs.root}{hint}")
         chosen[name] = known[name]
     return chosen
 
@@ -134,6 +136,7 @@ def evaluate(
     python run_bench.py evaluate 0123456789
     python run_bench.py evaluate results/runs/RUN/weights.safetensors --folder data/my_images
     """
+    from bench.data.folder import list_images, passed_over
     from bench.registry import load_files
     from bench.rundir import RunDir
     from bench.train.evaluate import evaluate_run
@@ -145,13 +148,44 @@ def evaluate(
         home = Path(model).absolute().parent
         run = RunDir(home.parent.parent, home.name)
     else:
-        run = find_run(results, model)
+        run = find_run(results, model).directory
+    if not run.weights.exists():
+        raise BenchError(f"{run.run_id}: its weights are not here; `rerun {run.run_id}` makes them again")
     metrics = evaluate_run(run, data, folder)
+    for line in passed_over(list_images(folder).passed_over) if folder else ():
+        console().print(f"[yellow]{escape(printable(line))}[/]", soft_wrap=True, highlight=False)
     shown = table(run.run_id, "metric", "value", numbers=("value",))
     for key, value in metrics.items():
         if not isinstance(value, list | dict):
             shown.add_row(key, "n/a" if value is None else f"{value:.2f}")
     console().print(shown)
+
+
+def export(
+    sources: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[FOLDER]...", help="Other results folders whose runs are to be merged too."),
+    ] = None,
+    results: Results = RESULTS,
+) -> None:
+    """Write finished runs into results/records, the compact text that git keeps.
+
+    A run that is there stays as it is; two unlike records of one run are refused, and nothing is written.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py export
+    python run_bench.py export /mnt/other_machine/results
+    """
+    from bench import ledger
+    from bench.records import results_folder
+
+    done = ledger.export(results_folder(results), map(results_folder, sources or ()))
+    tell(done.left_out, "left out: ")
+    for path in done.files:
+        console().print(f"ledger  {escape(str(path))}", soft_wrap=True, highlight=False)
+    console().print(f"{done.lines} runs, {done.new} of them new", highlight=False)
 
 
 def clean(

@@ -37,6 +37,7 @@ from bench.cli.common import (
 )
 from bench.cli.results import write_report
 from bench.errors import BenchError
+from bench.rundir import RunDir
 
 if TYPE_CHECKING:
     from bench.cell import Cell
@@ -78,19 +79,20 @@ def run(
     [bold]Examples[/]
 
     \b
-    python run_bench.py run recipes/quick.yaml
-    python run_bench.py run recipes/quick.yaml --only method=ldam --only seed=0,1
-    python run_bench.py run recipes/quick.yaml --set protocol.epochs=2 --jobs 2
-    python run_bench.py run recipes/cifar_lt_plain.yaml --gpus 0,1 --per-gpu 3
+    python run_bench.py run quick
+    python run_bench.py run quick --only method=ldam --only seed=0,1
+    python run_bench.py run quick --set protocol.epochs=2 --jobs 2
+    python run_bench.py run cifar_lt_plain --gpus 0,1 --per-gpu 3
     python run_bench.py run my.yaml --methods my_method.py
-    python run_bench.py run recipes/quick.yaml --retry-failed
-    python run_bench.py run recipes/cifar_lt_plain.yaml --launcher slurm --partition gpu --time 120
-    python run_bench.py run recipes/quick.yaml --launcher slurm --gpus-per-run 0 --no-wait
-    torchrun --nproc-per-node 4 run_bench.py run recipes/imagenet_lt_decoupling.yaml --only label=ce
+    python run_bench.py run quick --retry-failed
+    python run_bench.py run cifar_lt_plain --launcher slurm --partition gpu --time 120
+    python run_bench.py run quick --launcher slurm --gpus-per-run 0 --no-wait
+    torchrun --nproc-per-node 4 run_bench.py run imagenet_lt_decoupling --only label=ce
     """
+    from bench import records
+    from bench.launch.process import BAD
     from bench.launch.together import is_first, run_together, under_torchrun
     from bench.recipe import grid_file
-    from bench.records import write_grid
 
     together = under_torchrun()
     if together and (jobs or per_gpu or launcher is not cluster.Launcher.local):
@@ -109,10 +111,11 @@ def run(
     )
     if launcher is cluster.Launcher.slurm:
         ask = cluster.ask_of(partition, minutes, gpus_per_run, max_parallel, per_gpu, sbatch)
+    chosen = _gpus(gpus) if launcher is cluster.Launcher.local else []  # it may refuse, so before all else
     grid, cells = _read(recipe, only, set_, methods)
-    _check_data(cells, results, data, force)
+    _check(cells, results, data, force)
     if is_first():
-        write_grid(results, grid.name, grid_file(grid))
+        records.write_grid(results, grid.name, grid_file(grid))
     again: dict[str, Any] = {"force": force, "retry_failed": retry_failed, "methods": methods or ()}
     options: dict[str, Any]
     if launcher is cluster.Launcher.slurm:
@@ -124,13 +127,17 @@ def run(
             return
         options = {"start": follow, "stopped": goes_on}
     elif together:
-        options = {"start": run_together, "gpus": _gpus(gpus), **again}
+        options = {"start": run_together, "gpus": chosen, **again}
     else:
-        options = {"jobs": jobs, "gpus": _gpus(gpus), "per_gpu": per_gpu, **again}
+        options = {"jobs": jobs, "gpus": chosen, "per_gpu": per_gpu, **again}
+    if is_first():
+        states = records.AGAIN | BAD if retry_failed else records.AGAIN
+        forced = [cell.run_id for cell in cells] if force else []
+        _tell_anew(records.Results(results).needed(cells, states, forced))
     ends = _launch(cells, results, data, labels=_labels(grid), tensorboard=tensorboard, **options)
     if not is_first():
         return
-    write_report(grid.name, results, reports)
+    write_report(grid.name, records.Results(results), reports)
     raise typer.Exit(_sum_up(ends))
 
 
@@ -149,42 +156,72 @@ def plan(
     [bold]Examples[/]
 
     \b
-    python run_bench.py plan recipes/quick.yaml
-    python run_bench.py plan recipes/quick.yaml --only method=ldam --jobs 1
+    python run_bench.py plan quick
+    python run_bench.py plan quick --only method=ldam --jobs 1
     """
+    from bench import records
     from bench.cell import families
-    from bench.cli.estimate import Pace, total
+    from bench.cli import horizon
+    from bench.cli.estimate import Pace
     from bench.launch.local import places
-    from bench.records import states
     from bench.report.text import duration
 
+    slots = places(jobs, _gpus(gpus))
     grid, cells = _read(recipe, only, set_, methods)
     labels = _labels(grid)
     family = families(cells)
-    known = states(results, family.values())
-    slots = places(jobs, _gpus(gpus))
+    runs = records.Results(results)
+    known, anew = runs.states(family.values()), runs.needed(cells)
     on_gpu = slots[0].gpu is not None
     pace = Pace(results, data, on_gpu)
-    shown = table(grid.name, "run", "label", "state", "time", numbers=("time",))
+    shown = table(grid.name, "state", "time", "run", "label", numbers=("time",))
     times: dict[str, float | None] = {}
     for run_id, cell in family.items():
         state, told = known[run_id], ""
-        if state.status in ("missing", "interrupted"):
+        if state.status in records.AGAIN or run_id in anew:
             times[run_id] = pace.seconds(cell)
-            told = duration(times[run_id])
+            told = duration(times[run_id]) + (" (its weights are not here)" if run_id in anew else "")
         label = labels.get(run_id, cell.method.name)
-        shown.add_row(run_id, escape(label), coloured(state.status), told)
+        shown.add_row(coloured(state.status), told, run_id, escape(label))
     console().print(shown)
-    for problem in pace.problems:
-        console().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True)
-    unknown = sum(seconds is None for seconds in times.values())
+    refused = _problems([family[run_id] for run_id in times], data)
+    for problem in dict.fromkeys(
+        [*pace.problems, *refused, *horizon.warnings(family.values(), labels, data)]
+    ):
+        console().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True, highlight=False)
     where = f"on {len(slots)} GPUs" if on_gpu else f"{len(slots)} at once"
-    told = f"{len(times)} of {len(family)} runs to train"
-    if times:
-        told += f", {where}: {duration(total(times, family, len(slots)))}"
-    if unknown:
-        told += f" ({unknown} of unknown time)"
-    console().print(told, highlight=False)
+    console().print(
+        f"{len(times)} of {len(family)} runs to train, {where}: {_time(times, family, len(slots))}"
+    )
+
+
+def _problems(cells: Sequence[Cell], data: Path) -> list[str]:
+    """Say all that `run` would refuse, or remark on, of what it would train."""
+    from bench.cli.estimate import check_backbones, check_data
+
+    told: list[str] = []
+    try:
+        check_backbones(cells)
+    except BenchError as error:
+        told += str(error).split("\n")
+    try:
+        told += check_data(cells, data)
+    except BenchError as error:
+        told += str(error).split("\n")
+    return told
+
+
+def _time(times: Mapping[str, float | None], family: Mapping[str, Cell], places: int) -> str:
+    """Say how long runs will take; what is not known of them is never told as nothing."""
+    from bench.cli.estimate import total
+    from bench.report.text import duration
+
+    unknown = sum(seconds is None for seconds in times.values())
+    if not unknown:
+        return duration(total(times, family, places) or 0)
+    if any(times.values()):
+        return f"more than {duration(total(times, family, places))} ({unknown} of unknown time)"
+    return f"time unknown, as no run on such a backbone and image size has ended here ({unknown} runs)"
 
 
 def rerun(
@@ -196,9 +233,10 @@ def rerun(
     results: Results = RESULTS,
     data: Data = DATA,
 ) -> None:
-    """Train one run once more, in its place, and compare the new record with the old one.
+    """Train one run once more and compare the new record with the old one; the new one takes its place.
 
-    Exits with 1 if they differ.
+    Of a run whose record alone is committed it makes weights and scores again, and before it those of what
+    it starts from. Whatever stops it leaves the old run as it was. Exits with 1 if the records differ.
 
     [bold]Examples[/]
 
@@ -206,38 +244,40 @@ def rerun(
     python run_bench.py rerun 0123456789
     python run_bench.py rerun digits-if10-ce-s0
     """
-    from bench.records import equal
+    from bench import ledger, records
+    from bench.launch.anew import beside, spent, take_over
 
     found = find_run(results, run)
-    cell = found.read_cell()
-    old = found.look()[1]
-    ends = _launch([cell], results, data, labels={}, gpus=_gpus(gpus)[:1], force=True, methods=methods or ())
-    new = found.look()[1]
-    if new is None or new["status"] != "done":
+    cell, old = found.cell, found.packed() if found.state.status == "done" else None
+    place = beside(results, cell)
+    _tell_anew([parent.run_id for parent in cell.family()[:-1] if not RunDir(place, parent.run_id).is_done()])
+    options: dict[str, Any] = {"gpus": _gpus(gpus)[:1], "retry_failed": True, "methods": methods or ()}
+    ends = _launch([cell], place, data, labels={}, **options)
+    if ends[cell.run_id].status != "done":
         raise typer.Exit(_sum_up(ends))
-    if old is None or old["status"] != "done":
+    replaced = take_over(results, cell)
+    spent(results)
+    for path in replaced:
+        console().print(f"the old run is kept as {escape(str(path))}", soft_wrap=True, highlight=False)
+    if old is None:
         console().print("there is no record of an earlier run to compare with")
-    elif equal(old, new):
+        return
+    differing = ledger.unlike(old, records.Results(results)[cell.run_id].packed())
+    if not differing:
         console().print("[green]EQUAL[/]: the new record says what the old one said")
-    else:
-        shown = table("The new record differs", "where", "old", "new")
-        for where, before, after in _differences(old, new):
-            shown.add_row(where, escape(str(before)), escape(str(after)))
-        console().print(shown)
-        raise typer.Exit(SOME_FAILED)
+        return
+    shown = table("The new record differs", "where", "old", "new")
+    for where, before, after in differing:
+        shown.add_row(where, escape(str(before)), escape(str(after)))
+    console().print(shown)
+    raise typer.Exit(SOME_FAILED)
 
 
-def _differences(old: Any, new: Any, where: str = "") -> list[tuple[str, Any, Any]]:
-    """List the places where two records differ, as far as they are equal in shape."""
-    from bench.rundir import INCIDENTAL
-
-    if not (isinstance(old, dict) and isinstance(new, dict)):
-        return [] if old == new else [(where, old, new)]
-    found = []
-    for key in dict.fromkeys([*old, *new]):
-        if where or key not in INCIDENTAL:
-            found += _differences(old.get(key), new.get(key), f"{where}.{key}".strip("."))
-    return found
+def _tell_anew(parents: Sequence[str]) -> None:
+    """Say which committed parents are trained anew."""
+    for parent in parents:
+        told = f"anew    {escape(parent)}: its weights are not here, and a run starts from them"
+        console().print(told, soft_wrap=True, highlight=False)
 
 
 def _read(
@@ -258,15 +298,18 @@ def _labels(grid: Grid) -> dict[str, str]:
     return {point.cell.run_id: point.label for point in grid.points}
 
 
-def _check_data(cells: Sequence[Cell], results: Path, data: Path, force: bool) -> None:
-    """Read the data of what is to be trained: better one error now than one in each run."""
-    from bench.cli.estimate import training_images
+def _check(cells: Sequence[Cell], results: Path, data: Path, force: bool) -> None:
+    """Check backbones and data of what is to be trained: better one error now than one in each run."""
+    from bench.cli.estimate import check_backbones, check_data
+    from bench.launch.together import is_first
     from bench.records import states
 
     known = states(results, cells)
     wanted = [cell for cell in cells if force or known[cell.run_id].status != "done"]
-    for cell in {(cell.dataset, cell.imbalance_factor): cell for cell in wanted}.values():
-        training_images(cell, data)
+    check_backbones(wanted)
+    for remark in check_data(wanted, data):
+        if is_first():
+            console().print(f"[yellow]{escape(remark)}[/]", soft_wrap=True, highlight=False)
 
 
 def _gpus(chosen: str | None) -> list[str]:
@@ -312,7 +355,7 @@ def _launch(
     out = console()
     out.quiet = not is_first()
     try:
-        with watch(labels, out) as listen:
+        with watch(labels, out, results) as listen:
             if tensorboard:
                 listen = curves(results, listen)
             return (start or run_grid)(cells, results, data, listen=listen, **options)
@@ -330,8 +373,6 @@ def _sum_up(ends: Mapping[str, State]) -> int:
         highlight=False,
     )
     if seen["failed"] or seen["unreadable"]:
-        console().print(
-            "try what failed again with --retry-failed; why is in each run's log.txt, record.json"
-        )
+        console().print("try what failed again with --retry-failed; all of why is in each run's log.txt")
     bad = ("failed", "unreadable", "blocked", "interrupted", "missing")
     return SOME_FAILED if any(seen[status] for status in bad) else 0

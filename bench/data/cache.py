@@ -7,6 +7,7 @@ names, sizes and times of the files it was made of; when these change, another i
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -27,7 +28,7 @@ def key_of(root: Path, files: Iterable[Path], *salt: object) -> str:
             stat = path.stat()
         except OSError as error:
             raise BenchError(f"{path}: {error.strerror}; replace or remove it") from error
-        digest.update(f"{str(path)[start:]}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+        digest.update(os.fsencode(f"{str(path)[start:]}\0{stat.st_size}\0{stat.st_mtime_ns}\0"))
     return digest.hexdigest()[:16]
 
 

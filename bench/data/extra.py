@@ -12,6 +12,7 @@ import numpy as np
 from bench.cell import DataSet, ExtraTrain
 from bench.data import folder, lists, longtail, manifest
 from bench.data.cache import key_of, through_cache
+from bench.data.decoding import RULES
 from bench.errors import BenchError, did_you_mean
 
 
@@ -27,6 +28,8 @@ class Extra:
         made: what made them, where the folder says so.
         key: names this content.
         cache: where `images` are kept.
+        upright: whether they are turned as their EXIF orientation says.
+        passed_over: files in its folders that are no images.
     """
 
     settings: ExtraTrain
@@ -37,12 +40,16 @@ class Extra:
     made: manifest.Manifest | None
     key: str
     cache: Path
+    upright: bool
+    passed_over: tuple[Path, ...]
 
     @cached_property
     def images(self) -> np.ndarray:
         """All of them in memory, (m, H, W, 3) uint8; read when asked for."""
         return through_cache(
-            self.cache, ("images",), lambda: {"images": folder.decode(self.classes, self.size)}
+            self.cache,
+            ("images",),
+            lambda: {"images": folder.decode(self.classes, self.size, upright=self.upright)},
         )["images"]
 
     @property
@@ -101,7 +108,10 @@ def read_extra(
             f"{root}: no such folder, which {of} wants; fill it with `run_bench.py synthesize`, or put "
             "<class>/<image> there"
         )
-    there = _folders(root, class_names, of) if extra.list_file is None else _listed(root, extra, class_names)
+    if extra.list_file is None:
+        there, passed_over = _folders(root, class_names, of)
+    else:
+        there, passed_over = _listed(root, extra, class_names), []
     limits = room(class_counts, extra.fill_to, extra.max_per_class)
     classes = {name: there[name][:limit] for name, limit in zip(class_names, limits, strict=True)}
     counts = np.array([len(files) for files in classes.values()])
@@ -112,17 +122,34 @@ def read_extra(
             "max_per_class or weight"
         )
     files = [path for images in classes.values() for path in images]
-    key = f"{dataset.name}-extra-{key_of(root, files, dataset.image_size)}"
-    cache = data_dir / ".cache" / key
-    return Extra(extra, classes, dataset.image_size, counts, drawn, manifest.read(root), key, cache)
+    key = f"{dataset.name}-extra-{key_of(root, files, dataset.image_size, RULES, dataset.upright)}"
+    return Extra(
+        extra,
+        classes,
+        dataset.image_size,
+        counts,
+        drawn,
+        manifest.read(root),
+        key,
+        data_dir / ".cache" / key,
+        dataset.upright,
+        tuple(passed_over),
+    )
 
 
-def _folders(root: Path, class_names: tuple[str, ...], of: str) -> dict[str, list[Path]]:
+def _folders(root: Path, class_names: tuple[str, ...], of: str) -> tuple[dict[str, list[Path]], list[Path]]:
     known = {name.partition("/")[0] for name in class_names}  # a class may lie deeper: Plantae/7477
     for name in sorted(path.name for path in root.iterdir() if path.is_dir()):
         if name not in known and not name.startswith("."):
             raise BenchError(f"{root / name}: {of} has no such class{did_you_mean(name, known)}")
-    return {name: folder.files_in(root / name) if (root / name).is_dir() else [] for name in class_names}
+    homes = {root / name for name in class_names}
+    there: dict[str, list[Path]] = {name: [] for name in class_names}
+    passed_over: list[Path] = []
+    for name in class_names:
+        if (root / name).is_dir():
+            there[name], others = folder.files_in(root / name, but=homes)
+            passed_over += others
+    return there, passed_over
 
 
 def _listed(root: Path, extra: ExtraTrain, class_names: tuple[str, ...]) -> dict[str, list[Path]]:

@@ -109,7 +109,7 @@ def read_lists(dataset: DataSet, data_dir: Path) -> ListSet:
     if not root.is_dir():
         raise BenchError(
             f"{root}: no such folder for {dataset.name!r}; put its images and lists there, or point --data "
-            f"elsewhere; `run_bench.py data check {dataset.name}` says where they are to be had"
+            f"elsewhere; `run_bench.py data check {dataset.name}` says where a published set is to be had"
         )
     parts = {"train": lists.train, "val": lists.val, "test": lists.test}
     read = {part: read_list(below(root, name, dataset.name)) for part, name in parts.items() if name}
@@ -143,6 +143,8 @@ def locate(root: Path, listing: Listing, folders: tuple[str, ...]) -> Listing:
     elif (root / _sorted(path, folders[label])).exists():
         labels = listing.labels.tolist()
         moved = [_sorted(listing.path(i), folders[label]) for i, label in enumerate(labels)]
+    elif "\\" in path:
+        raise listing.fault(0, f"{path[:40]!r}: no such file; write / between folders, not \\")
     else:
         return listing
     return replace(listing, paths=np.array([path.encode() for path in moved]))

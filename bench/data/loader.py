@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from operator import itemgetter
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -25,6 +26,10 @@ from bench.data.split import InMemory, Split
 from bench.errors import BenchError
 from bench.method import Batch, View
 from bench.randomness import generator
+
+#: Batches are made at once, up to so many images, where making them is replayed: each operation of an
+#: augmentation is a kernel that leaves most of a GPU idle on a single batch. The bytes are the same.
+IMAGES_AT_ONCE = 1024
 
 #: Images on a device, shared by the loaders that live at the same time.
 _resident: WeakValueDictionary[tuple[str, str, torch.device], Tensor] = WeakValueDictionary()
@@ -49,11 +54,14 @@ class Loader:
         steps: batches of an epoch; the last is smaller where sizes do not divide, or left out with the
             protocol's `drop_last`.
         val_labels: of the validation set, (V,) int64; empty where the data set has none.
-        play: how a batch is made; replayed, it lies in the tensors of the one before of its size.
+        play: how images to score are made.
+        play_ahead: how batches are made, some at once where it is replayed; they outlast steps in between,
+            so it has memory of its own. A batch lies in the tensors of the one before of its size.
         strengths: levels (C,) of the classes, by the names that views have in `strength_of`.
     """
 
     play: Play = staticmethod(at_once)
+    play_ahead: Play = staticmethod(at_once)
 
     def __init__(
         self,
@@ -65,11 +73,13 @@ class Loader:
         extra_sampler: str | None = None,
     ) -> None:
         self._settle(split, views, cell, device, extra_sampler)
-        self.play = play_for(cell.mode, self.device)
+        self.play, self.play_ahead = play_for(cell.mode, self.device), play_for(cell.mode, self.device)
         # measured: a CPU scores best near 100 images at once; a GPU wants more
         self.test_batch_size = 100 if self.device.type == "cpu" else 1000
         self._kept: dict[str, Tensor] = {}
-        self._rows = torch.empty(self.batch_size, dtype=torch.int64, device=self.device)
+        self._current: dict[int, Batch] = {}
+        batches = 1 if self.play_ahead is at_once else max(1, IMAGES_AT_ONCE // self.batch_size)
+        self._rows = torch.empty(batches * self.batch_size, dtype=torch.int64, device=self.device)
         self._test_rows = torch.empty(self.test_batch_size, dtype=torch.int64, device=self.device)
         self._images = _on_device(split.key, "train", split.images, self.device)
         self._test_images = _on_device(split.key, "test", split.test_images, self.device)
@@ -140,13 +150,28 @@ class Loader:
             some = _rows(drawn, rows)
             second = self._batch(extra.rows(rows), some) if extra else None
             made = self._batch(main.rows(rows), some, second)
-            self._rows.add_(self.batch_size)
+            self._rows.add_(len(self._rows))
             return made
 
-        torch.arange(self.batch_size, out=self._rows)
-        for start in range(0, self.steps * self.batch_size, self.batch_size):
-            size = min(self.batch_size, self.size - start)
-            yield self.play(("batch", size), partial(batch, size), lambda: [self._rows])
+        several = len(self._rows)
+        torch.arange(several, out=self._rows)
+        wanted = min(self.size, self.steps * self.batch_size)
+        for start in range(0, wanted, several):
+            size = min(several, wanted - start)
+            made = self.play_ahead(("batch", size), partial(batch, size), lambda: [self._rows])
+            yield from self._one_by_one(made) if several > self.batch_size else (made,)
+
+    def _one_by_one(self, made: Batch) -> Iterator[Batch]:
+        """Yield the batches of a piece, each in the tensors of the one before of its size."""
+        for start in range(0, len(made.labels), self.batch_size):
+            batch = made.map(itemgetter(slice(start, start + self.batch_size)))
+            size = len(batch.labels)
+            if size not in self._current:
+                self._current[size] = batch.map(torch.clone)
+            else:
+                for there, new in zip(self._current[size].tensors(), batch.tensors(), strict=True):
+                    there.copy_(new)
+            yield self._current[size]
 
     def test(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the test set in its order, unaugmented: images (B, 3, H, W) and labels (B,)."""
@@ -196,7 +221,7 @@ class Loader:
         tables = []
         for i, (view, rule) in enumerate(zip(self.views, self.policies, strict=True)):
             rng = generator(*stream, "view", i, self.seed, epoch)
-            side = view.size or self.split.dataset.image_size
+            side = view.side(self.split.dataset.image_size)
             drawn = rule.at(epoch, epochs).draw(rng, self.size, side)
             if view.strength_of:
                 chosen = rng.random(self.size) < view.chance
@@ -231,8 +256,9 @@ class Loader:
         views: list[Tensor] = []
         for view, rule, table in zip(self.views, self.policies, plan.tables, strict=True):
             source = images
-            if view.patch_of is not None and view.size is not None:
-                source = crop_boxes(shaped[view.patch_of], draws[view.boxes], view.size)
+            if view.patch_of is not None:
+                side = view.side(self.split.dataset.image_size)
+                source = crop_boxes(shaped[view.patch_of], draws[view.boxes], side)
             shaped.append(rule.geometry(source, table))
             views.append(self._normalise(rule.colour(shaped[-1], table)))
         labels = self._labels[plan.positions]

@@ -45,8 +45,8 @@ def class_counts(
     if dataset.profile == "natural":
         if imbalance_factor != 1 or dataset.n_max is not None:
             raise BenchError(
-                f"{dataset.name}: profile 'natural' keeps every image; "
-                "set imbalance factor 1 and leave out n_max"
+                f"{dataset.name}: profile 'natural' keeps every image; leave out n_max and imbalance_factor "
+                "(or let it be 1)"
             )
         if (few := np.flatnonzero(available < 1)).size:
             c = int(few[0])
@@ -69,7 +69,7 @@ def class_counts(
             raise BenchError(
                 f"{dataset.name}: class {c} {class_names[c]!r} has {there} images{held}, but n_max {n_max} "
                 f"and imbalance factor {imbalance_factor:g} want {kept}; lower n_max, "
-                "or keep the tail that is there by profile 'natural' and imbalance factor 1"
+                "or keep the tail that is there by profile 'natural', without imbalance_factor"
             )
     return counts
 

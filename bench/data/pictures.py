@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from bench.cell import DataSet
+from bench.data.decoding import decode
 from bench.data.lists import Listing
 from bench.data.shards import Shards, find
 from bench.errors import BenchError
@@ -25,12 +25,14 @@ class Pictures:
         root: the folder that `paths` are below.
         paths: (n,) bytes.
         places: (n,) where each stands in its list, and so in the shards.
+        upright: whether they are turned as their EXIF orientation says.
     """
 
     root: Path
     paths: np.ndarray
     places: np.ndarray
     shards: Shards | None = None
+    upright: bool = False
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -41,7 +43,7 @@ class Pictures:
 
     def file(self, position: int) -> Path:
         """Return where an image is, or was before it was packed."""
-        return self.root / bytes(self.paths[position]).decode()
+        return self.root / os.fsdecode(bytes(self.paths[position]))
 
     def open(self, position: int) -> Image.Image:
         """Decode an image to RGB, in its own size.
@@ -51,11 +53,8 @@ class Pictures:
         """
         path = self.file(position)
         try:
-            if self.shards is None:
-                with Image.open(path) as file:
-                    return file.convert("RGB")
-            with Image.open(io.BytesIO(self.shards.content(self.places[position]))) as file:
-                return file.convert("RGB")
+            content = path if self.shards is None else self.shards.content(self.places[position])
+            return decode(content, upright=self.upright)
         except Exception as error:  # what a decoder raises on a broken file depends on the format
             where = path if self.shards is None else f"{path} in {self.shards.folder}"
             raise BenchError(
@@ -90,6 +89,8 @@ class Pictures:
         digest = hashlib.sha256(b"files")
         names = [os.path.basename(path) for path in self.paths.tolist()]
         digest.update(b"\0".join(names))
+        if self.upright:
+            digest.update(b"upright")
         for array in (labels, self.sizes()):
             digest.update(array.astype("<i8").tobytes())
         return digest.hexdigest()[:16]
@@ -101,11 +102,11 @@ def pictures(dataset: DataSet, data_dir: Path, root: Path, listing: Listing) -> 
     Raises:
         BenchError: they should be shrunk and are not.
     """
-    shards = find(data_dir, str(dataset.folder), listing, dataset.short_side)
+    shards = find(data_dir, str(dataset.folder), listing, dataset.short_side, dataset.upright)
     name, side = dataset.name, dataset.short_side
     if shards is None and side is not None:
         raise BenchError(
             f"{name}: {listing.file.name} is not packed with short_side {side}; run `run_bench.py data "
             f"prepare {name} --recipe FILE --short-side {side}`, where FILE is the recipe"
         )
-    return Pictures(root, listing.paths, np.arange(len(listing)), shards)
+    return Pictures(root, listing.paths, np.arange(len(listing)), shards, dataset.upright)

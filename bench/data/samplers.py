@@ -1,7 +1,7 @@
 """In which order an epoch visits the training images: a sampler is a name in a recipe or a method.
 
-Every sampler gives n positions for n images, so an epoch keeps its length. All but `shuffle` draw with
-replacement: a class by its probability, then one of its images, all alike.
+Every sampler gives n positions for n images, so an epoch keeps its length. All but `shuffle` and
+`class_aware` draw with replacement: a class by its probability, then one of its images, all alike.
 """
 
 from __future__ import annotations
@@ -33,6 +33,15 @@ def sqrt(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.ndarray:
     return _normalised(np.sqrt(counts))
 
 
+def power(exponent: float) -> Probabilities:
+    """Make p_c ~ n_c^exponent: 0.8 is each image weighed n^-0.2, as GLMC's second batch."""
+
+    def probabilities(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.ndarray:
+        return _normalised(counts.astype(float) ** exponent)
+
+    return probabilities
+
+
 def progressive(counts: np.ndarray, epoch: int, epochs: int) -> np.ndarray:
     """Go from instance to class-balanced: p_c = (1-t) n_c / N + t / C, t from 0 to 1 over the epochs.
 
@@ -62,6 +71,31 @@ def shuffle(labels: np.ndarray, rng: np.random.Generator, epoch: int, epochs: in
     return rng.permutation(len(labels))
 
 
+def class_aware(
+    labels: np.ndarray, rng: np.random.Generator, epoch: int, epochs: int, together: int = 4
+) -> np.ndarray:
+    """Go round the classes, `together` images of one in a row, and round the images of each class.
+
+    Each round is in a new order, so nothing comes again before all else has come (ClassAwareSampler of
+    classifier-balancing and MiSLAS with `num_samples_cls` 4). A class of fewer images repeats them.
+    """
+    present = np.unique(labels)
+    turns = -(-len(labels) // together)
+    classes = _rounds(present, turns, rng)
+    order = np.empty((turns, together), np.int64)
+    for label in present:
+        mine = classes == label
+        images = _rounds(np.flatnonzero(labels == label), int(mine.sum()) * together, rng)
+        order[mine] = images.reshape(-1, together)
+    return order.ravel()[: len(labels)]
+
+
+def _rounds(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
+    """Return `count` values, all of them once before any of them again."""
+    rounds = max(1, -(-count // len(values)))
+    return np.concatenate([rng.permutation(values) for _ in range(rounds)])[:count]
+
+
 def drawn(probabilities: Probabilities) -> Sampler:
     """Make a sampler that draws classes by their probabilities, and images of a class uniformly."""
 
@@ -79,7 +113,9 @@ def drawn(probabilities: Probabilities) -> Sampler:
 
 SAMPLERS: dict[str, Sampler] = {
     "shuffle": shuffle,
-    **{rule.__name__: drawn(rule) for rule in (class_balanced, sqrt, progressive)},
+    "class_aware": class_aware,
+    **{rule.__name__: drawn(rule) for rule in (instance, class_balanced, sqrt, progressive)},
+    "power_0.8": drawn(power(0.8)),
     **{rule.__name__: drawn(rule) for rule in (effective_number, reverse)},
 }
 

@@ -21,6 +21,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from bench.cell import Count, Frozen
+from bench.data.decoding import decode
 from bench.data.lists import Listing
 from bench.errors import BenchError
 from bench.files import replacing, write_text
@@ -65,21 +66,25 @@ class Shards:
         return np.concatenate([np.diff(some) for some in offsets]).astype(np.int64)
 
 
-def place_of(data_dir: Path, folder: str, listing: Listing, short_side: int | None) -> Path:
+def place_of(
+    data_dir: Path, folder: str, listing: Listing, short_side: int | None, upright: bool = False
+) -> Path:
     """Return the folder of a list's shards; another list, or another size, has another one."""
     digest = hashlib.sha256(b"\0".join(os.path.basename(path) for path in listing.paths.tolist()))
     digest.update(listing.labels.astype("<i8").tobytes())
-    kind = "original" if short_side is None else str(short_side)
+    kind = "original" if short_side is None else f"{short_side}{'-upright' * upright}"
     return data_dir / ".shards" / folder / f"{listing.file.stem}-{kind}-{digest.hexdigest()[:8]}"
 
 
-def find(data_dir: Path, folder: str, listing: Listing, short_side: int | None) -> Shards | None:
+def find(
+    data_dir: Path, folder: str, listing: Listing, short_side: int | None, upright: bool = False
+) -> Shards | None:
     """Return the shards of a list, None where there are none.
 
     Raises:
         BenchError: they are damaged.
     """
-    place = place_of(data_dir, folder, listing, short_side)
+    place = place_of(data_dir, folder, listing, short_side, upright)
     remedy = "delete this folder and run `data prepare` again"
     try:
         manifest = Manifest.model_validate_json((place / NAME).read_bytes())
@@ -97,7 +102,12 @@ def find(data_dir: Path, folder: str, listing: Listing, short_side: int | None) 
 
 
 def pack(
-    files: Sequence[Path], place: Path, short_side: int | None, report: Callable[[int], None], workers: int
+    files: Sequence[Path],
+    place: Path,
+    short_side: int | None,
+    report: Callable[[int], None],
+    workers: int,
+    upright: bool = False,
 ) -> int:
     """Write the shards of `files`, in this order, and return their size in bytes.
 
@@ -111,7 +121,7 @@ def pack(
         for number, start in enumerate(range(0, len(files), PER_SHARD)):
             some, shard = files[start : start + PER_SHARD], _shard(place, number)
             if not shard.exists():
-                _write(shard, list(pool.map(lambda path: _encoded(path, short_side, report), some)))
+                _write(shard, list(pool.map(lambda path: _encoded(path, short_side, upright, report), some)))
             else:
                 report(len(some))
             sizes.append(shard.stat().st_size)
@@ -120,28 +130,26 @@ def pack(
     return sum(sizes)
 
 
-def _encoded(path: Path, short_side: int | None, report: Callable[[int], None]) -> bytes:
+def _encoded(path: Path, short_side: int | None, upright: bool, report: Callable[[int], None]) -> bytes:
     """Return a file's bytes, or those of the image shrunk."""
     try:
         content = path.read_bytes()
         if short_side is not None:
-            content = _shrunk(content, short_side)
+            content = _shrunk(content, short_side, upright)
     except Exception as error:  # what a decoder raises on a broken file depends on the format
         raise BenchError(f"{path}: cannot be packed ({type(error).__name__}: {error}); replace it") from error
     report(1)
     return content
 
 
-def _shrunk(content: bytes, short_side: int) -> bytes:
-    with Image.open(io.BytesIO(content)) as file:
-        scale = short_side / min(file.size)
-        if scale >= 1:
-            return content
-        width, height = (max(short_side, round(side * scale)) for side in file.size)
-        image = file.convert("RGB").resize(
-            (width, height), Image.Resampling.BICUBIC
-        )  # Pillow's is antialiased
+def _shrunk(content: bytes, short_side: int, upright: bool) -> bytes:
+    image = decode(content, upright=upright)
+    scale = short_side / min(image.size)
+    if scale >= 1:
+        return content
+    width, height = (max(short_side, round(side * scale)) for side in image.size)
     shrunk = io.BytesIO()
+    image = image.resize((width, height), Image.Resampling.BICUBIC)  # Pillow's is antialiased
     image.save(shrunk, "JPEG", quality=QUALITY, subsampling=0)
     return shrunk.getvalue()
 

@@ -18,6 +18,7 @@ import numpy as np
 from bench.cell import DataSet
 from bench.data import folder, lists
 from bench.data.cache import Arrays, key_of, through_cache
+from bench.data.decoding import RULES
 from bench.data.longtail import class_counts
 from bench.errors import BenchError
 
@@ -135,12 +136,16 @@ def _digits_table() -> np.ndarray:
 
 
 def _cifar(dataset: DataSet, data_dir: Path, download: bool) -> Images:
-    """The official Python files in their order; their md5 is checked when they are first decoded."""
+    """CIFAR's Python files in their order; their md5 is checked when they are first decoded."""
     class_name, folder_name = CIFAR[dataset.source]
-    root = data_dir / folder_name
+    root = (
+        data_dir / folder_name
+        if not dataset.md5
+        else folder.below(data_dir, dataset.folder or "", dataset.name)
+    )
     remedy = f"fetch it with `run_bench.py data {dataset.source} --download` (from {CIFAR_PAGE}), {ELSEWHERE}"
     _require_size(dataset, 32)
-    if download:
+    if download and not dataset.md5:
         try:
             _torchvision(class_name)(data_dir, download=True)
         except (OSError, RuntimeError) as error:
@@ -149,18 +154,48 @@ def _cifar(dataset: DataSet, data_dir: Path, download: bool) -> Images:
                 f"{root}: download failed ({reason}); get the Python version from {CIFAR_PAGE} "
                 f"and unpack it in {data_dir}"
             ) from error
+    if dataset.md5:
+        remedy = (
+            f"{dataset.name} is {dataset.copy_kind or f'a copy of {dataset.copy_of}'}: put its files there"
+        )
     if not root.is_dir():
         raise BenchError(f"{root}: no such folder; {remedy}")
 
     def decode() -> Arrays:
         kind = _torchvision(class_name)
+        if dataset.md5:
+            kind = _with_files(kind, dataset, root.relative_to(data_dir).as_posix())
         try:
             train, test = kind(data_dir, train=True), kind(data_dir, train=False)
         except RuntimeError as error:
             raise BenchError(f"{_cifar_damage(kind, root)}; {remedy}") from error
         return _arrays(train.data, test.data, train.targets, test.targets, train.classes)
 
-    return _cached(data_dir, dataset.source, key_of(root, sorted(root.iterdir())), decode)
+    name = dataset.name if dataset.md5 else dataset.source
+    return _cached(data_dir, name, key_of(root, sorted(root.iterdir())), decode)
+
+
+def _with_files(kind: Any, dataset: DataSet, folder_name: str) -> Any:
+    """Make torchvision's class of a CIFAR read files of the same names, with checksums of their own."""
+
+    lines = [line.split(maxsplit=1) for line in dataset.md5]
+    known = {name.lstrip("*"): md5 for md5, name in lines}
+
+    def md5(name: str) -> str:
+        if name not in known:
+            raise BenchError(f"{dataset.name}: md5 lacks {name!r}; give the line of md5sum for each file")
+        return known[name]
+
+    return type(
+        kind.__name__,
+        (kind,),
+        {
+            "base_folder": folder_name,
+            "train_list": [[name, md5(name)] for name, _ in kind.train_list],
+            "test_list": [[name, md5(name)] for name, _ in kind.test_list],
+            "meta": kind.meta | {"md5": md5(kind.meta["filename"])},
+        },
+    )
 
 
 def _cifar_damage(kind: Any, root: Path) -> str:
@@ -171,7 +206,7 @@ def _cifar_damage(kind: Any, root: Path) -> str:
             return f"{root / name}: this file is missing"
         with (root / name).open("rb") as file:
             if hashlib.file_digest(file, "md5").hexdigest() != md5:
-                return f"{root / name}: damaged (its md5 is not the official one)"
+                return f"{root / name}: damaged (its md5 is not {md5})"
     return f"{root}: changed while it was read"
 
 
@@ -189,14 +224,14 @@ def _folder(dataset: DataSet, data_dir: Path) -> Images:
 
     def decode() -> Arrays:
         return _arrays(
-            *(folder.decode(part, size) for part in (train, test)),
-            *(folder.labels_of(part) for part in (train, test)),
-            list(train),
+            *(folder.decode(part.classes, size, upright=dataset.upright) for part in (train, test)),
+            *(folder.labels_of(part.classes) for part in (train, test)),
+            list(train.classes),
         )
 
-    files = [path for part in (train, test) for images in part.values() for path in images]
+    files = [*train.files, *test.files]
     name = root.relative_to(data_dir).as_posix().replace("/", "-")
-    return _cached(data_dir, name, key_of(root, files, size), decode)
+    return _cached(data_dir, name, key_of(root, files, size, RULES, dataset.upright), decode)
 
 
 def _cached(data_dir: Path, name: str, key: str, decode: Callable[[], Arrays]) -> Images:

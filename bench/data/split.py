@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -185,8 +186,8 @@ def _on_disk(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> OnDis
     extra = read_extra(dataset, counts, lists.class_names, data_dir)
     extra_pictures = None
     if extra is not None:
-        paths = np.array([str(path.absolute()).encode() for path in extra.files])
-        extra_pictures = Pictures(Path("/"), paths, np.arange(len(paths)))
+        paths = np.array([os.fsencode(path.absolute()) for path in extra.files])
+        extra_pictures = Pictures(Path("/"), paths, np.arange(len(paths)), upright=dataset.upright)
         every = np.repeat(np.arange(len(extra.counts)), extra.counts)
         fingerprint["extra_train"] = extra_pictures.fingerprint(every)
         labels = np.concatenate([labels, extra.labels])

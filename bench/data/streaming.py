@@ -96,9 +96,9 @@ class Workshop(Dataset[Any]):
                     squares[i].append(np.asarray(rule.frame(picture, row, self.size)))
         shaped: list[Tensor] = []
         for view, rule, some, table in zip(self.views, self.policies, squares, order.tables, strict=True):
-            if view.patch_of is not None and view.size is not None:
+            if view.patch_of is not None:
                 boxes = torch.from_numpy((order.boxes or {})[view.boxes])
-                source = crop_boxes(shaped[view.patch_of], boxes, view.size)
+                source = crop_boxes(shaped[view.patch_of], boxes, view.side(self.size))
             else:
                 source = _stacked(some)
             rows = {name: torch.from_numpy(rows) for name, rows in table.items()}

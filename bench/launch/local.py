@@ -6,7 +6,7 @@ and two launchers share the work of one grid.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -33,6 +33,7 @@ def run_grid(
     force: bool = False,
     retry_failed: bool = False,
     methods: Sequence[Path] = (),
+    anew: Collection[str] = (),
     listen: Listen = lambda cell, event, detail: None,
     worker: Worker | None = None,
 ) -> dict[str, State]:
@@ -48,6 +49,7 @@ def run_grid(
         force: start `cells` (not their ancestors) over, whatever is there of them.
         retry_failed: start over what failed or cannot be read.
         methods: files of a user's own methods, which each run loads.
+        anew: ids of committed runs that are to be trained although they are done.
         worker: what trains a cell; default: `bench.train.run.steps`.
 
     Raises:
@@ -57,7 +59,9 @@ def run_grid(
         from bench.train.run import steps
 
         worker = steps
-    orders = orders_for(cells, results, data, force=force, retry_failed=retry_failed, methods=methods)
+    orders = orders_for(
+        cells, results, data, force=force, retry_failed=retry_failed, methods=methods, anew=anew
+    )
     if min(len(orders), jobs or len(orders)) <= len(gpus):
         per_gpu = 1  # nothing to share, and no trial needed
     launcher = _Launcher(orders, places(jobs, gpus, per_gpu), jobs, worker, listen)

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -24,7 +24,7 @@ from typing import Any
 from bench.cell import Cell, families
 from bench.cores import read_with
 from bench.errors import BenchError, reason_of, traceback_of
-from bench.records import Busy, RunDir
+from bench.records import AGAIN, Busy, Results, RunDir
 from bench.registry import load_files
 from bench.train.interleave import Turns, gpu_answers, is_own_fault
 
@@ -87,14 +87,21 @@ def orders_for(
     force: bool,
     retry_failed: bool,
     methods: Sequence[Path],
+    anew: Collection[str] = (),
 ) -> list[Order]:
-    """Return the orders of the cells and their ancestors, parents first; arguments as of `run_grid`."""
+    """Return the orders of the cells and their ancestors, parents first; arguments as of `run_grid`.
+
+    What is committed is done, and wanted only where a run to be trained needs its weights.
+    """
     forced = {cell.run_id for cell in cells} if force else set()
-    again = frozenset({"missing", "interrupted"}) | (BAD if retry_failed else frozenset())
-    return [
-        Order(cell, results, data, again, run_id in forced, tuple(methods))
-        for run_id, cell in families(cells).items()
-    ]
+    again, known = AGAIN | (BAD if retry_failed else frozenset()), Results(results)
+    wanted = {*anew, *known.needed(cells, again, {*forced, *anew})}
+    orders = []
+    for run_id, cell in families(cells).items():
+        settled = known[run_id].of_line and run_id not in wanted
+        own = frozenset() if settled else again
+        orders.append(Order(cell, results, data, own, run_id in forced, tuple(methods)))
+    return orders
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,9 @@ def record(order: Order, **end: str | None) -> None:
     with contextlib.suppress(Busy, OSError), run.lock():  # taken up elsewhere; or the disk is full
         if _recorded(run) not in ("done", "failed"):
             run.write_cell(cell)
+            if end.get("traceback"):
+                with run.log.open("a", encoding="utf-8") as log:
+                    log.write(str(end["traceback"]))
             run.write_record({"traceback": None, **end, "cell": cell.model_dump(mode="json")})
 
 

@@ -29,7 +29,7 @@ from bench.launch.local import Listen, run_grid
 from bench.launch.process import BAD, Order, Worker, prepare
 from bench.launch.progress import watch
 from bench.launch.together import is_first, run_together
-from bench.records import Busy, RunDir, State, states
+from bench.records import AGAIN, Busy, Results, RunDir, State, states
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
@@ -100,11 +100,12 @@ class Task:
     methods: tuple[Path, ...]
     ask: Ask
     worker: Worker | None
+    anew: frozenset[str] = frozenset()
 
     def __call__(self) -> None:
         self.started, self.epochs = time.monotonic(), self._epochs()
         gpus = self._gpus()
-        options: dict[str, Any] = {"gpus": gpus, "methods": self.methods}
+        options: dict[str, Any] = {"gpus": gpus, "methods": self.methods, "anew": self.anew}
         if self.ask.gpus > 1:
             _be_a_rank()
             launch: Callable[..., object] = run_together
@@ -115,7 +116,7 @@ class Task:
                 "per_gpu": self.ask.runs,
                 "worker": self.worker,
             }
-        with watch({}, Console(width=200, quiet=not is_first())) as listen:
+        with watch({}, Console(width=200, quiet=not is_first()), self.results) as listen:
             launch(self.cells, self.results, self.data, listen=listen, **options)
 
     def checkpoint(self) -> DelayedSubmission | None:
@@ -174,6 +175,9 @@ def submit(
     array_of = {run_id: job.array for run_id, job in queue.jobs(results).items()}
     again = BAD if retry_failed else frozenset()
     forced = {cell.run_id for cell in cells} if force else set()
+    runs = Results(results)
+    committed = {run_id for run_id in forced if runs[run_id].committed}
+    anew = frozenset(committed | set(runs.needed(cells, AGAIN | again, forced)))
     orders = [Order(c, results, data, again, i in forced) for i, c in family.items() if i not in array_of]
     if any(map(_starts_over, orders)):
         _try(queue.notes(results), ask, -(-len(orders) // ask.runs))
@@ -182,13 +186,13 @@ def submit(
     left = [
         cell
         for run_id, cell in family.items()
-        if run_id not in {*array_of, *busy} and known[run_id].status in ("missing", "interrupted")
+        if run_id not in {*array_of, *busy} and (known[run_id].status in AGAIN or run_id in anew)
     ]
     submitted: dict[str, list[Cell]] = {}
     for wave in waves(left, queued=set(array_of)):
         after = {array_of[run_id] for run_id in families(wave) if run_id in array_of}
         tasks = [
-            Task(tuple(wave[i : i + ask.runs]), results, data, files, ask, worker)
+            Task(tuple(wave[i : i + ask.runs]), results, data, files, ask, worker, anew)
             for i in range(0, len(wave), ask.runs)
         ]
         array = _sbatch(queue.notes(results), ask, tasks, sorted(after))

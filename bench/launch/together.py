@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ def run_together(
     force: bool = False,
     retry_failed: bool = False,
     methods: Sequence[Path] = (),
+    anew: Collection[str] = (),
     listen: Listen = lambda cell, event, detail: None,
     checkpoint_seconds: float = 30.0,
 ) -> dict[str, State]:
@@ -69,7 +70,9 @@ def run_together(
 
     load_files(methods)
     device = _settle_on(gpus)
-    orders = orders_for(cells, results, data, force=force, retry_failed=retry_failed, methods=methods)
+    orders = orders_for(
+        cells, results, data, force=force, retry_failed=retry_failed, methods=methods, anew=anew
+    )
     store, rank, world = next(rendezvous("env://", timeout=ranks.PATIENCE))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a rank that waits for a dead one hears of nothing else
     if rank:
@@ -155,11 +158,12 @@ def _begin(order: Order, held: ExitStack, listen: Listen) -> bool:
     cell = order.cell
     if not order.wants(order.run.look()[0].status):
         return False
-    elder = RunDir(order.results, cell.parent.run_id).look()[0].status if cell.parent else "done"
-    if elder != "done":
-        status = "missing" if elder == "running" else "blocked"
-        listen(cell, status, {"reason": f"its parent {cell.parent.run_id if cell.parent else ''} is {elder}"})
-        return False
+    for parent in cell.parents:
+        elder = RunDir(order.results, parent.run_id).look()[0].status
+        if elder != "done":
+            status = "missing" if elder == "running" else "blocked"
+            listen(cell, status, {"reason": f"its parent {parent.run_id} is {elder}"})
+            return False
     with suppress(Busy):
         if prepare(order):
             held.enter_context(order.run.lock())

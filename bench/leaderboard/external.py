@@ -87,11 +87,30 @@ def scored(
     )
 
 
-def save(results: Path, external: External) -> Path:
-    """Keep scored predictions below the results folder; those of the same name are replaced."""
+def save(results: Path, external: External, *, replace: bool = False) -> Path:
+    """Keep scored predictions below the results folder.
+
+    Raises:
+        BenchError: what has that name already was made of something else, and is not to be replaced.
+    """
     file = results / "external" / f"{external.name}.json"
+    if file.exists() and not replace:
+        try:
+            there = External.model_validate_json(file.read_bytes())
+        except ValidationError:
+            there = None
+        if there is None or _input(there) != _input(external):
+            what = "something else" if there is None else f"other predictions, for {there.dataset}"
+            raise BenchError(
+                f"{file}: holds {what}; give these a --name of their own, or write over them with --replace"
+            )
     write_text(file, external.model_dump_json(indent=1) + "\n")
     return file
+
+
+def _input(external: External) -> tuple[Any, ...]:
+    """Say what was scored."""
+    return external.sha256, external.dataset, external.data_copy, external.imbalance_factor
 
 
 def load(results: Path, problems: list[str] | None = None) -> pd.DataFrame:

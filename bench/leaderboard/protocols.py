@@ -20,6 +20,8 @@ AUGMENTATION_CLASSES = {
     "timm_randaugment": "randaug",
     "randcls": "randaug",
     "dscl_query": "simclr",
+    "dscl_query_large": "simclr",
+    "dscl_key_large": "simclr",
     "dscl_key": "simclr",  # KCL's and TSC's, which the literature counts so
     "simclr_blur": "simclr",
     "supcon": "simclr",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,7 +16,7 @@ from bench.cell import ShotRule
 from bench.data.longtail import shot_groups
 from bench.errors import BenchError, did_you_mean
 from bench.metrics import score
-from bench.records import RunDir
+from bench.records import Result
 
 Groups = dict[str, list[int]]
 
@@ -38,22 +37,24 @@ class Stored:
     epoch_counts: np.ndarray | None = None
 
 
-def stored(results: Path, run_id: str) -> Stored:
+def stored(run: Result) -> Stored:
     """Read what a run stored.
 
     Raises:
-        BenchError: the run has no trustworthy record, stored no scores, or they are not at hand.
+        BenchError: the run has no trustworthy record, stored no scores, or they are not on this machine.
     """
-    run = RunDir(results, run_id)
-    record = run.read_record()
+    if run.state.status != "done":
+        raise BenchError(f"{run.run_id}: the run is {run.state.status}, and has no stored scores")
+    record, remedy = run.record, f"`rerun {run.run_id}` makes them again"
     expected = (record.get("files") or {}).get("logits.npz")
-    if record.get("status") != "done" or expected is None:
-        raise BenchError(f"{run.record}: says of no stored scores; rerun with --force to have them")
-    scores, labels = run.read_logits(expected)
-    shots = ShotRule.model_validate(record["cell"]["dataset"]["shots"])
+    if expected is None or not run.directory.logits.exists():
+        raise BenchError(f"{run.run_id}: its scores are not here; {remedy}")
+    scores, labels = run.directory.read_logits(expected)
     counts = np.array(record["data"]["class_counts"])
     seen = np.array(record["data"].get("epoch_counts", counts))
-    return Stored(scores.astype(np.float64), labels, counts, record["method"]["scores"], shots, seen)
+    return Stored(
+        scores.astype(np.float64), labels, counts, record["method"]["scores"], run.cell.dataset.shots, seen
+    )
 
 
 # -- shot rules -----------------------------------------------------------------------------------

@@ -2,11 +2,17 @@
 
 * `title`: a line for people; the file's name by default.
 * `include`: a file, or a list of files, below the recipes folder, that this one changes: mappings merge
-  deeply, all else is replaced. Files of one list are of equal rank and may not disagree.
+  deeply, all else is replaced. Files of one list are of equal rank and may not disagree. A file that does not
+  stand beside this one is found by its name in the folders of the recipes folder, or of this project's.
 * `mode`: fast (by default) or exact.
-* `methods`: label -> {method, params, protocol, from}. `method` is the label by default; `from` is the
-  label of the cell it starts from, taken at the same point of the grid.
-* `grid`: axes, all combined; each a value or a list of values. There are `dataset`, `imbalance_factor`,
+* `methods`: label -> {method, params, protocol, backbone, card, from}. `method` is the label by default;
+  `backbone` and `card` take the place of the grid's and the recipe's; `from` is the label of the cell it
+  starts from, taken at the same point of the grid.
+* `card`: `authors` trains each method as its authors did (see `bench.cards`), or another card's name; `none`
+  by default. What the recipe says lies over it; a backbone need not be said.
+* `controls`: true adds to each method its controls, which show what its parts add (see `bench.controls`).
+* `grid`: axes, all combined; each a value or a list of values. There are `dataset`, `imbalance_factor`
+  (which data sets of `profile: natural` do without, as they keep the tail that they have),
   `backbone` (a name, or {name, options}), `seed`, `mode`, and any `protocol.*`, `params.*` (for the methods
   that have it) and `backbone.options.*`.
 * `zip`: a list of groups of axes that move together.
@@ -21,8 +27,8 @@ is said in `bench.recipe.grid`, what YAML is read in `bench.recipe.yaml_text`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -43,10 +49,11 @@ LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Point:
-    """A cell and the label under which the recipe has it."""
+    """A cell, the label under which the recipe has it, and the run ids of its controls by their names."""
 
     label: str
     cell: Cell
+    controls: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def axes(self) -> dict[str, str | int | float]:
@@ -122,7 +129,7 @@ def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
     try:
         tree, notes = read(path, sets)
         sections = parse(Sections, tree)
-        points = tuple(Point(label, cell) for label, cell in expand(tree))
+        points = tuple(Point(*point) for point in expand(tree))
     except BenchError as error:
         lines = str(error).split("\n")
         more = [f"... and {len(lines) - MOST_TOLD} more"] if len(lines) > MOST_TOLD else []
@@ -133,6 +140,12 @@ def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
 def grid_file(recipe: Recipe) -> dict[str, Any]:
     """Say as plain JSON what a recipe asks for, so that missing cells are known without reading it."""
     cells = [
-        {"run_id": p.cell.run_id, **p.axes, "cell": p.cell.model_dump(mode="json")} for p in recipe.points
+        {
+            "run_id": p.cell.run_id,
+            **p.axes,
+            **({"controls": dict(p.controls)} if p.controls else {}),
+            "cell": p.cell.model_dump(mode="json"),
+        }
+        for p in recipe.points
     ]
     return {"recipe": recipe.name, "title": recipe.title, "notes": recipe.notes, "cells": cells}

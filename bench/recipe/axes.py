@@ -6,12 +6,12 @@ import itertools
 import json
 from collections.abc import Collection, Iterable
 from dataclasses import replace
-from functools import cache
 from math import prod
 
-from bench.cell import BackboneChoice, DataSet, Protocol
+from bench.cell import DataSet, Protocol
 from bench.data.catalogue import DATASETS
 from bench.errors import did_you_mean
+from bench.recipe.networks import read_backbone
 from bench.recipe.schema import each, parse
 from bench.recipe.stages import Stage, check_name
 from bench.recipe.tree import Node, merge, plant, shown
@@ -27,22 +27,38 @@ _PLAIN = (*_NEEDED, "seed", "mode")
 _INSIDE = ("protocol.", "params.", "backbone.options.")
 
 
-def read_points(root: Node, stages: Collection[Stage]) -> list[Point]:
-    """Return the full product of the axes, the last one fastest; zipped axes move together."""
+def read_points(root: Node, stages: Collection[Stage], has_card: bool = False) -> list[Point]:
+    """Return the full product of the axes, the last one fastest; zipped axes move together.
+
+    Where there are cards, they may name the backbone.
+    """
     grid, zipped = root.mapping["grid"], root.mapping.get("zip")
     groups = [replace(grid, value={key: node}) for key, node in grid.mapping.items()]
     groups += zipped.elements if zipped else []
     _check_keys(groups, stages)
-    if missing := [key for key in _NEEDED if not any(key in group.value for group in groups)]:
+    needed = [key for key in _NEEDED if key != "backbone" or not has_card]
+    missing = [key for key in needed if not any(key in group.value for group in groups)]
+    tails_are_theirs = missing == ["imbalance_factor"]  # of data sets that keep their own, as is seen below
+    if missing and not tails_are_theirs:
         raise grid.fault(f"needs {', '.join(missing)}")
     rows = each(_rows, groups)
     if (size := len(stages) * prod(map(len, rows))) > MOST_CELLS:
         raise grid.fault(f"makes {size:,} cells; the most is {MOST_CELLS:,}")
     datasets = read_datasets(root.mapping.get("datasets"))
     resolved = each(lambda group: _resolve(group, datasets), rows)
-    return [
+    points = [
         {key: node for part in parts for key, node in part.items()} for parts in itertools.product(*resolved)
     ]
+    return [_with_its_tail(point, grid) for point in points] if tails_are_theirs else points
+
+
+def _with_its_tail(point: Point, grid: Node) -> Point:
+    """Give a point whose data set keeps the tail that it has the imbalance factor that says so."""
+    dataset = point["dataset"]
+    if dataset.mapping["profile"].plain != "natural":
+        name = shown(dataset.mapping["name"].plain)
+        raise grid.fault(f"needs imbalance_factor, as {name} has no tail of its own (profile: natural)")
+    return {**point, "imbalance_factor": replace(dataset, value=1)}
 
 
 def _check_keys(groups: Iterable[Node], stages: Iterable[Stage]) -> None:
@@ -94,7 +110,7 @@ def _resolve(rows: list[Point], datasets: dict[str, DataSet]) -> list[Point]:
         key, node = item
         if key == "dataset":
             return key, _dataset(node, datasets)
-        return key, _backbone(node) if key == "backbone" else node
+        return key, read_backbone(node) if key == "backbone" else node
 
     return each(lambda row: dict(each(resolve, row.items())), rows)
 
@@ -106,27 +122,8 @@ def _dataset(node: Node, datasets: dict[str, DataSet]) -> Node:
     return plant(datasets[node.value].model_dump(mode="json"), node)
 
 
-def _backbone(node: Node) -> Node:
-    if not isinstance(node.value, dict):
-        node = replace(node, value={"name": node})
-    name = parse(BackboneChoice, node).name
-    if name not in _backbones():
-        known = did_you_mean(name, _backbones())
-        raise node.find(("name",)).fault(f"unknown backbone {shown(name)}{known}")
-    return node
-
-
-@cache
-def _backbones() -> frozenset[str]:
-    """Name every timm model, and each with its pretrained tags."""
-    import bench.backbones  # noqa: F401  it enters the CIFAR ResNets; importing timm takes seconds
-    from bench.vision import timm
-
-    return frozenset(timm.list_models()) | frozenset(timm.list_models(pretrained=True))
-
-
 #: What published numbers of a built-in data set are of; under its name it stays so.
-MEANT_BY_A_NAME = {"image_size", "n_max", "profile", "short_side", "source"}
+MEANT_BY_A_NAME = {"image_size", "n_max", "orientation", "profile", "short_side", "source"}
 
 
 def read_datasets(section: Node | None) -> dict[str, DataSet]:

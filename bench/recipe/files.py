@@ -11,8 +11,49 @@ from pathlib import Path
 from bench.errors import BenchError, did_you_mean
 from bench.recipe.tree import Node, join, merge, nest, shown
 from bench.recipe.yaml_text import DEEPEST, compose
+from bench.shipped import RECIPES
 
 LARGEST_FILE = 256 * 1024  # bytes
+
+#: What a folder of recipes is called; its recipes stand in it, or in its folders.
+FOLDER = "recipes"
+
+
+def find(path: Path) -> Path:
+    """Return a recipe's file: the one at `path`, or else the one of its name in the folders of recipes.
+
+    So `quick`, `quick.yaml` and `recipes/quick.yaml` are `recipes/digits/quick.yaml`, here or else as this
+    project ships it. Of a file that there is not, `path` is returned.
+
+    Raises:
+        BenchError: several recipes have the name.
+    """
+    if path.parent.name == FOLDER:
+        homes = [path.parent, RECIPES] if path.parent == Path(FOLDER) else [path.parent]
+    else:
+        homes = [Path(FOLDER), RECIPES] if path.parent == Path() else []
+    name = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
+    if os.path.isfile(path):  # pathlib's raises where no file can have such a name
+        return path
+    return _search(homes, name, lambda message: BenchError(f"{path}: {message}")) or path
+
+
+def _search(homes: Sequence[Path], name: str, fault: Callable[[str], BenchError]) -> Path | None:
+    """Return the one file called so in the first folder of recipes that has it, or in the folders in it."""
+    for home in homes:
+        found = [file for file in recipes(home) if file.name == name]
+        if len(found) > 1:
+            raise fault(f"is {' and '.join(map(str, found))}; name one of them with its folder")
+        if found:
+            return found[0]
+    return None
+
+
+def recipes(home: Path) -> list[Path]:
+    """Return all files of a folder, and if it is one of recipes, of the folders in it, by name."""
+    patterns = ("*.y*ml", "*/*.y*ml") if home.name == FOLDER else ("*.y*ml",)
+    found = [file for pattern in patterns for file in home.glob(pattern)]
+    return sorted(found, key=lambda file: (file.name, str(file)))
 
 
 def read(path: Path, sets: Sequence[str] = ()) -> tuple[Node, str]:
@@ -24,6 +65,7 @@ def read(path: Path, sets: Sequence[str] = ()) -> tuple[Node, str]:
         BenchError: a file is missing or not YAML, an include leaves the recipes or comes back to itself,
             two included files disagree, or a `--set` is malformed.
     """
+    path = find(path)
     text = _text(path, lambda message: BenchError(f"{path}: {message}"))
     tree = _with_includes(text, (path,))
     for change in sets:
@@ -54,7 +96,11 @@ def _included(node: Node, chain: tuple[Path, ...]) -> Node:
     if not isinstance(name, str) or not name or not name.isprintable():
         raise node.fault(f"should be the name of a file, got {shown(node.plain)}")
     file = Path(os.path.normpath(chain[-1].parent / name))
-    if Path(name).is_absolute() or not file.resolve().is_relative_to(home):
+    if Path(name).name == name and not os.path.isfile(file):
+        homes = [_shortly(home), RECIPES] if home.name == FOLDER else [RECIPES]
+        file = _search(homes, name, lambda message: node.fault(f"{shown(name)} {message}")) or file
+    inside = any(file.resolve().is_relative_to(folder) for folder in (home, RECIPES.resolve()))
+    if Path(name).is_absolute() or not inside:
         raise node.fault(f"{shown(name)} lies outside of {home.name}/; include a file from inside")
     if any(file.resolve() == earlier.resolve() for earlier in chain):
         raise node.fault(f"a loop: {' -> '.join(str(f) for f in (*chain, file))}")
@@ -67,7 +113,13 @@ def _included(node: Node, chain: tuple[Path, ...]) -> Node:
 def _home(path: Path) -> Path:
     """Return the folder no include may leave: the nearest named "recipes", else the recipe's own."""
     folder = path.parent.resolve()
-    return next((p for p in (folder, *folder.parents) if p.name == "recipes"), folder)
+    return next((p for p in (folder, *folder.parents) if p.name == FOLDER), folder)
+
+
+def _shortly(folder: Path) -> Path:
+    """Write a folder below the current one as a user would, so that errors name files shortly."""
+    here = Path.cwd()
+    return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
 
 def _text(file: Path, fault: Callable[[str], BenchError]) -> str:
@@ -75,8 +127,8 @@ def _text(file: Path, fault: Callable[[str], BenchError]) -> str:
         if not file.is_file():
             if file.is_dir():
                 raise fault("is a folder; name one recipe in it")
-            usual = Path("recipes") / f"{file.stem}.yaml"
-            beside = [other.name for other in file.parent.glob("*.yaml")]
+            usual = find(Path(file.name))
+            beside = {other.name for other in (*recipes(file.parent), *recipes(Path(FOLDER)))}
             near = f"; did you mean '{usual}'?" if usual.is_file() else did_you_mean(file.name, beside)
             raise fault(f"no such file{near}")
         with file.open("rb") as stream:

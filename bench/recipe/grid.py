@@ -1,8 +1,8 @@
 """Expand a recipe's tree to cells.
 
-A cell in the making is a tree too. What is general lies under what is particular: the recipe's protocol,
-then the axes, then the label's own `protocol` and `params`, then the overrides in their order. So a label
-that sets a value itself keeps it along an axis of that value.
+A cell in the making is a tree too. What is general lies under what is particular: the authors' card, if the
+recipe takes it, then the recipe's protocol, then the axes, then the label's own `protocol` and `params`, then
+the overrides in their order. So a label that sets a value itself keeps it along an axis of that value.
 """
 
 from __future__ import annotations
@@ -12,26 +12,32 @@ import json
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bench.cards import NO_CARD, Card, card_of, cards_of
 from bench.cell import Cell
 from bench.errors import did_you_mean
-from bench.recipe.axes import Point, read_points
+from bench.recipe.axes import read_points
 from bench.recipe.schema import OverrideSection, each, parse
-from bench.recipe.stages import Stage, changes, read_stages
+from bench.recipe.stages import Stage, changes, read_stages, with_controls
 from bench.recipe.tree import Key, Node, merge, nest, plant, shown
 
 #: What an override can match.
 MATCHED = ("label", "method", "dataset", "imbalance_factor", "backbone", "seed")
 
 
-def expand(root: Node) -> list[tuple[str, Cell]]:
-    """Return label and cell of every point of a recipe whose sections are sound.
+def expand(root: Node) -> list[tuple[str, Cell, dict[str, str]]]:
+    """Return every point of a recipe whose sections are sound: label, cell, and run ids of its controls.
 
-    A label whose cell does not change along an axis stands there once.
+    A label whose cell does not change along an axis stands there once. A control that another label is too
+    stands there under that label.
 
     Raises:
         BenchError: something is unknown, of the wrong kind, without effect, or there under two labels.
     """
     return _Grid(root).cells()
+
+
+#: What an override can match of a cell; a comparable copy of a data set goes by the original's name too.
+Facts = dict[str, set[str]]
 
 
 @dataclass(frozen=True)
@@ -42,8 +48,8 @@ class _Override:
     wanted: dict[str, set[str]]
     changes: Node
 
-    def applies(self, facts: dict[str, str]) -> bool:
-        return all(facts[key] in values for key, values in self.wanted.items())
+    def applies(self, facts: Facts) -> bool:
+        return all(facts[key] & values for key, values in self.wanted.items())
 
 
 class _Grid:
@@ -51,27 +57,39 @@ class _Grid:
 
     def __init__(self, root: Node) -> None:
         self.stages = read_stages(root.mapping["methods"])
-        self.points = read_points(root, self.stages.values())
+        if "controls" in root.mapping and root.mapping["controls"].plain:
+            self.stages = with_controls(self.stages)
+        card = root.mapping.get("card")
+        self.card = NO_CARD if card is None else str(card.plain)
+        self.points = read_points(root, self.stages.values(), self.card != NO_CARD)
         self.pairs = list(itertools.product(range(len(self.points)), self.stages))
         kept = {key: root.mapping[key] for key in ("mode", "protocol") if key in root.mapping}
         self.base = merge(plant({"protocol": {}}, root.mapping["grid"]), replace(root, value=kept))
-        self.facts = {pair: _facts(self.points[pair[0]], self.stages[pair[1]]) for pair in self.pairs}
+        self.cards = dict(zip(self.pairs, each(lambda pair: self._card_of(*pair), self.pairs), strict=True))
+        self.facts = {pair: self._facts(*pair) for pair in self.pairs}
         overrides = root.mapping.get("overrides")
         self.overrides = each(self._override, overrides.elements if overrides else ())
         self.made: dict[tuple[int, str], Cell] = {}
         self.reached: set[tuple[Key, ...]] = set()
 
-    def cells(self) -> list[tuple[str, Cell]]:
+    def cells(self) -> list[tuple[str, Cell, dict[str, str]]]:
         cells = each(lambda pair: self._cell(*pair), self.pairs)
         each(self._check_reached, (item for point in self.points for item in point.items()))
         found: dict[str, tuple[str, Cell]] = {}
         for (_, label), cell in zip(self.pairs, cells, strict=True):
             first, _ = found.setdefault(cell.id, (label, cell))
-            if first != label:
+            if first != label and self.stages[label].control_of is None:
                 raise self.stages[label].node.fault(
                     f"{label!r} and {first!r} are the same cell ({cell.run_id}); drop one of them"
                 )
-        return list(found.values())
+        return [(label, cell, self._controls_of(cell, label)) for label, cell in found.values()]
+
+    def _controls_of(self, cell: Cell, label: str) -> dict[str, str]:
+        """Return run ids of a cell's controls by their names."""
+        number = next(n for n, _ in self.pairs if self.made[n, label].id == cell.id)
+        mine = (stage for stage in self.stages.values() if stage.control_of == label)
+        runs = {stage.control: self.made[number, stage.label].run_id for stage in mine}
+        return {name: run_id for name, run_id in runs.items() if run_id != cell.run_id}
 
     def _cell(self, number: int, label: str) -> Cell:
         if (number, label) in self.made:
@@ -79,11 +97,16 @@ class _Grid:
         stage = self.stages[label]
         draft = self._draft(number, stage)
         items = dict(draft.mapping)
-        method = stage.choose(items.pop("params"))
+        params = items.pop("params")
+        if stage.control_of is not None:  # of another method, perhaps
+            known = stage.hyperparameters.model_fields
+            params = replace(params, value={key: v for key, v in params.mapping.items() if key in known})
+        method = stage.choose(params)
         items["method"] = plant({"name": method.name}, draft)
         draft = replace(draft, value=items)
         cell = parse(Cell, draft)
         _check_policies(cell, draft)
+        _check_schedule(cell, draft, stage)
         parents = tuple(self._cell(number, elder) for elder in stage.parents)
         family = {"parent": parents[0], "others": parents[1:]} if parents else {}
         cell = cell.model_copy(update={"method": method, **family})
@@ -95,15 +118,72 @@ class _Grid:
             for key, node in self.points[number].items()
             if not key.startswith("params.") or _steps(key)[1] in stage.hyperparameters.model_fields
         }
-        draft = self.base
+        draft = merge(self._from_card(number, stage), self.base)
         for key, node in sorted(point.items()):  # "protocol.schedule" before "protocol.schedule.kind"
             draft = merge(draft, nest(_steps(key), node))
+        if stage.backbone is not None:
+            draft = replace(draft, value={**draft.mapping, "backbone": stage.backbone})
         draft = merge(draft, stage.changes)
         for override in self.overrides:
             if override.applies(self.facts[number, stage.label]):
                 draft = merge(draft, override.changes)
+        if stage.without is not None:
+            draft = merge(draft, stage.without)
         self.reached |= {n.path for k, n in point.items() if draft.find(_steps(k)).path == n.path}
         return draft
+
+    def _card_of(self, number: int, label: str) -> Card | None:
+        stage, point = self.stages[label], self.points[number]
+        name = stage.card or self.card
+        if name == NO_CARD:
+            if stage.backbone is None and "backbone" not in point:
+                raise stage.node.fault("needs a backbone: here, or in grid:")
+            return None
+        dataset, factor = point["dataset"].plain, point["imbalance_factor"].plain
+        data, method = dataset["copy_of"] or dataset["name"], self._origin(stage).method.name
+        if (card := card_of(method, data, factor, name)) is None:
+            known = {(card.name, d) for card in cards_of(method) for d in card.data}
+            there = ", ".join(f"{name} ({d})" for name, d in sorted(known)) or "none"
+            raise stage.node.fault(
+                f"no card {shown(name)} of {method!r} for {data} at {shown(factor)}; there are: {there}; "
+                f"say card: {NO_CARD} here"
+            )
+        return card
+
+    def _origin(self, stage: Stage) -> Stage:
+        """Return the label that a control stands for; any other is its own."""
+        return self.stages[stage.control_of or stage.label]
+
+    def _from_card(self, number: int, stage: Stage) -> Node:
+        """Return what a card says of a cell, as if it stood at the label."""
+        card = self.cards[number, stage.label]
+        if card is None:
+            return plant({}, stage.node)
+        said = card.model_dump(mode="json")
+        return plant(
+            {"backbone": said["network"], **{k: said[k] for k in ("protocol", "params")}}, stage.node
+        )
+
+    def _facts(self, number: int, label: str) -> Facts:
+        """Say what an override can match of a label at a point."""
+        point, stage, card = self.points[number], self.stages[label], self.cards[number, label]
+        if network := stage.backbone or point.get("backbone"):
+            backbone = network.mapping["name"].plain
+        else:
+            assert card is not None
+            backbone = card.network.name
+        origin = self._origin(stage)
+        seed = point["seed"].plain if "seed" in point else Cell.model_fields["seed"].default
+        dataset = {key: node.plain for key, node in point["dataset"].mapping.items()}
+        values = {
+            "label": [origin.label],
+            "method": [origin.method.name],
+            "dataset": [dataset["name"], *([dataset["copy_of"]] if dataset.get("comparable") else [])],
+            "imbalance_factor": [point["imbalance_factor"].plain],
+            "backbone": [backbone],
+            "seed": [seed],
+        }
+        return {key: {_mark(value) for value in known} for key, known in values.items()}
 
     def _check_reached(self, item: tuple[str, Node]) -> None:
         key, node = item
@@ -127,7 +207,7 @@ class _Grid:
         key, node = item
         if key not in MATCHED:
             raise node.fault(f"unknown key {shown(key)}{did_you_mean(key, MATCHED)}")
-        known = {facts[key] for facts in self.facts.values()}
+        known = {fact for facts in self.facts.values() for fact in facts[key]}
         for value in node.elements:
             if _mark(value.plain) not in known:
                 near = did_you_mean(value.plain, [mark.strip('"') for mark in known])
@@ -137,20 +217,6 @@ class _Grid:
         return key, {_mark(value.plain) for value in node.elements}
 
 
-def _facts(point: Point, stage: Stage) -> dict[str, str]:
-    """Say what an override can match of a label at a point."""
-    seed = point["seed"].plain if "seed" in point else Cell.model_fields["seed"].default
-    values = {
-        "label": stage.label,
-        "method": stage.method.name,
-        "dataset": point["dataset"].mapping["name"].plain,
-        "imbalance_factor": point["imbalance_factor"].plain,
-        "backbone": point["backbone"].mapping["name"].plain,
-        "seed": seed,
-    }
-    return {key: _mark(value) for key, value in values.items()}
-
-
 def _mark(value: Any) -> str:
     """Write a value so that 100 and 100.0 are one, and 1, "1" and true are three."""
     return json.dumps(int(value) if isinstance(value, float) and value.is_integer() else value)
@@ -158,6 +224,20 @@ def _mark(value: Any) -> str:
 
 def _steps(key: str) -> tuple[str, ...]:
     return tuple(key.split("."))
+
+
+def _check_schedule(cell: Cell, draft: Node, stage: Stage) -> None:
+    """Refuse a schedule of which a part lies behind the last epoch, where the rate never gets."""
+    epochs, schedule = cell.protocol.epochs, cell.protocol.schedule
+    if not epochs or not stage.method.build.trains:
+        return
+    late = {"milestones": [m for m in schedule.milestones if m >= epochs]}
+    if schedule.warmup_epochs > epochs:
+        late["warmup_epochs"] = [schedule.warmup_epochs]
+    for key, values in late.items():
+        if values:
+            at = draft.find(("protocol", "schedule", key))
+            raise at.fault(f"{', '.join(map(str, values))} of {epochs} epochs; the rate never gets there")
 
 
 def _check_policies(cell: Cell, draft: Node) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, Field, ValidationError
 
-from bench.cell import Frozen
+from bench.cards import NO_CARD
+from bench.cell import Frozen, Protocol
 from bench.errors import BenchError, did_you_mean
 from bench.recipe.tree import Key, Node, shown
 
@@ -24,6 +25,8 @@ class Sections(Frozen):
     grid: dict[str, Any]
     title: str = ""
     mode: Literal["fast", "exact"] = "fast"
+    card: str = NO_CARD
+    controls: bool = False
     zip: list[dict[str, Any]] = Field([])
     datasets: dict[str, dict[str, Any]] = Field({})
     protocol: dict[str, Any] = Field({})
@@ -31,10 +34,16 @@ class Sections(Frozen):
 
 
 class MethodSection(Frozen):
-    """One label of `methods:`; its protocol is a part of one, merged later and judged then."""
+    """One label of `methods:`; its protocol is a part of one, merged later and judged then.
+
+    `backbone` is a network of its own, in the place of the grid's, and `card` a card, in the place of the
+    recipe's.
+    """
 
     method: str | None = None
+    card: str | None = None
     from_: str | tuple[str, ...] | None = Field(None, alias="from")
+    backbone: Any = None
     params: dict[str, Any] = Field({})
     protocol: dict[str, Any] = Field({})
 
@@ -47,17 +56,39 @@ class OverrideSection(Frozen):
     params: dict[str, Any] = Field({})
 
 
-def parse(model: type[_Model], node: Node, unknown: str = "unknown key") -> _Model:
+def _homes(model: type[BaseModel], path: str) -> Iterator[tuple[str, str]]:
+    """Yield each key of a section and of those inside it, and its whole path."""
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _homes(kind, f"{path}.{name}")
+        elif name != "name":
+            yield name, f"{path}.{name}"
+
+
+#: Keys that are often written at another level, and where they belong.
+HOMES = dict(_homes(Protocol, "protocol")) | {
+    key: f"grid.{key}" for key in ("dataset", "imbalance_factor", "backbone", "seed")
+}
+
+
+def parse(
+    model: type[_Model], node: Node, unknown: str = "unknown key", homes: Mapping[str, str] = HOMES
+) -> _Model:
     """Build a model from a tree.
 
+    Args:
+        unknown: what is said of a key that does not exist.
+        homes: where such a key may belong.
+
     Raises:
-        BenchError: all that is wrong, one line each; `unknown` is said of a key that does not exist.
+        BenchError: all that is wrong, one line each.
     """
     try:
         # JSON because strict pydantic takes a list for a tuple and 1 for 1.0 only from there
         return model.model_validate_json(json.dumps(node.plain))
     except ValidationError as error:
-        raise BenchError(_lines(_told(error, model, node, unknown))) from None
+        raise BenchError(_lines(_told(error, model, node, unknown, homes))) from None
 
 
 def each(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
@@ -90,14 +121,17 @@ _EXPECTED = {
 }
 
 
-def _told(error: ValidationError, model: type[BaseModel], node: Node, unknown: str) -> Iterator[str]:
+def _told(
+    error: ValidationError, model: type[BaseModel], node: Node, unknown: str, homes: Mapping[str, str]
+) -> Iterator[str]:
     """Say each error at its place; what the members of a union expect becomes one sentence."""
     expected: dict[int, tuple[Node, list[str]]] = {}
     for detail in error.errors():
         path, kind, message = detail["loc"], detail["type"], detail["msg"]
         at = node.find(path)
         if kind == "extra_forbidden":
-            known = did_you_mean(path[-1], _names(model, path[:-1]))
+            home = homes.get(str(path[-1]))
+            known = f"; write it as {home}" if home else did_you_mean(path[-1], _names(model, path[:-1]))
             yield str(at.fault(f"{unknown} {shown(path[-1])}{known}"))
         elif kind == "missing":
             yield str(at.fault(f"needs {path[-1]!r}"))
@@ -109,6 +143,8 @@ def _told(error: ValidationError, model: type[BaseModel], node: Node, unknown: s
     for at, kinds in expected.values():
         wanted = " or ".join(dict.fromkeys(kinds))
         remedy = "; write {} for an empty one" if at.value is None and wanted == "a mapping" else ""
+        if at.path[-1:] == ("imbalance_factor",) and isinstance(at.plain, float) and 0 < at.plain < 1:
+            remedy = f"; it is the largest class over the smallest: did you mean {1 / at.plain:g}?"
         yield str(at.fault(f"should be {wanted}, got {shown(at.plain)}{remedy}"))
 
 

@@ -12,15 +12,13 @@ import numpy as np
 import pandas as pd
 
 from bench import published
-from bench.cell import ShotRule
 from bench.data.longtail import shot_groups
 from bench.leaderboard import League, compared, entries, external, protocols, ranked
 from bench.published import plain
-from bench.records import RunDir, load_grid, load_results
+from bench.records import Result, Results
 from bench.report import sets
 from bench.report.lines import SCORES, Line, Seeds, Tab
 from bench.report.summary import differences
-from bench.rundir import cell_from
 
 #: What is told of the report that a published method is shown by.
 _TOLD = ("key", "n", "epochs", "selection", "reported_by", "original", "source", "year", "trust", "note")
@@ -35,7 +33,7 @@ class Board:
     `problems` are mistakes in what was read, whose rows are left out.
     """
 
-    results: Path
+    results: Results
     runs: pd.DataFrame
     done: pd.DataFrame
     literature: pd.DataFrame
@@ -56,16 +54,15 @@ class Board:
         return max(self.tabs, key=rank)
 
 
-def gather(results: Path, literature: Path = published.HOME) -> Board:
+def gather(results: Results, literature: Path = published.HOME) -> Board:
     """Read a results folder and the literature; a user's own published rows lie in ``results/published``."""
     problems: list[str] = []
-    shared = (results / "published").resolve() == literature.resolve()
-    extra = [] if shared else sorted(results.glob("published/*.csv"))
+    shared = (results.root / "published").resolve() == literature.resolve()
+    extra = [] if shared else sorted(results.root.glob("published/*.csv"))
     numbers = published.load(*extra, folder=literature, problems=problems)
     own = [file for file in extra if file.name.endswith("methods.csv")]
     methods = published.load_methods(*own, folder=literature, problems=[])  # told already
-    # Without a results folder there are no runs, and the literature is still worth reading.
-    runs = load_results(results) if results.is_dir() else load_grid(results, {"cells": []})
+    runs = results.table()  # without a results folder there are no runs, and the literature is worth reading
     bare = (runs["status"] == "done") & runs[["accuracy", "title", "fingerprint_train"]].isna().any(axis=1)
     runs.loc[bare, "status"] = "unreadable"
     runs.loc[bare, "reason"] = (
@@ -75,7 +72,7 @@ def gather(results: Path, literature: Path = published.HOME) -> Board:
     lost = runs[runs["status"] == "unreadable"]
     problems += [f"{run}: {why}" for run, why in zip(lost["run_id"], lost["reason"], strict=True)]
     done = protocols(runs, numbers)
-    board = entries(runs, numbers, external.load(results, problems))
+    board = entries(runs, numbers, external.load(results.root, problems))
     pairs = compared(board)
     lines = _told_apart(results, _lines(ranked(board), numbers, done, pairs))
     return Board(results, runs, done, numbers, methods, board, pairs, _tabs(results, lines), tuple(problems))
@@ -125,7 +122,7 @@ def _lines(
     ]
 
 
-def _told_apart(results: Path, lines: Sequence[Line]) -> list[Line]:
+def _told_apart(results: Results, lines: Sequence[Line]) -> list[Line]:
     """Say of series of one method in one league in which settings they differ."""
     alike: dict[Any, list[Line]] = {}
     for line in lines:
@@ -133,7 +130,7 @@ def _told_apart(results: Path, lines: Sequence[Line]) -> list[Line]:
     found = []
     for members in alike.values():
         if len(members) > 1:
-            cells = [cell_from(RunDir(results, line.runs[0]).read_record()["cell"]) for line in members]
+            cells = [results[line.runs[0]].cell for line in members]
             said = zip(members, differences(cells), strict=True)
             members = [replace(line, variant=variant) for line, variant in said]
         found += members
@@ -163,7 +160,7 @@ def _published(league: League, title: str, entries: Sequence[Mapping[str, Any]])
     return Line(line, league, reports=told)
 
 
-def _tabs(results: Path, lines: Sequence[Line]) -> tuple[Tab, ...]:
+def _tabs(results: Results, lines: Sequence[Line]) -> tuple[Tab, ...]:
     found: dict[tuple[str, float], list[Line]] = {}
     for line in lines:
         found.setdefault((line.entry["dataset"], line.entry["imbalance_factor"]), []).append(line)
@@ -172,19 +169,18 @@ def _tabs(results: Path, lines: Sequence[Line]) -> tuple[Tab, ...]:
     return tuple(_tab(results, *key, sorted(found[key], key=_before)) for key in keys)
 
 
-def _tab(results: Path, dataset: str, imbalance_factor: float, lines: Sequence[Line]) -> Tab:
-    run = next((run for line in lines for run in line.runs), None)
-    record = RunDir(results, run).read_record() if run else None
-    title = sets.title(dataset, imbalance_factor, record["data"]["title"] if record else None)
-    return Tab(dataset, imbalance_factor, tuple(lines), title, _shots(dataset, imbalance_factor, record))
+def _tab(results: Results, dataset: str, imbalance_factor: float, lines: Sequence[Line]) -> Tab:
+    run = next((results[run] for line in lines for run in line.runs), None)
+    title = sets.title(dataset, imbalance_factor, run.record["data"]["title"] if run else None)
+    return Tab(dataset, imbalance_factor, tuple(lines), title, _shots(dataset, imbalance_factor, run))
 
 
-def _shots(dataset: str, imbalance_factor: float, record: dict[str, Any] | None) -> Mapping[str, str]:
+def _shots(dataset: str, imbalance_factor: float, run: Result | None) -> Mapping[str, str]:
     sizes = sets.group_sizes(dataset, imbalance_factor)
-    if sizes or record is None:
+    if sizes or run is None:
         return sets.group_heads(sizes)
-    rule = ShotRule.model_validate(record["cell"]["dataset"]["shots"])
-    groups = shot_groups(np.array(record["data"]["class_counts"]), rule)
+    rule = run.cell.dataset.shots
+    groups = shot_groups(np.array(run.record["data"]["class_counts"]), rule)
     return sets.group_heads({name: len(classes) for name, classes in groups.items()}, rule)
 
 

@@ -13,7 +13,6 @@ from bench.published import plain
 from bench.report.board import Board
 from bench.report.page import latex
 from bench.report.text import link
-from bench.rundir import RunDir
 
 #: What is told of the published number that a measured entry is judged by.
 _JUDGED = {
@@ -47,7 +46,7 @@ def bibtex(board: Board) -> str:
     """Cite the methods of which a venue, year or link is known; authors are never guessed."""
     known = {row.pop("method"): row for row in plain(board.methods.reset_index()[["method", *_CITED]])}
     for run in board.done.drop_duplicates("method")["run_id"]:
-        told = RunDir(board.results, run).read_record()["method"]
+        told = board.results[run].record["method"]
         earlier = known.get(told["name"], {})
         known[told["name"]] = {name: earlier.get(name) or told.get(name) for name in _CITED}
     head = "% Methods of the leaderboard, by its names. Authors are left out: they stand behind the links.\n"

@@ -117,6 +117,8 @@ def svg(figure: Figure, alt: str) -> str:
     width = re.search(r'width="([\d.]+)pt"', text)
     assert width is not None
     text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
+    # A hundredth of a point is more than anyone sees; text stands outside of tags.
+    text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)
     opening = f'<svg role="img" aria-label="{escape(alt)}" style="max-width: {width[1]}pt"'
     return text.replace("<svg", opening, 1).strip() + "\n"
 

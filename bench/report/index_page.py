@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from bench.files import write_text
 from bench.leaderboard import Verdict
-from bench.records import grids
+from bench.records import Results
 from bench.report import board_figures, exports, figures
 from bench.report.board import Board
 from bench.report.board_cells import style
@@ -95,8 +95,8 @@ def _verdicts(lines: Sequence[Line]) -> list[tuple[str, str, int]]:
     return [(style(verdict), str(verdict), counts[verdict]) for verdict in Verdict if counts[verdict]]
 
 
-def _recipes(results: Path) -> list[tuple[str, str]]:
-    return [(str(grid["title"]), f"{name}.html") for name, grid in grids(results).items()]
+def _recipes(results: Results) -> list[tuple[str, str]]:
+    return [(grid.title, f"{name}.html") for name, grid in results.grids.items()]
 
 
 def _not_done(board: Board) -> list[tuple[str, int]]:

@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 from bench.errors import BenchError, did_you_mean
 from bench.files import write_text
-from bench.records import grids, load_grid
+from bench.records import Results
 from bench.report import figures
 from bench.report.page import Column, Table, Value, csv, render
 from bench.report.recipe_table import HINTS, name_of, section_table, seeds_of
@@ -18,7 +18,7 @@ from bench.report.text import blocks, counted
 from bench.rundir import Status
 
 
-def render_recipe(results: Path, recipe: str, reports: Path) -> list[Path]:
+def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
     """Write a recipe's page as HTML and Markdown, its figure, and its runs as CSV; return their paths.
 
     The same results give the same bytes.
@@ -26,19 +26,19 @@ def render_recipe(results: Path, recipe: str, reports: Path) -> list[Path]:
     Raises:
         BenchError: no recipe of that name was run.
     """
-    recipes = grids(results)
+    recipes = results.grids
     if recipe not in recipes:
-        raise BenchError(f"{results}: recipe {recipe!r} was not run{did_you_mean(recipe, recipes)}")
+        raise BenchError(f"{results.root}: recipe {recipe!r} was not run{did_you_mean(recipe, recipes)}")
     grid = recipes[recipe]
-    runs = load_grid(results, grid)
+    runs = results.grid_table(grid)
     parts = sections(results, grid, runs)
     rows = [row for part in parts for row in part.rows]
     counts = Counter(runs.status)
     measured = [(_title(part), _bars(part)) for part in parts if _bars(part)]
-    page = {
-        "title": grid["title"],
+    page: dict[str, Any] = {
+        "title": grid.title,
         "recipe": recipe,
-        "notes": blocks(grid["notes"]),
+        "notes": blocks(grid.notes),
         "statuses": [(status, counts[status]) for status in get_args(Status) if counts[status]],
         "sections": [_section(part) for part in parts],
         "protocol": _protocol(rows),
@@ -53,7 +53,7 @@ def render_recipe(results: Path, recipe: str, reports: Path) -> list[Path]:
         f"{recipe}.csv": csv(runs),
     }
     if measured:
-        alt = f"Accuracy of the methods of {grid['title']}, over all classes and by shot group"
+        alt = f"Accuracy of the methods of {grid.title}, over all classes and by shot group"
         written[f"{recipe}_shots.svg"] = figures.standalone(figures.accuracies(measured, alt))
     for name, content in written.items():
         write_text(reports / name, content)
@@ -62,6 +62,9 @@ def render_recipe(results: Path, recipe: str, reports: Path) -> list[Path]:
 
 def _title(part: Section) -> str:
     name = part.dataset.title or part.dataset.name
+    if part.dataset.profile == "natural":
+        counts = part.data and part.data["class_counts"]
+        return f"{name}, its own tail" + (f" of {max(counts):,} to {min(counts):,} images" if counts else "")
     return f"{name}, imbalance factor {part.imbalance_factor:g}"
 
 

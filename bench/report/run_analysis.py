@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pandas as pd
 
 from bench.errors import BenchError
 from bench.leaderboard import reanalysis
 from bench.leaderboard.reanalysis import SHOT_RULES, Stored
+from bench.records import Result
 from bench.report.page import Column, Table, Value
 from bench.report.text import number, order
 
@@ -17,14 +17,14 @@ from bench.report.text import number, order
 Part = tuple[str, str, Table | str]
 
 
-def analysis(results: Path, runs: Sequence[str]) -> tuple[list[Part], str]:
+def analysis(runs: Sequence[Result]) -> tuple[list[Part], str]:
     """Return tables of means over the runs whose scores are at hand, and what is said of the others."""
     found, missing = list[Stored](), list[str]()
     for run in runs:
         try:
-            found.append(reanalysis.stored(results, run))
+            found.append(reanalysis.stored(run))
         except BenchError as error:
-            missing.append(str(error).replace(f"{results}/", ""))
+            missing.append(str(error).replace(f"{run.directory.path.parents[1]}/", ""))
     if not found:
         return [], missing[0]
     parts: list[Part] = [

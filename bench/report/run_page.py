@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.cell import ShotRule
 from bench.data.longtail import shot_groups
 from bench.files import write_text
 from bench.leaderboard import side_by_side
 from bench.published import plain
+from bench.records import Result
 from bench.report import board_cells as cells
 from bench.report import run_figures, text
 from bench.report.board import Board
@@ -21,7 +21,6 @@ from bench.report.page import Column, Table, Value, render
 from bench.report.run_analysis import analysis
 from bench.report.summary import settings, written
 from bench.report.widening import FIELDS, protocol, words
-from bench.rundir import RunDir, cell_from
 
 _SHARES = ("accuracy", "many", "medium", "few", "balanced", "worst_class", "harmonic", "ece")
 
@@ -43,42 +42,42 @@ def render_runs(board: Board, reports: Path) -> list[Path]:
 
 
 def _page(board: Board, tab: Tab, line: Line, numbers: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    runs = [RunDir(board.results, run) for run in line.runs]
-    records = [run.read_record() for run in runs]
-    first = records[0]
-    parts, lacking = analysis(board.results, line.runs)
+    runs = [board.results[run] for run in line.runs]
+    first = runs[0]
+    parts, lacking = analysis(runs)
     return {
         "title": f"{line.entry['title']} on {tab.title}",
         "name": line.entry["title"],
         "tab": tab,
         "line": line,
         "protocol": protocol(line.league),
-        "method": first["method"],
+        "method": first.record["method"],
         "verdict": cells.gap(line) if line.pair and line.pair["d"] is not None else None,
-        "seeds": _seeds(tab, records),
+        "seeds": _seeds(tab, runs),
         "beside": _beside(line, numbers),
         "others": _others(line),
-        "figures": _figures(tab, records, runs),
+        "figures": _figures(tab, runs),
         "analysis": parts,
         "lacking": lacking,
         "settings": _settings(first),
-        "environment": _environment(records),
+        "environment": _environment([run.record for run in runs]),
         "runs": line.runs,
     }
 
 
-def _seeds(tab: Tab, records: Sequence[Mapping[str, Any]]) -> Table:
+def _seeds(tab: Tab, runs: Sequence[Result]) -> Table:
     """List each seed, and their mean where there are several."""
     heads = {name: tab.shots.get(name, name.replace("_", " ").replace("ece", "ECE")) for name in _SHARES}
     columns = [Column("seed"), *(Column(heads[name]) for name in _SHARES)]
     columns += [Column("best on test (epoch)"), Column("device time"), Column("finished", numeric=False)]
-    rows = []
-    for record in records:
-        best, timing = record["best_on_test"] or {}, record.get("timing", {})
+    rows, records = [], [run.record for run in runs]
+    for run in runs:
+        record = run.record
+        best, timing = record.get("best_on_test") or {}, record.get("timing", {})
         epoch = f" ({best['epoch'] + 1})" if best else ""
         rows.append(
             [
-                Value(str(record["cell"]["seed"])),
+                Value(str(run.cell.seed)),
                 *(Value(text.number(record["metrics"].get(name))) for name in _SHARES),
                 Value(text.number(best.get("accuracy")) + epoch),
                 Value(text.duration(timing.get("device_seconds"))),
@@ -87,7 +86,7 @@ def _seeds(tab: Tab, records: Sequence[Mapping[str, Any]]) -> Table:
         )
     if len(records) > 1:
         means = [text.spread(_known([record["metrics"] for record in records], name)) for name in _SHARES]
-        best = text.spread(_known([record["best_on_test"] or {} for record in records], "accuracy"))
+        best = text.spread(_known([record.get("best_on_test") or {} for record in records], "accuracy"))
         rows.append([Value(told) for told in ("mean", *means, best, "", "")])
     return Table(columns, rows)
 
@@ -134,25 +133,25 @@ def _others(line: Line) -> Table | None:
     return Table(columns, rows) if rows else None
 
 
-def _figures(tab: Tab, records: Sequence[Mapping[str, Any]], runs: Sequence[RunDir]) -> list[tuple[str, str]]:
+def _figures(tab: Tab, runs: Sequence[Result]) -> list[tuple[str, str]]:
     """Return figures with their captions, as far as there is something to draw."""
-    data, named = records[0]["data"], f"on {tab.title}"
-    counts = np.array(data["class_counts"])
-    rule = ShotRule.model_validate(records[0]["cell"]["dataset"]["shots"])
+    data, named = runs[0].record["data"], f"on {tab.title}"
+    counts, rule = np.array(data["class_counts"]), runs[0].cell.dataset.shots
     found = []
     curves = run_figures.curves(
-        {record["cell"]["seed"]: run.epochs() for record, run in zip(records, runs, strict=True)},
+        {run.cell.seed: run.curve for run in runs},
         f"Loss and accuracy by epoch {named}",
     )
     if curves:
         found.append((curves, "Every seed by itself. The last epoch is what is reported."))
-    shares = [record["metrics"]["per_class"] for record in records]
+    shares = [run.record["metrics"]["per_class"] for run in runs]
     classes = run_figures.classes(
         data["class_counts"], shares, shot_groups(counts, rule), f"Class accuracies {named}"
     )
     found.append((classes, "A dot per class; the whisker is one standard deviation over seeds."))
-    if all(record["confusion"] for record in records):
-        matrix = np.sum([record["confusion"] for record in records], axis=0)
+    matrices = [matrix for run in runs if (matrix := run.confusion) is not None]
+    if len(matrices) == len(runs):
+        matrix = np.sum(matrices, axis=0)
         drawn = run_figures.confusion(matrix, data["class_names"], f"Confusion {named}")
         found.append(
             (drawn, "Of each true class, the percentage of images given to each class, all seeds together.")
@@ -160,8 +159,8 @@ def _figures(tab: Tab, records: Sequence[Mapping[str, Any]], runs: Sequence[RunD
     return found
 
 
-def _settings(record: Mapping[str, Any]) -> Table:
-    cell = cell_from(record["cell"])
+def _settings(run: Result) -> Table:
+    cell, record = run.cell, run.record
     method = cell.method
     rows = [[Value("method"), Value(f"{method.name}, version {method.version}")]]
     for name, value in method.params.items():

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +15,7 @@ import pandas as pd
 
 from bench.cell import Cell, DataSet
 from bench.data.longtail import shot_groups
-from bench.records import RunDir
-from bench.rundir import cell_from
+from bench.records import Grid, Results
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Row:
     """Runs that differ in their seed alone.
 
     Attributes:
-        runs: a table as of `bench.records.load_grid`, one row per seed.
+        runs: a table as of `bench.records.Results.grid_table`, one row per seed.
         cell: that of the first seed.
         variant: the settings in which this row differs from others of its label.
         split: where a method's seeds were measured on different splits, the one of this row.
@@ -111,14 +109,14 @@ class Section:
         return shot_groups(np.asarray(self.data["class_counts"]), self.dataset.shots)
 
 
-def sections(results: Path, grid: dict[str, Any], runs: pd.DataFrame) -> list[Section]:
-    """Order a grid's runs (of `load_grid`) into sections, in the order of the recipe."""
-    cells = {cell.run_id: cell for cell in (cell_from(entry["cell"]) for entry in grid["cells"])}
+def sections(results: Results, grid: Grid, runs: pd.DataFrame) -> list[Section]:
+    """Order a grid's runs (of `Results.grid_table`) into sections, in the order of the recipe."""
+    cells = {cell.run_id: cell for _, cell in grid.cells}
     settled = [(cells[run].dataset, cells[run].imbalance_factor) for run in runs.run_id]
     found = []
     for (dataset, imbalance_factor), members in _grouped(runs, settled):
         done = members[members.status == "done"]
-        data = RunDir(results, done.run_id.iloc[0]).read_record()["data"] if len(done) else None
+        data = results[done.run_id.iloc[0]].record["data"] if len(done) else None
         found.append(Section(dataset, imbalance_factor, tuple(_rows(members, cells)), data))
     return found
 

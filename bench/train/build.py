@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from bench import backbones, registry
+from bench import backbones, ranks, registry
 from bench.backbones import Backbone
 from bench.cell import Cell
 from bench.errors import BenchError
@@ -51,6 +53,10 @@ def build(cell: Cell, class_counts: np.ndarray, load_parent: LoadWeights | None 
                 load_parent(elder, parents[-1])
         if parents:
             method.start_from_all(parents)
+    for module in method.modules():
+        if isinstance(module, _BatchNorm):
+            module.register_forward_pre_hook(_rest_if_alone)
+            module.register_forward_hook(_work_again)
     return method
 
 
@@ -66,6 +72,20 @@ def smooth(method: Method, cell: Cell) -> None:
             f"{cell.run_id}: {cell.method.name} takes no smoothed labels; leave protocol.label_smoothing out"
         )
     method.label_smoothing = share
+
+
+# -- batch norm of one value --------------------------------------------------------------------------
+# A last batch of one image has no statistics of its own: where a channel has a single value (in a projector,
+# or in a map of one pixel), batch norm takes its running averages, as in a test, and leaves them as they are.
+def _rest_if_alone(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    values = inputs[0]
+    if module.training and values.numel() == values.shape[1] and not ranks.in_piece():
+        module.training, vars(module)["rests"] = False, True
+
+
+def _work_again(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    if vars(module).pop("rests", False):
+        module.training = True
 
 
 @contextmanager

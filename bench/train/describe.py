@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 from pathlib import Path
@@ -36,6 +37,7 @@ def describe_data(cell: Cell, split: Split) -> dict[str, Any]:
         "title": cell.dataset.title,
         "copy_of": cell.dataset.copy_of,
         "copy_kind": cell.dataset.copy_kind,
+        "comparable": cell.dataset.comparable,
         "fingerprint": split.fingerprint,
         "class_names": list(split.class_names),
         "class_counts": split.class_counts.tolist(),
@@ -74,6 +76,9 @@ def environment(device: str) -> dict[str, Any]:
 
 
 def _git_state() -> str | None:
+    """Return the revision; a copy of the tree that has no history is told it by LONGTAIL_REVISION."""
+    if told := os.environ.get("LONGTAIL_REVISION"):
+        return told
     command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
     try:
         done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)

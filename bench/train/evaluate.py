@@ -66,7 +66,7 @@ def evaluate_run(run: RunDir, data: Path, folder: Path | None = None) -> Score:
 
 
 def _folder(folder: Path, class_names: list[str], dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
-    classes = list_images(folder)
+    classes = list_images(folder).classes
     for name in classes:
         if name not in class_names:
             raise BenchError(
@@ -74,7 +74,7 @@ def _folder(folder: Path, class_names: list[str], dataset: DataSet) -> tuple[np.
             )
     labels = [class_names.index(name) for name, files in classes.items() for _ in files]
     framed = test_frame if dataset.source == "list" else None
-    return decode(classes, dataset.image_size, framed), np.array(labels)
+    return decode(classes, dataset.image_size, framed, upright=dataset.upright), np.array(labels)
 
 
 def _normalised(images: np.ndarray, cell: Cell) -> Iterable[Tensor]:

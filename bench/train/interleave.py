@@ -5,6 +5,7 @@ Nothing here imports torch before a GPU is wanted.
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Hashable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Generic, TypeVar
@@ -20,10 +21,11 @@ class Turns(Generic[Name]):
     def __init__(self, device: str) -> None:
         self.device = device
         self.runs: dict[Name, tuple[Iterator[object], AbstractContextManager[object]]] = {}
+        self.free: list[AbstractContextManager[object]] = []
 
     def add(self, name: Name, run: Iterator[object]) -> None:
         """Let a run, which yields after each step, take part from the next turn on."""
-        self.runs[name] = run, _own_stream(self.device)
+        self.runs[name] = run, self.free.pop() if self.free else _own_stream(self.device)
 
     def turn(self) -> Iterator[tuple[Name, Exception | None]]:
         """Let each run make a step, and yield those that ended, with what they raised."""
@@ -37,7 +39,12 @@ class Turns(Generic[Name]):
                 error = raised
             else:
                 continue
-            del self.runs[name]
+            del self.runs[name], run
+            # Torch has 32 streams, handed out in turn: the 33rd would be one that a run may still use. The
+            # graphs of the run that ended go first: later torch takes a stream's workspace away with them.
+            gc.collect()
+            if error is None:  # else it holds what the run had
+                self.free.append(stream)
             yield name, error
 
     def take(self) -> Iterator[tuple[Name, Exception | None]]:

@@ -77,7 +77,7 @@ class Training:
         self.logits: np.ndarray | None = None
         self.best: dict[str, Any] | None = None
         self.chosen: dict[str, Any] | None = None
-        self.micro_batches = 1
+        self.micro_batches, self.alone = 1, alone
         self.displacement = displacement(method, cell.protocol.optimizer)
         averaging = cell.protocol.averaging
         self.average = None if averaging is None else Average(method, averaging)
@@ -131,8 +131,8 @@ class Training:
             if self.average is not None:
                 self.average.after_epoch(clock)
             line["seconds"] = round(time.monotonic() - started, 3)  # evaluation is not a method's cost
-            if (epoch + 1) % protocol.evaluate_every == 0 or epoch + 1 == epochs:
-                scores = self._scores()
+            if protocol.scores_after(epoch):
+                scores = self.score()
                 yield from self._done(clock)
                 line["accuracy"] = self._evaluate(epoch, scores)
             self.run.append_epoch(line)
@@ -142,10 +142,10 @@ class Training:
                 saved_at = time.monotonic()
 
         if self.logits is None:  # nothing to train, or killed between the last checkpoint and the record
-            self.logits = self._scores().cpu().numpy()
+            self.logits = self.score().cpu().numpy()
         if self.average is not None:
             with self.average.in_place(self.loader.train_eval()):
-                self.averaged = self._scores().cpu().numpy()
+                self.averaged = self.score().cpu().numpy()
 
     @torch.no_grad()
     def _read_training_set(self, clock: Clock) -> None:
@@ -240,10 +240,12 @@ class Training:
         if self.loader.device.type == "cuda":
             event = torch.cuda.Event()
             event.record()
-            while not event.query():
+            while not (self.alone or event.query()):
                 yield clock
+                time.sleep(0)  # lets go of the interpreter: other threads read images
+            event.synchronize()
 
-    def _scores(self) -> Tensor:
+    def score(self) -> Tensor:
         """Score the test set; what comes back may still be under way on the device."""
         images = (images for images, _ in self.loader.test())
         return scores_of(self.method, images, self.play)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 
 import torch
 from torch import Tensor
@@ -21,17 +22,8 @@ def pieces(batch: Batch, count: int) -> Iterator[Batch]:
     size = len(batch.labels)
     count = max(1, min(count, size // 2))
     for i in range(count):
-        yield batch if count == 1 else _rows(batch, slice(size * i // count, size * (i + 1) // count))
-
-
-def _rows(batch: Batch, rows: slice) -> Batch:
-    return Batch(
-        tuple(view[rows] for view in batch.views),
-        batch.labels[rows],
-        batch.positions[rows],
-        {name: drawn[rows] for name, drawn in batch.draws.items()},
-        None if batch.extra is None else _rows(batch.extra, rows),
-    )
+        rows = slice(size * i // count, size * (i + 1) // count)
+        yield batch if count == 1 else batch.map(itemgetter(rows))
 
 
 class Snapshot:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Generator, Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,10 @@ def recorded_steps(
     except Exception as error:
         if at_once > 1 and not is_own_fault(error):
             raise
-        return record | {"status": "failed", "reason": _reason(cell, error), "traceback": traceback_of(error)}
+        told = traceback_of(error)
+        with suppress(OSError), run.log.open("a", encoding="utf-8") as log:  # where people look first
+            log.write(told)
+        return record | {"status": "failed", "reason": _reason(cell, error), "traceback": told}
 
 
 def _reason(cell: Cell, error: Exception) -> str:

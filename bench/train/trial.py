@@ -54,9 +54,12 @@ class Trial:
     """Copies of a run that train for the clock alone."""
 
     def __init__(self, cell: Cell, data: Path, device: str, scratch: Path) -> None:
-        endless = cell.protocol.model_copy(update={"epochs": 10**6, "evaluate_every": 10**6})
-        self.cell, self.device = cell.model_copy(update={"protocol": endless}), device
         self.split = load(cell.dataset, cell.imbalance_factor, data)
+        # a smaller last batch would be recorded while time is taken
+        whole = cell.protocol.drop_last or cell.protocol.batch_size <= len(self.split.labels)
+        endless = {"epochs": 10**6, "evaluate_every": 10**6, "drop_last": whole}
+        protocol = cell.protocol.model_copy(update=endless)
+        self.cell, self.device = cell.model_copy(update={"protocol": protocol}), device
         self.scratch, self.turns, self.free = scratch, Turns[int](device), _free(device)
         self.made = 0  # steps so far, of all runs
         keep_float32()
@@ -68,7 +71,7 @@ class Trial:
             return None
         try:
             for number in range(there, runs):
-                self.turns.add(number, self._counted(self._training(number).steps(lambda line: None)))
+                self.turns.add(number, self._counted(self._steps(self._training(number))))
             self._make(runs * WARM_UP)
             before, started = self.made, time.monotonic()
             self._make(runs * TIMED)
@@ -89,6 +92,11 @@ class Trial:
         _wait(self.device)  # it was made on another stream than it runs on
         return training
 
+    def _steps(self, training: Training) -> Iterator[Clock]:
+        """Score once, for the memory that this takes, and then train."""
+        training.score()
+        yield from training.steps(lambda line: None)
+
     def _counted(self, steps: Iterator[Clock]) -> Iterator[Clock]:
         """Count steps; while the device catches up, the clock of the last one comes again."""
         last = None
@@ -108,6 +116,8 @@ class Trial:
 def _let_go(device: str) -> None:
     gc.collect()
     if device == "cuda":
+        if hasattr(torch._C, "_cuda_clearCublasWorkspaces"):  # 32 MiB a thread and stream; no graph is alive
+            torch._C._cuda_clearCublasWorkspaces()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 

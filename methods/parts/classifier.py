@@ -6,6 +6,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from bench.method import Batch, Clock, MakeBackbone, Method
+from methods.parts.embedding import Width, embedded
 from methods.parts.heads import linear_head
 from methods.parts.margin import DEFAULT_MARGINS, DEFAULT_SCALE, MARGIN_HEADS, MarginHead, MarginName
 from methods.parts.weights import DeferredWeights, weighted_cross_entropy
@@ -20,6 +21,8 @@ class Classifier(Method):
         beta: of the effective number of samples, for those weights; 1 is plain inverse frequency.
         auxiliary: margin heads ("arcface", "cosface", "sphereface") on the same features, whose
             cross-entropies are added to the loss; scores come from the main head alone.
+        embedding: width of a linear layer with batch norm between the backbone and all heads; "same" is the
+            backbone's own, null is none.
     """
 
     def __init__(
@@ -30,9 +33,10 @@ class Classifier(Method):
         reweight_from: float | None = None,
         beta: float = 0.9999,
         auxiliary: tuple[MarginName, ...] = (),
+        embedding: Width = None,
     ) -> None:
         super().__init__(make_backbone, class_counts)
-        self.backbone = make_backbone()
+        self.backbone = embedded(make_backbone(), embedding)
         self.head = self.make_head(self.backbone.num_features, self.num_classes)
         self.class_weights = DeferredWeights(self.class_counts, reweight_from, beta)
         self.auxiliary = nn.ModuleDict({name: self.make_margin_head(name) for name in auxiliary})

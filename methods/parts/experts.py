@@ -92,10 +92,11 @@ class ExpertEnsemble(Classifier):
         width: float = 0.75,
         **common: Any,
     ) -> None:
+        for name in ("auxiliary", "embedding"):
+            if common.get(name):
+                raise BenchError(f"{name}: takes one feature per image; leave it out of experts")
         super().__init__(partial(Experts, make_backbone, experts, width), class_counts, **common)
         self.experts = experts
-        if self.auxiliary:
-            raise BenchError("auxiliary margin heads take one feature per image: leave them out of experts")
 
     def make_head(self, features: int, classes: int) -> nn.Module:
         make = super().make_head

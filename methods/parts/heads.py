@@ -18,13 +18,16 @@ class CosineHead(nn.Module):
     """Score features by `scale` times their cosine to one vector per class; no bias.
 
     LDAM's normed classifier leaves the scale (30) to the loss, so it is 1 by default. `weight` is
-    (C, D), uniform in [-1, 1] and then brought to unit length, as in LDAM-DRW.
+    (C, D), uniform in [-1, 1] and then brought to unit length, as in LDAM-DRW, or with `longest` cut to that
+    length where it is longer (BCCL: 5). The longer a vector, the slower its direction turns.
     """
 
-    def __init__(self, features: int, classes: int, scale: float = 1.0) -> None:
+    def __init__(self, features: int, classes: int, scale: float = 1.0, longest: float | None = None) -> None:
         super().__init__()
         self.scale = scale
-        self.weight = nn.Parameter(F.normalize(torch.empty(classes, features).uniform_(-1, 1)))
+        weight = torch.empty(classes, features).uniform_(-1, 1)
+        start = F.normalize(weight) if longest is None else weight.renorm(2, 0, longest)
+        self.weight = nn.Parameter(start)
 
     def forward(self, features: Tensor) -> Tensor:
         """Return (B, C) scores of (B, D) features."""

@@ -47,26 +47,33 @@ def mixup(images: Tensor, labels: Tensor, others: Tensor, partners: Tensor, weig
 
 
 def cutmix(
-    images: Tensor, labels: Tensor, others: Tensor, partners: Tensor, weights: Tensor, centres: Tensor
+    images: Tensor,
+    labels: Tensor,
+    others: Tensor,
+    partners: Tensor,
+    weights: Tensor,
+    centres: Tensor,
+    whole: Callable[[Tensor], Tensor] = torch.floor,
 ) -> Mix:
     """Paste a box of the others into the images; the mix's weights are the share of pixels that is left.
 
     Args:
         weights: (B,); before it is clipped the box has sqrt(1 - w) of the image's sides, so none at 1.
         centres: (B, 2), of the box, as x and y in shares of the image's sides.
+        whole: makes whole pixels of the box's sides (CutMix's code cuts off, GLMC's rounds up).
     """
     height, width = images.shape[-2:]
     share = (1 - weights).sqrt()
-    in_column, columns = _span(centres[:, 0], share, width)
-    in_row, rows = _span(centres[:, 1], share, height)
+    in_column, columns = _span(centres[:, 0], whole(width * share), width)
+    in_row, rows = _span(centres[:, 1], whole(height * share), height)
     inside = in_row[:, None, :, None] & in_column[:, None, None, :]
     left = 1 - rows * columns / (height * width)
     return Mix(torch.where(inside, others, images), labels, partners, left)
 
 
-def _span(centre: Tensor, share: Tensor, side: int) -> tuple[Tensor, Tensor]:
+def _span(centre: Tensor, length: Tensor, side: int) -> tuple[Tensor, Tensor]:
     """Return which pixels of an axis lie in a box, (B, side) bool, and how many they are, (B,)."""
-    half = ((side * share).floor() / 2).floor()
+    half = (length / 2).floor()
     middle = (side * centre).floor()
     low, high = (middle - half).clamp(min=0), (middle + half).clamp(max=side)
     pixels = torch.arange(side, device=centre.device)

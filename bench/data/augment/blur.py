@@ -13,6 +13,7 @@ from torch import Tensor
 from bench.data.augment.exact import divide
 
 ONE = 2**24
+MOST_RADIUS = 2.4
 
 
 def gaussian_blur(images: Tensor, radius: Tensor) -> Tensor:

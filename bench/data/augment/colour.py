@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.augment.blur import gaussian_blur
+from bench.data.augment.blur import MOST_RADIUS, gaussian_blur
 from bench.data.augment.hue import shift_hue
 from bench.data.augment.op import How, by_kind, change
 from bench.data.augment.pixels import brightness, color, contrast, gray
@@ -70,15 +70,20 @@ class Grayscale:
 class Blur:
     """Blur every other image with Pillow's GaussianBlur of a radius uniform from 0.1 to 2 pixels.
 
-    The radius is the Gaussian's standard deviation.
+    The radius is the Gaussian's standard deviation. With `side` it is meant for images of so many pixels, and
+    as large a share of any other, up to what the blur can.
     """
 
     radius: tuple[float, float] = (0.1, 2.0)
     probability: float = 0.5
+    side: int | None = None
 
     def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
         """Draw which images are blurred, and the radius."""
-        return {"chosen": rng.random(n) < self.probability, "radius": rng.uniform(*self.radius, n)}
+        chosen = rng.random(n) < self.probability
+        share = size / self.side if self.side else 1
+        radius = np.minimum(rng.uniform(*self.radius, n) * share, MOST_RADIUS)
+        return {"chosen": chosen, "radius": radius}
 
     def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
         """Blur the chosen images."""

@@ -74,7 +74,9 @@ _SIM = (Jitter(), Grayscale())
 #: By name. The colour operations are the ones of the papers in their order; "resized_crop_flip" is what
 #: iNaturalist 2018 is trained with and "resized_crop_flip_jitter" ImageNet-LT (Kang et al., 2020), "supcon"
 #: and "supcon_linear" are SupCon's two stages on CIFAR, "minimal_crop" is LIFT+'s, "randcls" and "randstack"
-#: are BCL's views, "dscl_*" those of DSCL: its query, its key, and its patches after they were cut.
+#: are BCL's views, "dscl_*" those of DSCL: its query, its key, and its patches after they were cut, blurred
+#: by the authors' share of the side (of 224 pixels, and of a patch's 64); "large" ones are crops of at least
+#: a fifth, for small images.
 POLICIES: dict[str, Policy] = {
     "none": Policy(),
     "crop_flip": Policy(_CROP),
@@ -91,9 +93,11 @@ POLICIES: dict[str, Policy] = {
     "supcon_linear": Policy(_LARGER),
     "randcls": Policy(_RESIZED, (Jitter(hue=0, probability=1), RandAugment())),
     "randstack": Policy(_RESIZED, (*_SIM, RandAugment())),
-    "dscl_query": Policy(_RESIZED, (*_SIM, Blur())),
+    "dscl_query": Policy(_RESIZED, (*_SIM, Blur(side=224))),
     "dscl_key": Policy(_RESIZED, (Jitter(hue=0, probability=1),)),
-    "dscl_patch": Policy((Flip(),), (*_SIM, Blur())),
+    "dscl_query_large": Policy(_LARGER, (*_SIM, Blur(side=224))),
+    "dscl_key_large": Policy(_LARGER, (Jitter(hue=0, probability=1),)),
+    "dscl_patch": Policy((Flip(),), (*_SIM, Blur(side=64))),
 }
 
 

@@ -1,0 +1,117 @@
+"""Cards: what a method's authors trained with, as data. `methods/cards/*.yaml`, read without torch.
+
+A recipe takes them by `card: authors`, and what it says itself lies over them. A card says the whole training
+that gave the published numbers of its data sets, so far as our words can; what they cannot is its `quirk`.
+"""
+
+from __future__ import annotations
+
+import json
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError
+
+from bench.cell import BackboneChoice, Frozen, Name, Param, Protocol
+from bench.errors import BenchError
+
+FOLDER = Path(__file__).parents[1] / "methods" / "cards"
+
+#: What a card is called, where a method has no second one for the same data.
+AUTHORS = "authors"
+
+#: What a recipe says that wants none.
+NO_CARD = "none"
+
+
+class Card(Frozen):
+    """One training of some methods on some data sets, at all imbalance factors or at those named.
+
+    `protocol` and `params` are what differs from our defaults. `views` are the policies of the images that
+    are trained on, "main" written out, and `sampler` is the last epoch's: both follow from the method and the
+    protocol, and stand here to be held against them. `reported` says which epoch's accuracy was published.
+    """
+
+    methods: tuple[Name, ...]
+    data: tuple[Name, ...]
+    imbalance_factors: tuple[float, ...] = ()
+    name: Name = AUTHORS
+    network: BackboneChoice
+    protocol: dict[str, Any]
+    params: dict[str, Param] = Field({})
+    views: tuple[str, ...]
+    sampler: str = "shuffle"
+    reported: Literal["last epoch", "best epoch on the test set", "best epoch on the validation set"]
+    source: str
+    quirk: str = ""
+
+    def whole_protocol(self) -> Protocol:
+        """Return the protocol with our defaults filled in."""
+        return Protocol.model_validate_json(json.dumps(self.protocol))
+
+    def lines(self) -> dict[str, str]:
+        """Say it in short lines, by what each is about."""
+        protocol = self.whole_protocol()
+        optimizer, schedule = protocol.optimizer, protocol.schedule
+        steps = zip(schedule.milestones, schedule.factors, strict=True)
+        told = {
+            "data": ", ".join(self.data)
+            + (
+                f" at {', '.join(f'{f:g}' for f in self.imbalance_factors)}" if self.imbalance_factors else ""
+            ),
+            "network": " ".join([self.network.name, *(f"{k}={v}" for k, v in self.network.options.items())]),
+            "training": f"{protocol.epochs} epochs, batch {protocol.batch_size}, last incomplete batch "
+            + ("dropped" if protocol.drop_last else "kept"),
+            "optimiser": f"{optimizer.name} {optimizer.lr:g}, momentum {optimizer.momentum:g}"
+            + (" (Nesterov)" if optimizer.nesterov else "")
+            + f", weight decay {optimizer.weight_decay:g}",
+            "schedule": f"{schedule.kind} per {schedule.per}, warm-up {schedule.warmup_epochs}"
+            + "".join(f", x{factor:g} from epoch {epoch}" for epoch, factor in steps),
+            "views": ", ".join(self.views),
+            "sampler": self.sampler,
+            "params": json.dumps(self.params) if self.params else "",
+            "reported": self.reported,
+            "source": self.source,
+            "quirk": self.quirk,
+        }
+        return {key: text for key, text in told.items() if text}
+
+
+@cache
+def cards() -> tuple[Card, ...]:
+    """Read all cards.
+
+    Raises:
+        BenchError: a file is no list of cards, or two cards are for one training.
+    """
+    found: list[Card] = []
+    taken: set[tuple[Any, ...]] = set()
+    for file in sorted(FOLDER.glob("*.yaml")):
+        for number, text in enumerate(yaml.safe_load(file.read_text(encoding="utf-8"))):
+            try:
+                card = Card.model_validate_json(json.dumps(text))
+                card.whole_protocol()
+            except ValidationError as error:
+                raise BenchError(f"{file}: card {number}: {error.errors()[0]['msg']}") from None
+            keys = set(product([card.name], card.methods, card.data, card.imbalance_factors or [None]))
+            if keys & taken:
+                raise BenchError(f"{file}: card {number}: there is one for {sorted(keys & taken)[0]}")
+            taken |= keys
+            found.append(card)
+    return tuple(found)
+
+
+def cards_of(method: str) -> list[Card]:
+    """Return a method's cards in the order of their files."""
+    return [card for card in cards() if method in card.methods]
+
+
+def card_of(method: str, data: str, imbalance_factor: float, name: str = AUTHORS) -> Card | None:
+    """Return a method's card for a data set; one for this very imbalance factor goes before one for all."""
+    fitting = [card for card in cards_of(method) if card.name == name and data in card.data]
+    exact = [card for card in fitting if imbalance_factor in card.imbalance_factors]
+    general = [card for card in fitting if not card.imbalance_factors]
+    return next(iter(exact + general), None)

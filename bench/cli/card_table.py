@@ -1,0 +1,22 @@
+"""The authors' cards on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from bench.cards import Card
+from bench.cli.common import table
+
+
+def card_table(cards: Sequence[Card]) -> Table:
+    """Return what each card says, one beneath the other."""
+    shown = table("authors' cards: what they trained with", "", "", "")
+    shown.show_header = False
+    for card in cards:
+        for number, (about, text) in enumerate(card.lines().items()):
+            shown.add_row(escape(card.name) if not number else "", about, escape(text))
+        shown.add_section()
+    return shown

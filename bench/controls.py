@@ -1,0 +1,68 @@
+"""Controls: the same training without one part of a method, so that it shows what the part adds.
+
+They stand in `methods/controls.yaml`, read without torch, and a recipe takes them by `controls: true`. A
+control is never a published method, whatever its class is called.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, TypeAdapter, ValidationError
+
+from bench.cell import Frozen, Name, Param
+from bench.errors import BenchError
+
+FILE = Path(__file__).parents[1] / "methods" / "controls.yaml"
+
+
+class Control(Frozen):
+    """What differs from the method: another one in its place, hyper-parameters, or parts of the protocol."""
+
+    method: Name | None = None
+    params: dict[str, Param] = Field({})
+    protocol: dict[str, Any] = Field({})
+
+
+_FILE = TypeAdapter(dict[Name, dict[Name, Control]])
+
+
+@cache
+def controls() -> dict[str, dict[str, Control]]:
+    """Read all controls, by method and name.
+
+    Raises:
+        BenchError: the file is not as it should be.
+    """
+    try:
+        return _FILE.validate_json(json.dumps(yaml.safe_load(FILE.read_text(encoding="utf-8"))))
+    except ValidationError as error:
+        detail = error.errors()[0]
+        place = ".".join(map(str, detail["loc"]))
+        raise BenchError(f"{FILE}: {place}: {detail['msg']}") from None
+
+
+def control_named(method: str, params: Mapping[str, Any], views: tuple[str, ...] = ()) -> str | None:
+    """Return which control of its own class a trained method is, None if it is whole.
+
+    Args:
+        params: all its hyper-parameters.
+        views: the protocol's, if it names any.
+    """
+
+    def fits(control: Control) -> bool:
+        wanted = control.protocol.get("views", list(views))
+        same = all(_same(params.get(key), value) for key, value in control.params.items())
+        return control.method is None and list(views) == wanted and same
+
+    return next((name for name, one in controls().get(method, {}).items() if fits(one)), None)
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Compare values of which JSON may have made lists."""
+    return list(one or ()) == list(other) if isinstance(other, tuple) else bool(one == other)

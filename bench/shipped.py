@@ -1,0 +1,19 @@
+"""Folders that a checkout has at its top, and a wheel inside of this package (see pyproject.toml)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def _folder(in_wheel: str, in_checkout: str) -> Path:
+    inside = _PACKAGE / in_wheel
+    return inside if inside.is_dir() else _PACKAGE.parent / in_checkout
+
+
+#: The published numbers of the literature.
+LITERATURE = _folder("literature", "results/published")
+
+#: The recipes of this project, in folders.
+RECIPES = _folder("recipes", "recipes")
