@@ -225,8 +225,9 @@ class Loader:
             drawn = rule.at(epoch, epochs).draw(rng, self.size, side)
             if view.strength_of:
                 chosen = rng.random(self.size) < view.chance
-                levels = self.strengths[view.strength_of][self.split.labels[positions]] * chosen
-                drawn |= _distortion(rng, levels, side)
+                none = np.zeros(len(self.split.class_counts), np.int64)
+                levels = self.strengths.get(view.strength_of, none)[self.split.labels[positions]]
+                drawn |= _distortion(rng, levels * chosen, side)
             tables.append(drawn)
         return positions, tables
 

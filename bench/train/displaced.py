@@ -143,7 +143,8 @@ class Displacement:
         normed = [m for m in self.method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         allowed = {id(buffer) for module in normed for buffer in module.buffers()}
         before = {name: buffer.clone() for name, buffer in self.method.named_buffers()}
-        self.method.loss(batch)
+        with torch.random.fork_rng():  # what dropout draws is the step's
+            self.method.loss(batch)
         moved = []
         for name, buffer in self.method.named_buffers():
             if id(buffer) not in allowed and not torch.equal(buffer, before[name]):
