@@ -381,6 +381,16 @@ def test_what_the_recipe_says_lies_over_the_card(tmp_path):
     assert cells["none"].protocol.schedule.milestones == ()
 
 
+def test_a_backbone_that_the_recipe_says_has_nothing_of_the_cards(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text(
+        "card: authors\nmethods: {glmc: {}}\n"
+        "grid: {dataset: cifar100, imbalance_factor: 100, backbone: resnet8_cifar}\n"
+    )
+    (point,) = load(file).points
+    assert point.cell.backbone.options == {}
+
+
 def test_a_copy_of_a_data_set_has_that_sets_cards(tmp_path):
     file = tmp_path / "r.yaml"
     file.write_text(
