@@ -242,9 +242,10 @@ class Results:
         for run_id, cell in reversed(families(cells).items()):
             run = self[run_id]
             settled = run.of_line and run_id not in found
-            trained = run_id in forced or (run.local.status in again and not settled)
-            if trained and cell.parent is not None and self[cell.parent.run_id].of_line:
-                found[cell.parent.run_id] = None
+            if cell.parent and (run_id in forced or (run.local.status in again and not settled)):
+                parent = self[cell.parent.run_id]
+                if parent.of_line and parent.local.status in again:
+                    found[parent.run_id] = None
         return list(found)
 
     def states(self, cells: Iterable[Cell]) -> dict[str, State]:
