@@ -139,8 +139,11 @@ class Result:
 
     @cached_property
     def cell(self) -> Cell:
-        """Its cell; what cannot be read is a `BenchError`, or a ValueError that says why."""
-        return cell_from(self.record["cell"]) if self.record else self.directory.read_cell()
+        """Its cell; what cannot be read is a `BenchError`."""
+        try:
+            return cell_from(self.record["cell"]) if self.record else self.directory.read_cell()
+        except (KeyError, ValueError) as error:
+            raise BenchError(f"record.json: {first_line(error)}; rerun with --force") from error
 
     @cached_property
     def series(self) -> str:
@@ -187,7 +190,10 @@ class Result:
             row |= {name: _value(self, *column) for name, column in COLUMNS.items()}
         except (BenchError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             if self.state.status != "unreadable":
-                row |= {"status": "unreadable", "reason": f"record.json: {first_line(error)}"}
+                told = f"record.json: {first_line(error)}"
+                if isinstance(error, BenchError):  # which names the file
+                    told = str(error).replace(f"{self.directory.path}/", "")
+                row |= {"status": "unreadable", "reason": told}
         return row
 
 
