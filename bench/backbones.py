@@ -102,7 +102,8 @@ def check_input(name: str, size: int, **options: Any) -> None:
     reason = _refusal(name, size, options)
     if reason is None:
         return
-    own = (timm.get_pretrained_cfg(name) or timm.get_pretrained_cfg(name.split(".")[0])).input_size[1]  # type: ignore
+    known = timm.get_pretrained_cfg(name)
+    own = known.input_size[1] if known else size
     remedies = []
     if "img_size" not in options and _works(name, size, {**options, "img_size": size}):
         remedies.append(f"write backbone: {{name: {name}, options: {{img_size: {size}}}}}")

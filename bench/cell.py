@@ -136,8 +136,8 @@ class DataSet(Frozen):
     held_out: Count | None = None
     shots: ShotRule = ShotRule()
     extra_train: ExtraTrain | None = None
-    orientation: Literal["stored", "exif"] = "stored"
-    allow_leak: bool = Field(False, json_schema_extra=DESCRIBES)
+    orientation: Literal["exif"] | None = None
+    allow_leak: bool | None = Field(None, json_schema_extra=DESCRIBES)
 
     @property
     def upright(self) -> bool:

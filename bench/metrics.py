@@ -5,6 +5,7 @@ All shares are percent. What there is nothing to compute from is None (n/a), nev
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypedDict
 
 import numpy as np
@@ -18,6 +19,35 @@ BINS = 15
 
 #: Rows of logits that are looked at together: bounds the memory that iNaturalist's 8142 classes take.
 CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is shown of a metric: a column's head, and what is explained of it."""
+
+    head: str
+    help: str
+
+
+_GROUP = "mean accuracy of the classes with this many training images"
+
+#: The metrics that tables show of a run, by their names in a record; the first decides a rank.
+METRICS = {
+    "accuracy": Metric(
+        "accuracy (last epoch)",
+        "test accuracy in percent after the last epoch, mean ± standard deviation over seeds",
+    ),
+    "many": Metric("many", _GROUP),
+    "medium": Metric("medium", _GROUP),
+    "few": Metric("few", _GROUP),
+    "balanced": Metric("balanced", "mean over classes of their accuracies"),
+    "worst_class": Metric("worst class", "the lowest accuracy of a class"),
+    "harmonic": Metric("harmonic", "harmonic mean over classes of their accuracies"),
+    "ece": Metric("ECE", "expected calibration error: how far confidence is from accuracy, 15 bins"),
+}
+
+#: Those that a method is ranked and printed in bold by.
+RANKED = ("accuracy", "many", "medium", "few")
 
 
 class Score(TypedDict):

@@ -80,6 +80,7 @@ COLUMNS = {
     "augmentation_note": _any,
     "seeds_note": _any,
     "note": _any,
+    "doubtful": Column("boolean", typed_csv.yes),
 }
 
 #: Columns of a file of methods: `aliases` are labels of the literature, separated by ``|``; `stages` names
@@ -135,6 +136,8 @@ def load(*extra: Path, folder: Path = HOME, problems: list[str] | None = None) -
                 told.append(f"{place}: value: the row is that of {earlier} again; leave one out")
                 continue
             row |= {"method": method, "label": row["label"] or row["method"], "place": place}
+            if row["doubtful"] is None:  # a file without the column says it in the note
+                row["doubtful"] = "doubtful" in (row["note"] or "")
             rows.append(_completed(row, known[method]))
     if problems is None:
         _raise_first(told)

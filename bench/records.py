@@ -21,6 +21,7 @@ from bench import ledger
 from bench.cell import Cell, families
 from bench.errors import BenchError
 from bench.files import write_text
+from bench.metrics import METRICS
 from bench.rundir import Busy, RunDir, State, canonical, cell_from, equal, first_line, hash_of
 
 if TYPE_CHECKING:
@@ -56,14 +57,7 @@ COLUMNS = {
     "backbone_options": ("string", "cell.backbone.options"),
     "seed": ("Int64", "cell.seed"),
     "mode": ("string", "cell.mode"),
-    "accuracy": ("Float64", "metrics.accuracy"),
-    "many": ("Float64", "metrics.many"),
-    "medium": ("Float64", "metrics.medium"),
-    "few": ("Float64", "metrics.few"),
-    "balanced": ("Float64", "metrics.balanced"),
-    "worst_class": ("Float64", "metrics.worst_class"),
-    "harmonic": ("Float64", "metrics.harmonic"),
-    "ece": ("Float64", "metrics.ece"),
+    **{name: ("Float64", f"metrics.{name}") for name in METRICS},
     "best_accuracy": ("Float64", "best_on_test.accuracy"),
     "best_epoch": ("Int64", "best_on_test.epoch"),
     "chosen_accuracy": ("Float64", "best_on_validation.accuracy"),
@@ -88,6 +82,7 @@ COLUMNS = {
     "finished": ("string", "timing.finished"),
     "copy_of": ("string", "data.copy_of"),
     "copy_kind": ("string", "data.copy_kind"),
+    "comparable": ("boolean", "data.comparable"),
     "title": ("string", "method.title"),
     "family": ("string", "method.family"),
     "paper": ("string", "method.paper"),
@@ -182,8 +177,9 @@ class Result:
         """Return what a line says of it, curve and bits aside."""
         return self.record if self.of_line else ledger.packed(self.record)
 
+    @cached_property
     def row(self) -> dict[str, Any]:
-        """Return its row of the table; of a run that cannot be read, as much as its cell tells."""
+        """Its row of the table, each value of its type; of a run that cannot be read what its cell tells."""
         row: dict[str, Any] = {"run_id": self.run_id, "id": self.run_id.rpartition("-")[2]}
         row |= vars(self.state)
         try:
@@ -272,14 +268,14 @@ class Results:
 
     def table(self, runs: Iterable[Result] | None = None) -> pd.DataFrame:
         """Return runs, by default all, as a table: one row per run, whatever became of it."""
-        return _table([run.row() for run in (self if runs is None else runs)])
+        return _table([run.row for run in (self if runs is None else runs)])
 
     def grid_table(self, grid: Grid) -> pd.DataFrame:
         """Return a grid's cells as such a table, in its order: blocked and missing ones too, with `label`."""
         standing = self.states(cell for _, cell in grid.cells)
         rows = []
         for label, cell in grid.cells:
-            row, state = self.of(cell).row(), standing[cell.run_id]
+            row, state = dict(self.of(cell).row), standing[cell.run_id]
             if state.status == "blocked":  # which a run alone does not show
                 row |= vars(state)
             rows.append(row | {"label": label})

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.errors import BenchError
 from bench.method import Batch, Clock, MakeBackbone
 from bench.registry import register
 from methods.ldam import LDAM
@@ -58,6 +59,8 @@ class RSGMethod(LDAM):
         super().__init__(make_backbone, class_counts, **common)
         self.generate_from, self.resample, self.strength = generate_from, resample, strength
         self.cesc_weight, self.mv_weight = cesc_weight, mv_weight
+        if len(self.backbone.stage_names) < 2:
+            raise BenchError("rsg stands between the last stages of a backbone; choose a ResNet")
         self.after = self.backbone.stage_names[-2]
         channels = _output_channels(self.backbone.split(self.after)[0])
         self.generator = Generator(self.num_classes, channels, centers, contrast_width)

@@ -8,8 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from bench import published
-from bench.records import COLUMNS
+from bench import leaderboard, published
+from bench.leaderboard.board import Board, board
+from bench.leaderboard.entries import COLUMNS
+from bench.records import Result, Results, RunDir, State
+from bench.rundir import cell_from
 
 METHODS = """method,title,aliases,stages
 ce,CE,,
@@ -43,41 +46,77 @@ NUMBER = {
 }
 
 
-def run(method: str = "bcl", seed: int = 0, accuracy: Any = 52.0, **changes: Any) -> dict[str, Any]:
-    """Return one done run as a row."""
-    row: dict[str, Any] = {
-        "status": "done",
-        "series": f"series-{method}",
-        "dataset": "cifar100",
-        "imbalance_factor": 100.0,
-        "method": method,
-        "params": "{}",
-        "backbone": "resnet32_cifar",
-        "backbone_options": "{}",
-        "seed": seed,
-        "accuracy": accuracy,
-        "epochs": 200,
-        "augmentation": "autoaugment_cutout",
-        "fingerprint_train": "aaaa0000",
-        "fingerprint_test": "bbbb0000",
-        "title": method.upper(),
-        "device_seconds": 60.0,
-    } | changes
-    return {"run_id": f"{row['series']}-s{seed}-{row['fingerprint_train']}"} | row
+#: Where a change of `run` belongs: in the cell's parts, or in a block of the record.
+_CELL = {"epochs": "protocol", "augmentation": "protocol", "held_out": "dataset", "copy_of": "dataset"}
+_CELL |= {"copy_kind": "dataset", "backbone_options": "backbone"}
+_RECORD = {
+    "best_accuracy": ("best_on_test", "accuracy"),
+    "few": ("metrics", "few"),
+    "experts": ("method", "experts"),
+}
+_RECORD |= {"copy_of": ("data", "copy_of"), "copy_kind": ("data", "copy_kind")}
 
 
-def table(*rows: dict[str, Any]) -> pd.DataFrame:
-    """Return runs as the table of `bench.load_results`."""
-    types = dict.fromkeys(("run_id", "id", "series", "parent", "status", "reason"), "string")
-    types |= {name: kind for name, (kind, _) in COLUMNS.items()}
-    return pd.DataFrame(list(rows), columns=list(types)).astype(types)
+def run(method: str = "bcl", seed: int = 0, accuracy: Any = 52.0, **changes: Any) -> Result:
+    """Return one done run: of CIFAR-100-LT, ResNet-32, 200 epochs with AutoAugment and Cutout."""
+    parts: dict[str, dict[str, Any]] = {
+        "method": {"name": method, "params": changes.pop("params", {})},
+        "dataset": {"name": changes.pop("dataset", "cifar100"), "source": "cifar100"},
+        "backbone": {"name": changes.pop("backbone", "resnet32_cifar")},
+        "protocol": {"epochs": 200, "augmentation": "autoaugment_cutout"},
+    }
+    parts["method"]["changed"] = sorted(parts["method"]["params"])
+    record: dict[str, Any] = {
+        "metrics": {"accuracy": accuracy},
+        "best_on_test": {},
+        "method": {"title": method.upper()},
+        "data": {"fingerprint": {"train": changes.pop("fingerprint_train", "aaaa0000"), "test": "bbbb0000"}},
+        "timing": {"device_seconds": 60.0},
+    }
+    status, parent = changes.pop("status", "done"), changes.pop("parent", None)
+    fields = {"seed": seed, "imbalance_factor": changes.pop("imbalance_factor", 100.0)}
+    fields["parent"] = parent and parent.cell.model_dump(mode="json")
+    for name, value in changes.items():
+        if name in _CELL:
+            parts[_CELL[name]][name.removeprefix("backbone_")] = value
+        if name in _RECORD:
+            block, key = _RECORD[name]
+            record[block][key] = value
+    cell = cell_from(parts | fields)
+    made = Result(RunDir(Path("nowhere"), cell.run_id), cell=cell)
+    made._local = State(status), record
+    return made
 
 
-def literature(folder: Path, *numbers: dict[str, str], methods: str = METHODS) -> pd.DataFrame:
+def table(*runs: Result) -> list[Result]:
+    """Return runs as the leaderboard takes them."""
+    return list(runs)
+
+
+def literature(folder: Path, *numbers: dict[str, str], methods: str = METHODS) -> list[dict[str, Any]]:
     """Return a literature of `NUMBER`s, each with its changes."""
     (folder / "methods.csv").write_text(methods, encoding="utf-8")
     with (folder / "published.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*NUMBER, "note"])
         writer.writeheader()
         writer.writerows([NUMBER | number for number in numbers])
-    return published.load(folder=folder)
+    return published.plain(published.load(folder=folder))
+
+
+def whole_literature() -> list[dict[str, Any]]:
+    """Return this project's own."""
+    return published.plain(published.load())
+
+
+def entries(runs: Any, numbers: Any, external: Any = ()) -> pd.DataFrame:
+    """Return the ranked entries of runs, numbers and external predictions as a table."""
+    rows = leaderboard.ranked(leaderboard.entries(leaderboard.protocols(runs, numbers), numbers, external))
+    types = COLUMNS | {"rank": "Int64", "of": "Int64", "league": "object"}
+    return pd.DataFrame(rows, columns=list(types)).astype(types)
+
+
+def board_of(runs: Any, numbers: Any) -> Board:
+    """Return the board of runs and numbers that are of no folder."""
+    results = Results(Path("nowhere"))
+    results._runs = {run.run_id: run for run in runs}
+    return board(results, runs, numbers, pd.DataFrame())

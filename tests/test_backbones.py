@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_methods import cell_of
+from test_methods import METHODS, cell_of
 from timm_families import FAMILIES, Family
 
 from bench.backbones import Backbone, check_input, count_parameters, create
@@ -14,6 +14,8 @@ from bench.errors import BenchError
 from bench.method import Batch
 from bench.train.build import build
 from bench.vision import timm
+
+ONLY_ON_A_VIT = [name for name, entry in METHODS.items() if entry.build.needs_backbone]
 
 
 def test_cifar_resnet32_has_the_papers_parameters():
@@ -172,3 +174,30 @@ def test_plan_and_run_tell_what_does_not_fit_before_anything_trains(tmp_path, be
     assert code == 2
     assert "backbone 'vit_tiny_patch16_224' does not work on images of 8 pixels" in out
     assert not (tmp_path / "results").exists()
+
+
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ONLY_ON_A_VIT])
+def test_every_method_builds_on_a_net_of_one_stage_or_says_what_it_needs(name):
+    said = None
+    try:
+        build(cell_of(name, "test_convnext"), np.array([5, 3, 2, 1]))
+    except BenchError as error:
+        said = str(error)
+    assert said is None or "choose a ResNet" in said
+
+
+def test_plan_and_run_tell_a_method_that_does_not_go_with_the_backbone(tmp_path, bench):
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "methods: {ride: {}, rsg: {}, ce: {}}\nprotocol: {epochs: 1}\n"
+        "grid: {dataset: digits, imbalance_factor: 20, backbone: [resnet8_cifar, "
+        "{name: vit_tiny_patch16_224, options: {img_size: 8, patch_size: 4, depth: 1}}]}\n"
+    )
+    where = ["--results", tmp_path / "results", "--data", tmp_path, "--gpus", "none"]
+    out = bench("plan", recipe, *where)[1]
+    assert out.count("choose a ResNet") == 2
+    code, out = bench("run", recipe, *where, "--reports", tmp_path)
+    assert code == 2
+    assert "-ride-s0-" in out
+    assert "experts need a backbone of several stages; choose a ResNet" in out
+    assert bench("plan", recipe, *where, "--only", "backbone=resnet8_cifar")[1].count("choose") == 0

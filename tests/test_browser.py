@@ -12,8 +12,9 @@ from records_factory import CIFAR10_JPEG, finish, make_cell, make_grid
 from test_report import HOSTILE
 
 from bench.cell import BackboneChoice, Protocol
+from bench.leaderboard import gather
 from bench.records import Results
-from bench.report import gather, render_index, render_recipe, render_runs
+from bench.report import render_index, render_recipe, render_runs
 
 pytestmark = pytest.mark.browser
 

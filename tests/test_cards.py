@@ -381,6 +381,16 @@ def test_what_the_recipe_says_lies_over_the_card(tmp_path):
     assert cells["none"].protocol.schedule.milestones == ()
 
 
+def test_a_backbone_that_the_recipe_says_has_nothing_of_the_cards(tmp_path):
+    file = tmp_path / "r.yaml"
+    file.write_text(
+        "card: authors\nmethods: {glmc: {}}\n"
+        "grid: {dataset: cifar100, imbalance_factor: 100, backbone: resnet8_cifar}\n"
+    )
+    (point,) = load(file).points
+    assert point.cell.backbone.options == {}
+
+
 def test_a_copy_of_a_data_set_has_that_sets_cards(tmp_path):
     file = tmp_path / "r.yaml"
     file.write_text(
@@ -417,3 +427,46 @@ def test_two_cards_for_one_training_are_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(cards, "FOLDER", tmp_path)
     with pytest.raises(BenchError, match=r"twice.yaml: card 1: there is one for \('authors', 'ce', 'digits'"):
         cards.cards.__wrapped__()
+
+
+#: Labels of the recipes that are there to be held beside published numbers, and which card they have.
+HELD = {
+    "cifar_lt_plain": "ce focal cb_ce cb_sigmoid cb_focal ce_drw ldam ldam_drw rsg",
+    "cifar_lt_plain_field": "cs_ce cdt cdt_drw vs lade ib ib_cb ib_focal cmo cmo_ce cmo_ce_drw "
+    "cmo_balanced_softmax mislas_stage_1 mislas bbn causal_tde",
+    "cifar_lt_autoaugment": "bcl bccl gml_teacher gml proco",
+    "cifar_lt_autoaugment_400": "bcl:authors_400 gml_teacher gml:authors_400 paco gpaco proco:authors_400",
+    "cifar_lt_contrastive_1000": "supcon_pretrain supcon_linear",
+    "cifar_lt_experts": "ride sade balpoe",
+    "cifar_lt_experts_autoaugment": "shike_stage_1 shike ncl balpoe:authors_400",
+    "cifar_lt_wide": "glmc",
+    "imagenet_lt_decoupling": "ce class_balanced_sampling sqrt_sampling progressive_sampling crt lws",
+    "imagenet_lt_bccl": "bccl",
+    "imagenet_lt_dscl": "dscl pbsd dscl_pbsd",
+    "inaturalist2018": "ce crt bcl",
+    "places_lt": "crt lws",
+    "mini_imagenet_lt": "rsg",
+    "lift_clip": "lift lift_tte",
+}
+
+
+@pytest.mark.parametrize("name", HELD)
+def test_a_recipe_for_published_numbers_trains_as_the_cards_say(name):
+    (file,) = (Path(__file__).parents[1] / "recipes").rglob(f"{name}.yaml")
+    wanted = {label: card or "authors" for label, _, card in (w.partition(":") for w in HELD[name].split())}
+    held = set()
+    for point in load(file).points:
+        cell, label = point.cell, point.label
+        data = cell.dataset.copy_of or cell.dataset.name
+        card = card_of(cell.method.name, data, cell.imbalance_factor, wanted.get(label, "authors"))
+        if label not in wanted or card is None:
+            continue
+        held.add(label)
+        assert cell.backbone == card.network, label
+        every = {"evaluate_every": cell.protocol.evaluate_every}
+        assert cell.protocol == card.whole_protocol().model_copy(update=every), (label, data)
+        expected = registry.find(cell.method.name).choose(
+            **{key: tuple(v) if isinstance(v, list) else v for key, v in card.params.items()}
+        )
+        assert cell.method.params == expected.params, (label, data, cell.imbalance_factor)
+    assert held == wanted.keys()

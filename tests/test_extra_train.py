@@ -25,6 +25,7 @@ from bench.leaderboard.protocols import protocols
 from bench.leaderboard.reanalysis import stored
 from bench.method import Batch, View
 from bench.published import load as load_published
+from bench.published import plain as literature
 from bench.recipe import load as load_recipe
 from bench.registry import find
 from bench.train.evaluate import evaluate_run
@@ -324,13 +325,13 @@ def test_runs_with_generated_images_are_a_league_of_their_own(data: Path, tmp_pa
     told = run(plain, tmp_path, data)["data"]
     assert told.keys().isdisjoint({"extra_train", "epoch_counts"})
     run(filled, tmp_path, data)
-    done = protocols(records.load_results(tmp_path), load_published())
-    assert dict(zip(done["run_id"], done["extra_data"], strict=True)) == {
+    done = protocols(records.Results(tmp_path), literature(load_published()))
+    assert {one.run.run_id: one.protocol["extra_data"] for one in done} == {
         plain.run_id: "none",
         filled.run_id: "generated_in_domain",
     }
-    assert set(done["data_copy"]) == {"original"}
-    assert done["key"].nunique() == 2
+    assert {one.protocol["data_copy"] for one in done} == {"original"}
+    assert len({one.key for one in done}) == 2
 
 
 def test_a_stopped_run_goes_on_with_the_same_draws(data: Path, tmp_path: Path) -> None:

@@ -22,9 +22,9 @@ from test_report import Reader
 
 from bench.cell import BackboneChoice
 from bench.errors import BenchError
-from bench.leaderboard import external
+from bench.leaderboard import external, gather
 from bench.records import Results
-from bench.report import gather, render_index, render_recipe, render_runs
+from bench.report import render_index, render_recipe, render_runs
 
 #: Texts that would run somewhere, each with what tells that it did: `owned` as the title of a page.
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"

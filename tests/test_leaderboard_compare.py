@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import math
-from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from leaderboard_fakes import literature, run, table
 from scipy import stats
 
-from bench import leaderboard
 from bench.leaderboard import best, difference
+from bench.leaderboard.compare import tied
 
 scores = st.dictionaries(st.integers(0, 9), st.floats(0, 100), max_size=8)
 
@@ -83,7 +81,13 @@ def test_bold_does_not_depend_on_order_and_has_the_best(
     assert bool(found) == bool(several)
 
 
-def test_scores_by_seed_come_from_the_runs_of_a_series(tmp_path: Path) -> None:
-    rows = [run(seed=seed, accuracy=50 + seed) for seed in range(3)] + [run("ce", seed=0, accuracy=None)]
-    runs = leaderboard.protocols(table(*rows), literature(tmp_path))
-    assert leaderboard.by_seed(runs) == {"series-bcl": {0: 50.0, 1: 51.0, 2: 52.0}}
+@settings(deadline=None)
+@given(st.dictionaries(st.text(max_size=3), scores, max_size=6))
+def test_all_pairs_at_once_are_told_apart_as_one_by_one(board: dict[str, dict[int, float]]) -> None:
+    found = tied(board)
+    assert set(found) == {key for key, seeds in board.items() if len(seeds) > 1}
+    for one, others in found.items():
+        for other in found.keys() - {one}:
+            gap = difference(board[one], board[other])
+            if abs(abs(gap.mean) - (gap.high - gap.mean)) > 1e-9:  # but for rounding at the border
+                assert (other in others) == gap.includes_zero

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from leaderboard_fakes import literature, run, table
+from leaderboard_fakes import entries, literature, run, table
 
-from bench import leaderboard
 from bench.cell import DataSet, ShotRule
 from bench.errors import BenchError
 from bench.leaderboard import external
@@ -58,18 +57,18 @@ def test_they_become_a_line_of_the_board_and_are_marked(tmp_path: Path) -> None:
     stated = {"epochs": "200", "augmentation": "std", "experts": "3"}
     file = external.save(tmp_path, scored(npz(tmp_path, scores=SCORES), dataset=copy, protocol=stated))
     assert file == tmp_path / "external" / "mine.json"
-    board = leaderboard.entries(table(run()), literature(tmp_path, {}), external.load(tmp_path))
+    board = entries(table(run()), literature(tmp_path, {}), external.load(tmp_path))
     assert board["kind"].tolist() == ["measured", "published", "external"]
     entry = board.iloc[-1]
     assert (entry["key"], entry["n"], entry["dataset"]) == ("external/mine", 1, "cifar100")
     assert (entry["data_copy"], entry["epochs"], entry["epochs_class"]) == ("JPEG quality 75", 200, "150-249")
     assert pd.isna(entry["backbone"])
     assert pd.isna(entry["accuracy_std"])
-    assert leaderboard.ranked(board)["rank"].tolist() == [1, 1, 1]
+    assert board["rank"].tolist() == [1, 1, 1]
 
 
 def test_no_external_folder_is_no_row(tmp_path: Path) -> None:
-    assert external.load(tmp_path).empty
+    assert external.load(tmp_path) == []
 
 
 @pytest.mark.parametrize(
@@ -142,7 +141,7 @@ def test_a_spoilt_file_is_told_and_the_rest_stays(tmp_path: Path) -> None:
     spoilt = good.read_text().replace('"protocol": {}', '"protocol": {"epochs": "x"}')
     (good.parent / "worse.json").write_text(spoilt)
     problems: list[str] = []
-    assert external.load(tmp_path, problems)["title"].tolist() == ["mine"]
+    assert [row["title"] for row in external.load(tmp_path, problems)] == ["mine"]
     assert [Path(problem.split(":")[0]).name for problem in problems] == ["bad.json", "worse.json"]
     with pytest.raises(BenchError, match=r"bad.json: not scored predictions"):
         external.load(tmp_path)

@@ -22,13 +22,12 @@ from records_factory import CIFAR10, CIFAR10_JPEG, DIGITS, finish, make_cell
 from test_report import HOSTILE, Reader
 
 from bench.cell import BackboneChoice, Protocol
-from bench.leaderboard import best, by_seed
-from bench.records import Results
-from bench.report import gather, render_index, render_runs, sets, text
-from bench.report.board import Board
+from bench.leaderboard import Board, best, gather, sets
+from bench.leaderboard.lines import strong
+from bench.records import Results, load_results
+from bench.report import render_index, render_runs, text
 from bench.report.board_figures import front
 from bench.report.exports import table
-from bench.report.lines import strong
 from bench.rundir import RunDir
 
 RESNET32 = BackboneChoice(name="resnet32_cifar")
@@ -123,9 +122,10 @@ def test_the_latex_is_balanced(results: Path, folder: Path) -> None:
 
 # -- numbers ---------------------------------------------------------------------------------------
 def test_measured_stands_beside_published(results: Path, folder: Path) -> None:
-    board, files = show(results, folder)
+    _, files = show(results, folder)
     shown = row(tables(files["index.html"], "cifar10-100"), "LDAM-DRW")
-    runs = board.runs[(board.runs["method"] == "ldam_drw")]
+    table = load_results(results)
+    runs = table[table["method"] == "ldam_drw"]
     mean, deviation = runs["accuracy"].mean(), runs["accuracy"].std()
     assert shown["accuracy (last epoch)"] == f"{mean:.2f} ± {deviation:.2f}"
     assert shown["n"] == "3"
@@ -136,7 +136,7 @@ def test_measured_stands_beside_published(results: Path, folder: Path) -> None:
     lines = [dict(zip(table[0], line, strict=True)) for line in table[1:] if "Cross-entropy" in line[1]]
     (copy,) = [line for line in lines if line["n"] == "1"]
     (original,) = [line for line in lines if line["n"] == "3"]
-    mean = board.runs.query("method == 'ce' and copy_of.isna()")["accuracy"].mean()
+    mean = load_results(results).query("method == 'ce' and copy_of.isna()")["accuracy"].mean()
     assert original["gap"].startswith(text.gap(mean - 70.4))
     assert "protocol differs" in copy["gap"]
     assert "epochs, data copy" in copy["gap"]
@@ -155,7 +155,7 @@ def test_verdicts_have_a_word_a_sign_and_a_style(results: Path, folder: Path) ->
     board, files = show(results, folder)
     for tab in board.tabs:
         for line in tab.lines:
-            if line.pair and line.pair["d"] is not None:
+            if line.pair:
                 verdict = str(line.pair["verdict"])
                 style = verdict.partition(",")[0].replace(" ", "-")
                 said = f'{text.gap(line.pair["d"])} <span class="note {style}">{verdict}</span>'
@@ -204,8 +204,7 @@ def test_bold_is_the_best_and_all_that_noise_does_not_tell_from_it(results: Path
     board, files = show(results, folder)
     tab = board.opening
     lines = tab.leagues[tab.opening]
-    ours = [line.key for line in lines if line.kind == "measured"]
-    scores = {key: seeds for key, seeds in by_seed(board.done).items() if key in ours}
+    scores = {line.key: line.by_seed("accuracy") for line in lines if line.kind == "measured"}
     published = max((line for line in lines if line.kind == "published"), key=lambda ln: ln.entry["accuracy"])
     assert strong(lines, "accuracy") == best(scores) | {published.key}
     for line in lines:
@@ -268,9 +267,9 @@ def test_the_time_of_a_stage_has_in_it_what_it_starts_from(results: Path, folder
     finish(results, cell("crt", parent=parent, protocol=Protocol(epochs=10)))
     finish(results, cell("crt", 1, parent=cell("ce", 7), protocol=Protocol(epochs=10)))
     board, files = show(results, folder)
-    known = board.runs.set_index("run_id")["device_seconds"]
+    known = {one.run.run_id: one.seconds for one in board.done}
     assert known[cell("crt", parent=parent, protocol=Protocol(epochs=10)).run_id] == 340
-    assert known.isna().sum() == 1  # its parent is not here
+    assert list(known.values()).count(None) == 1  # its parent is not here
     table = tables(files["index.html"], "cifar10-100")
     assert {line[table[0].index("device time")] for line in table[1:]} == {"n/a", "2.8 min", "5.7 min"}
 
@@ -303,7 +302,7 @@ def test_the_whole_literature_is_browsable(tmp_path: Path) -> None:
     board = gather(Results(tmp_path / "absent"))
     assert board.problems == ()
     shown = sum(len(reports) for tab in board.tabs for ln in tab.lines for reports in ln.reports.values())
-    assert shown == len(board.literature)
+    assert shown == len(board.numbers)
     assert board.opening.title == "CIFAR-100-LT, imbalance factor 100"
     assert len(board.opening.leagues[board.opening.opening]) > 50
 
@@ -414,8 +413,8 @@ def test_the_same_results_give_the_same_bytes_and_need_no_torch(
 ) -> None:
     _, files = show(results, folder)
     code = (
-        "import sys; from pathlib import Path; from bench.records import Results\n"
-        "from bench.report import gather, render_index, render_runs\n"
+        "import sys; from pathlib import Path; from bench.records import Results, load_results\n"
+        "from bench.leaderboard import gather; from bench.report import render_index, render_runs\n"
         "board = gather(Results(Path(sys.argv[1])), Path(sys.argv[2])); there = Path(sys.argv[3])\n"
         "render_index(board, there); render_runs(board, there)\n"
         "assert not {'torch', 'torchvision', 'timm'} & set(sys.modules)\n"
@@ -454,7 +453,7 @@ def test_a_run_page_tells_all_there_is(results: Path, folder: Path) -> None:
     pages = {page.name: page.read_text() for page in render_runs(board, results.parent / "reports")}
     (name,) = [name for name in pages if name.startswith("cifar10-if100-ce-") and "3 seeds" in pages[name]]
     page = pages[name]
-    runs = board.done.query("method == 'ce' and copy_of.isna()")
+    runs = load_results(results).query("method == 'ce' and copy_of.isna()")
     for run in runs["run_id"]:
         assert f"python run_bench.py rerun {run}\n" in page
     seeds, beside, *_ = Reader(page).tables

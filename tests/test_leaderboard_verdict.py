@@ -10,12 +10,13 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from leaderboard_fakes import NUMBER, literature, run, table
+from leaderboard_fakes import NUMBER, board_of, literature, run, table, whole_literature
 
-from bench import leaderboard, published
 from bench.errors import BenchError
-from bench.leaderboard import Verdict, verdict
-from bench.leaderboard.check import FIELDS
+from bench.leaderboard import Verdict, side_by_side, verdict
+from bench.leaderboard.check import near
+from bench.leaderboard.protocols import JUDGED
+from bench.records import Result
 
 #: The machine may be busy.
 steady = settings(deadline=None)
@@ -53,7 +54,7 @@ def test_verdicts(d: float | None, s: float | None, n: int, expected: Verdict) -
 
 
 @steady
-@given(gaps, errors, st.integers(1, 100), st.lists(st.sampled_from(FIELDS), min_size=1))
+@given(gaps, errors, st.integers(1, 100), st.lists(st.sampled_from(JUDGED), min_size=1))
 def test_a_known_difference_of_protocol_decides_alone(d: float, s: float, n: int, differs: list[str]) -> None:
     assert verdict(d, s, n, differs) is Verdict.DIFFERS
 
@@ -95,11 +96,12 @@ def test_one_seed_is_never_conclusive(d: float) -> None:
 
 
 # -- what is held against what --------------------------------------------------------------------
-def judged(folder: Path, runs: pd.DataFrame, *numbers: dict[str, str]) -> tuple[pd.DataFrame, bool]:
-    return leaderboard.check(leaderboard.entries(runs, literature(folder, *numbers)))
+def judged(folder: Path, runs: list[Result], *numbers: dict[str, str]) -> tuple[pd.DataFrame, bool]:
+    rows, below = board_of(runs, literature(folder, *numbers)).check()
+    return pd.DataFrame(rows), below
 
 
-def three(mean: float, **changes: Any) -> pd.DataFrame:
+def three(mean: float, **changes: Any) -> list[Result]:
     return table(*(run(seed=i, accuracy=mean + gap, **changes) for i, gap in enumerate((-0.1, 0.0, 0.1))))
 
 
@@ -194,12 +196,10 @@ REFERENCES = [
 
 
 def test_the_reference_is_chosen_by_protocol_and_source_and_never_by_value(tmp_path: Path) -> None:
-    board = leaderboard.entries(three(50.0), literature(tmp_path, *REFERENCES))
-    pairs = leaderboard.compared(board)
-    assert pairs["published"].tolist() == [50.6, 50.7, 50.5, 50.1, 50.4, 50.3, 50.2]
-    assert pairs["reference"].tolist() == [True] + [False] * 6
-    alike = pairs[["low", "high", "reports"]].drop_duplicates()
-    assert alike.to_numpy().tolist() == [[50.1, 50.7, 6]]  # all but the one of 400 epochs
+    (pairs,) = board_of(three(50.0), literature(tmp_path, *REFERENCES)).pairs.values()
+    assert [pair["published"] for pair in pairs] == [50.6, 50.7, 50.5, 50.1, 50.4, 50.3, 50.2]
+    alike = [pair["published"] for pair in near(pairs)]
+    assert alike == [50.1, 50.3, 50.4, 50.5, 50.6, 50.7]  # all but the one of 400 epochs
 
 
 @settings(max_examples=10, deadline=None)
@@ -208,19 +208,16 @@ def test_the_order_of_rows_does_not_matter(tmp_path_factory: pytest.TempPathFact
     folder = tmp_path_factory.mktemp("order")
     rows = [run(seed=i, accuracy=50 + i) for i in range(3)] + [run("ce", seed=i) for i in range(2)]
     known = literature(folder, *REFERENCES, {"method": "ce"})
-    one = leaderboard.compared(leaderboard.entries(table(*rows), known))
-    rows, order = random.sample(rows, len(rows)), random.sample(range(len(known)), len(known))
-    other = leaderboard.compared(leaderboard.entries(table(*rows), known.iloc[order]))
-    pd.testing.assert_frame_equal(one, other)
+    one = board_of(rows, known).pairs
+    other = board_of(random.sample(rows, len(rows)), random.sample(known, len(known))).pairs
+    assert one == other
 
 
 def test_the_literature_s_own_numbers_are_found() -> None:
     rows = [run(method, seed, 60.0, epochs=200) for method in ("bcl", "ce") for seed in range(3)]
-    found, below = leaderboard.check(leaderboard.entries(table(*rows), published.load()))
-    assert found.set_index("method").loc["ce", ["published", "reported_by"]].tolist() == [
-        44.6,
-        "DBM (AAAI25)",
-    ]
+    found, below = board_of(rows, whole_literature()).check()
+    (ce,) = [pair for pair in found if pair["method"] == "ce"]
+    assert (ce["published"], ce["reported_by"]) == (44.6, "DBM (AAAI25)")
     assert not below
 
 
@@ -228,10 +225,10 @@ def test_the_literature_s_own_numbers_are_found() -> None:
 def test_both_protocols_stand_side_by_side(tmp_path: Path) -> None:
     runs = three(51.0, best_accuracy=51.5, few=30.0)
     numbers = {"augmentation": "std", "experts": "", "selection": "best_test"}, {"method": "ce"}
-    first, *others = leaderboard.explain(runs, literature(tmp_path, *numbers), runs["run_id"].iloc[0])
-    assert not others
-    assert first.pair["verdict"] == "protocol differs"
-    rows = {name: tuple(rest) for name, *rest in first.fields}
+    (explained,) = board_of(runs, literature(tmp_path, *numbers)).explain(runs[0].run_id)
+    pair, ours, theirs = explained
+    assert pair["verdict"] == "protocol differs"
+    rows = {name: tuple(rest) for name, *rest in side_by_side(ours, theirs, pair["ours"])}
     assert rows["augmentation"] == ("autoaug_cutout", "std", "differs")
     assert rows["experts"] == ("1", "n/a", "not stated")
     assert rows["epochs"] == ("200", "200", "same")
@@ -239,34 +236,35 @@ def test_both_protocols_stand_side_by_side(tmp_path: Path) -> None:
     assert rows["seeds"] == ("3", "n/a", "")
     assert rows["accuracy"] == ("51.5", "52", "")  # the best epoch, as theirs
     assert rows["few"] == ("30", "n/a", "")
-    assert set(FIELDS) <= set(rows)
+    assert set(JUDGED) <= set(rows)
 
 
 def test_every_published_number_is_explained_the_reference_first(tmp_path: Path) -> None:
     runs = three(51.0)
-    found = leaderboard.explain(runs, literature(tmp_path, *REFERENCES), runs["run_id"].iloc[0])
-    assert [each.pair["published"] for each in found][:2] == [50.6, 50.7]
+    found = board_of(runs, literature(tmp_path, *REFERENCES)).explain(runs[0].run_id)
+    assert [pair["published"] for pair, *_ in found][:2] == [50.6, 50.7]
     assert len(found) == len(REFERENCES)
 
 
 def test_a_run_beside_which_nothing_is_published_is_explained_as_such(tmp_path: Path) -> None:
     runs = three(51.0, method="mine")
-    (only,) = leaderboard.explain(runs, literature(tmp_path, NUMBER), runs["run_id"].iloc[0])
-    assert only.pair["verdict"] == "no published number"
-    assert {state for *_, state in only.fields} <= {"not stated", ""}
+    ((pair, ours, theirs),) = board_of(runs, literature(tmp_path, NUMBER)).explain(runs[0].run_id)
+    assert pair["verdict"] == "no published number"
+    assert {state for *_, state in side_by_side(ours, theirs, pair["ours"])} <= {"not stated", ""}
 
 
 def test_only_a_run_that_is_done_can_be_explained(tmp_path: Path) -> None:
-    runs = table(run(status="failed"))
-    known = literature(tmp_path, {})
+    runs = [run(status="failed")]
+    board = board_of(runs, literature(tmp_path, {}))
     with pytest.raises(BenchError, match="the run is failed"):
-        leaderboard.explain(runs, known, runs["run_id"].iloc[0])
-    with pytest.raises(BenchError, match=r"no such run; did you mean 'series-bcl"):
-        leaderboard.explain(runs, known, "series-bcl-s0")
+        board.explain(runs[0].run_id)
+    with pytest.raises(BenchError, match=r"no such run; did you mean 'cifar100-if100-bcl"):
+        board.explain(runs[0].run_id[:-1] + "x")
 
 
 def test_what_is_scored_on_held_out_training_images_is_no_result(tmp_path: Path) -> None:
-    runs, known = table(run(), run(seed=1, held_out=500)), literature(tmp_path, {})
-    assert leaderboard.entries(runs, known).query("kind == 'measured'")["n"].tolist() == [1]
+    runs = [run(), run(seed=1, held_out=500)]
+    board = board_of(runs, literature(tmp_path, {}))
+    assert [entry["n"] for entry in board.entries if entry["kind"] == "measured"] == [1]
     with pytest.raises(BenchError, match="scored on held-out training images"):
-        leaderboard.explain(runs, known, runs["run_id"].iloc[1])
+        board.explain(runs[1].run_id)

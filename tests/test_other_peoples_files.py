@@ -418,3 +418,29 @@ def test_a_recipe_s_own_set_is_shown_and_checked_before_anything_trains(
     code, out = bench("data", "check", "mine", "--recipe", recipe, "--data", tmp_path)
     assert code == 1
     assert "1 of 3 images empty: train/cat/0.png" in out.replace("of 6", "of 3")
+
+
+def test_a_missing_image_of_a_list_is_told_once_before_training(tmp_path: Path, bench: Bench) -> None:
+    root = photo_trees.imagenet(tmp_path)
+    next((root / "train").rglob("*_0.JPEG")).unlink()
+    dataset = photo_trees.small("imagenet_lt")
+    with pytest.raises(BenchError, match=r"_0\.JPEG: No such file or directory"):
+        before_training(dataset, tmp_path, np.array([9, 5, 3, 2]))
+
+
+def test_packing_does_not_take_the_shards_of_other_files_for_these(tmp_path: Path) -> None:
+    for name, value in (("v1", 10), ("v2", 200)):
+        grey(tmp_path / name / "0.png", value)
+        grey(tmp_path / name / "1.png", value + 1)
+    first, second = ([tmp_path / name / f"{i}.png" for i in range(2)] for name in ("v1", "v2"))
+    (tmp_path / "v2" / "1.png").write_bytes((tmp_path / "v2" / "1.png").read_bytes() + b" ")
+    packed = tmp_path / "packed"
+    shards.pack(first, packed, None, lambda n: None, 1)
+    before = shards.Shards(packed, 2).content(0)
+    with pytest.raises(BenchError, match="packed from other files than these"):
+        shards.pack(second, packed, None, lambda n: None, 1)
+    shards.pack(first, packed, None, lambda n: None, 1)
+    for path in first:
+        path.unlink()
+    shards.pack(first, packed, None, lambda n: None, 1)
+    assert shards.Shards(packed, 2).content(0) == before

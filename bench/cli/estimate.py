@@ -48,7 +48,7 @@ def check_data(cells: Iterable[Cell], data: Path) -> list[str]:
     return list(remarks)
 
 
-def check_backbones(cells: Iterable[Cell]) -> None:
+def check_backbones(cells: Iterable[Cell], data: Path) -> list[str]:
     """See that the cells' backbones take images of their size.
 
     Raises:
@@ -60,12 +60,59 @@ def check_backbones(cells: Iterable[Cell]) -> None:
     asked = {
         (cell.backbone.name, cell.dataset.image_size, *sorted(cell.backbone.options.items())): cell
         for cell in cells
-        if not registry.find(cell.method.name).build.needs_parent
     }
     each(
         lambda cell: check_input(cell.backbone.name, cell.dataset.image_size, **cell.backbone.options),
         asked.values(),
     )
+    return []
+
+
+def check_methods(cells: Iterable[Cell], data: Path) -> list[str]:
+    """See that the cells' methods can be built on their backbones, and start from their parents.
+
+    On a backbone of several stages, by its defaults, every method can.
+
+    Raises:
+        BenchError: some cannot, a line each.
+    """
+    import torch
+
+    from bench import backbones
+    from bench.recipe.schema import each
+    from bench.train.build import build
+
+    @functools.cache
+    def in_stages(name: str) -> bool:
+        with torch.device("meta"):
+            return len(backbones.create(name).stage_names) > 1
+
+    def is_usual(cell: Cell) -> bool:
+        changed = any(member.method.changed for member in cell.family())
+        return not (changed or cell.backbone.options) and in_stages(cell.backbone.name)
+
+    def check(cell: Cell) -> None:
+        try:
+            counts, _ = _counts(cell.dataset, cell.imbalance_factor, data)
+            with torch.device("meta"):  # shapes alone
+                build(cell, counts)
+        except BenchError as error:
+            raise BenchError(f"{cell.run_id}: {error}") from error
+        except Exception:  # what cannot be done without numbers is no fault
+            return
+
+    each(check, {_kind(cell): cell for cell in cells if not is_usual(cell)}.values())
+    return []
+
+
+#: What is looked at before anything trains; each returns remarks and raises faults.
+CHECKS = (check_backbones, check_data, check_methods)
+
+
+def _kind(cell: Cell) -> str:
+    """Write down what a method is built from, seed and protocol aside."""
+    members = [(member.method, member.backbone) for member in cell.family()]
+    return repr((cell.dataset.name, members))
 
 
 class Pace:

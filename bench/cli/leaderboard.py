@@ -31,23 +31,20 @@ def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
     python run_bench.py check
     python run_bench.py check --results results --json
     """
-    from bench import leaderboard, records
-    from bench.published import plain
+    from bench import records
+    from bench.leaderboard import gather
+    from bench.leaderboard.check import words
     from bench.report import text
-    from bench.report.board import gather
-    from bench.report.widening import words
 
     runs = records.Results(records.results_folder(results))
     board = gather(runs)
-    judged, failed = leaderboard.check(board.entries)
-    rows = plain(judged)
+    rows, failed = board.check()
     if as_json:
         print(json.dumps(rows, indent=1))
     else:
         columns = ("n", "measured", "published", "gap")
         shown = table("Verdicts", "run", "method", "data", *columns, "verdict", "by", numbers=columns)
-        keys = leaderboard.protocols(board.runs, board.literature)
-        ids = dict(zip(keys["key"], keys["run_id"].str[-10:], strict=True))  # for `explain`, the last seed's
+        ids = {one.key: one.run.run_id[-10:] for one in board.done}  # for `explain`, the last seed's
         held = [row for row in rows if row["published"] is not None]
         for row in sorted(held, key=lambda row: (row["dataset"], row["imbalance_factor"], row["title"])):
             told = escape(": ".join(filter(None, (row["verdict"], words(row["differs"])))))
@@ -89,29 +86,26 @@ def explain(
     python run_bench.py explain 0123456789
     python run_bench.py explain cifar100-if100-ce-s0
     """
-    from bench import leaderboard, records
+    from bench import records
     from bench.cards import card_of
     from bench.cli.card_table import card_table
+    from bench.leaderboard import gather, side_by_side
     from bench.report import text
-    from bench.report.board import gather
 
-    board = gather(records.Results(results))
-    told = leaderboard.explain(board.runs, board.literature, find_run(results, run).run_id)
-    first = told[0]
-    if card := card_of(*(first.pair[key] for key in ("method", "dataset", "imbalance_factor"))):
+    told = gather(records.Results(results)).explain(find_run(results, run).run_id)
+    first, ours, theirs = told[0]
+    if card := card_of(*(first[key] for key in ("method", "dataset", "imbalance_factor"))):
         console().print(card_table([card]))
-    if first.pair["published"] is None:
-        console().print(f"nothing is published for {escape(first.pair['title'])} on this data")
+    if first["published"] is None:
+        console().print(f"nothing is published for {escape(first['title'])} on this data")
         return
-    shown = table(first.pair["source"], "", "measured", escape(first.pair["reported_by"]), "")
-    for field, ours, theirs, state in first.fields:
-        shown.add_row(
-            field, escape(ours), escape(theirs), f"[yellow]{state}[/]" if state == "differs" else state
-        )
+    shown = table(first["source"], "", "measured", escape(first["reported_by"]), "")
+    for field, mine, other, state in side_by_side(ours, theirs, first["ours"]):
+        marked = f"[yellow]{state}[/]" if state == "differs" else state
+        shown.add_row(field, escape(mine), escape(other), marked)
     console().print(shown)
-    console().print(f"gap {text.gap(first.pair['d'])}: {first.pair['verdict']}", highlight=False)
-    for other in told[1:]:
-        pair = other.pair
+    console().print(f"gap {text.gap(first['d'])}: {first['verdict']}", highlight=False)
+    for pair, *_ in told[1:]:
         beside = f"{text.printed(pair['published']):>6}  gap {text.gap(pair['d'])}, {pair['verdict']}"
         line = ": ".join([beside, *([", ".join(pair["differs"])] if pair["differs"] else [])])
         console().print(escape(f"{line}  ({pair['reported_by']})"), highlight=False, soft_wrap=True)
@@ -179,7 +173,8 @@ def score(
 
 def write_board(runs: AllRuns, reports: Path) -> None:
     """Render the leaderboard and the pages of what is measured, and say where they are."""
-    from bench.report import gather, render_index, render_runs
+    from bench.leaderboard import gather
+    from bench.report import render_index, render_runs
 
     board = gather(runs)
     index, *_ = render_index(board, reports)

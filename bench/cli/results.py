@@ -45,7 +45,7 @@ def status(recipes: Names = None, results: Results = RESULTS) -> None:
 
     \b
     python run_bench.py status
-    python run_bench.py status recipes/quick.yaml
+    python run_bench.py status quick
     """
     from bench import records
     from bench.launch import queue

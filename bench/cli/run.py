@@ -197,17 +197,14 @@ def plan(
 
 def _problems(cells: Sequence[Cell], data: Path) -> list[str]:
     """Say all that `run` would refuse, or remark on, of what it would train."""
-    from bench.cli.estimate import check_backbones, check_data
+    from bench.cli.estimate import CHECKS
 
     told: list[str] = []
-    try:
-        check_backbones(cells)
-    except BenchError as error:
-        told += str(error).split("\n")
-    try:
-        told += check_data(cells, data)
-    except BenchError as error:
-        told += str(error).split("\n")
+    for check in CHECKS:
+        try:
+            told += check(cells, data)
+        except BenchError as error:
+            told += str(error).split("\n")
     return told
 
 
@@ -300,14 +297,13 @@ def _labels(grid: Grid) -> dict[str, str]:
 
 def _check(cells: Sequence[Cell], results: Path, data: Path, force: bool) -> None:
     """Check backbones and data of what is to be trained: better one error now than one in each run."""
-    from bench.cli.estimate import check_backbones, check_data
+    from bench.cli.estimate import CHECKS
     from bench.launch.together import is_first
     from bench.records import states
 
     known = states(results, cells)
     wanted = [cell for cell in cells if force or known[cell.run_id].status != "done"]
-    check_backbones(wanted)
-    for remark in check_data(wanted, data):
+    for remark in (remark for check in CHECKS for remark in check(wanted, data)):
         if is_first():
             console().print(f"[yellow]{escape(remark)}[/]", soft_wrap=True, highlight=False)
 

@@ -28,7 +28,7 @@ from bench.data.extra import Extra, read_extra
 from bench.data.known import KNOWN, Known, KnownList, git_blob
 from bench.data.lists import Listing, read_list, read_lists
 from bench.data.longtail import shot_groups
-from bench.data.pictures import Pictures
+from bench.data.pictures import Pictures, pictures
 from bench.errors import BenchError, printable
 from bench.files import write_text
 
@@ -111,6 +111,8 @@ def before_training(dataset: DataSet, data_dir: Path, class_counts: np.ndarray) 
         lists = read_lists(dataset, data_dir)
         extra = read_extra(dataset, class_counts, lists.class_names, data_dir)
         _compare_lists(lists.root, lists.parts, len(lists.class_names), extra, findings)
+        for listing in lists.parts.values():
+            pictures(dataset, data_dir, lists.root, listing).sizes()  # all are there, or packed
     if findings.leaks and not dataset.allow_leak:
         remedy = "take them out, or say allow_leak: true of the data set"
         findings.faults += [f"{leak}; {remedy}" for leak in findings.leaks]
@@ -357,13 +359,13 @@ def _equal_files(root: Path, files: Sequence[Path], data_dir: Path | None) -> li
 
 # -- the images ----------------------------------------------------------------------------------------
 def _check_images(
-    part: str, pictures: Pictures, decode: bool, report: Callable[[int], None], findings: Findings
+    part: str, images: Pictures, decode: bool, report: Callable[[int], None], findings: Findings
 ) -> None:
     peculiarities: dict[int, str] = {}
 
     def look(position: int) -> str:
         report(1)
-        path = pictures.file(position)
+        path = images.file(position)
         if not path.is_file():
             return "missing"
         if not path.stat().st_size:
@@ -371,20 +373,20 @@ def _check_images(
         if not decode:
             return "there"
         try:
-            pixels = np.asarray(pictures.open(position))
-            if peculiarity := peculiar(path, upright=pictures.upright):
+            pixels = np.asarray(images.open(position))
+            if peculiarity := peculiar(path, upright=images.upright):
                 peculiarities[position] = peculiarity
         except BenchError:
             return "broken"
         return "there" if (pixels != pixels[0, 0]).any() else "of one colour"
 
     with ThreadPoolExecutor() as pool:  # Pillow and the file system let go of the interpreter
-        states = list(pool.map(look, range(len(pictures))))
+        states = list(pool.map(look, range(len(images))))
     findings.there[part] = len(states) - states.count("missing")
     told_of = [*enumerate(states), *sorted(peculiarities.items())]
     for state in sorted({state for _, state in told_of} - {"there"}):
         places = [place for place, one in told_of if one == state]
-        told = ", ".join(str(pictures.file(place).relative_to(pictures.root)) for place in places[:MOST_TOLD])
+        told = ", ".join(str(images.file(place).relative_to(images.root)) for place in places[:MOST_TOLD])
         more = f" and {len(places) - MOST_TOLD:,} more" if len(places) > MOST_TOLD else ""
         line = f"{part}: {len(places):,} of {len(states):,} images {state}: {told}{more}"
         (findings.faults if state in ("missing", "empty", "broken") else findings.remarks).append(line)

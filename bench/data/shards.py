@@ -32,12 +32,16 @@ NAME = "shards.json"
 
 
 class Manifest(Frozen):
-    """What was packed: how many images, shrunk to which shorter side, and the shards' sizes in bytes."""
+    """What was packed: how many images, shrunk to which shorter side, and the shards' sizes in bytes.
+
+    `made_of` is a hash of the files' paths and sizes, which older ones have not.
+    """
 
     schema_version: Literal[1] = 1
     images: Count
     short_side: Count | None
     sizes: tuple[int, ...]
+    made_of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -114,8 +118,13 @@ def pack(
     Shards that are there are kept, so it may be stopped and goes on. Each image is `report`ed as 1.
 
     Raises:
-        BenchError: an image is missing or broken.
+        BenchError: an image is missing or broken, or what is there was packed from other files.
     """
+    made_of = _made_of(files)
+    if (place / NAME).is_file():
+        before = Manifest.model_validate_json((place / NAME).read_bytes()).made_of
+        if None not in (before, made_of) and before != made_of:
+            raise BenchError(f"{place}: packed from other files than these; delete this folder, or keep it")
     sizes = []
     with ThreadPoolExecutor(workers) as pool:  # Pillow lets go of the interpreter while it works
         for number, start in enumerate(range(0, len(files), PER_SHARD)):
@@ -125,9 +134,18 @@ def pack(
             else:
                 report(len(some))
             sizes.append(shard.stat().st_size)
-    manifest = Manifest(images=len(files), short_side=short_side, sizes=tuple(sizes))
+    manifest = Manifest(images=len(files), short_side=short_side, sizes=tuple(sizes), made_of=made_of)
     write_text(place / NAME, manifest.model_dump_json(indent=1) + "\n")
     return sum(sizes)
+
+
+def _made_of(files: Sequence[Path]) -> str | None:
+    """Hash where files are, below what they have in common, and their sizes; None if one is gone."""
+    if not all(file.is_file() for file in files):
+        return None  # as after packing they may be
+    start = len(os.path.commonpath(files))
+    lines = (f"{str(file)[start:]}\0{file.stat().st_size}\0" for file in files)
+    return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()[:16]
 
 
 def _encoded(path: Path, short_side: int | None, upright: bool, report: Callable[[int], None]) -> bytes:

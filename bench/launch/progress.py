@@ -103,9 +103,10 @@ class _Lines:
     ) -> None:
         self.labels, self.console, self.results, self.pace, self.clock = labels, console, results, pace, clock
         self.left: dict[str, int] = {}  # epochs to go, by run id
-        self.made, self.ended = 0, 0
+        self.made: int | None = None  # epochs, after the first
+        self.ended = 0
         self.running: set[str] = set()
-        self.begun = self.told = clock()
+        self.begun = self.told = clock()  # begun: when the first epoch ended, as starting takes long
 
     def listen(self, cell: Cell, event: str, detail: dict[str, Any]) -> None:
         run_id = cell.run_id
@@ -115,7 +116,10 @@ class _Lines:
             self.running.add(run_id)
         elif event == "epoch":
             self.left[run_id] = detail["epochs"] - detail["epoch"] - 1
-            self.made += 1
+            if self.made is None:
+                self.made, self.begun = 0, self.clock()
+            else:
+                self.made += 1
         else:
             self.running.discard(run_id)
             self.left.pop(run_id, None)

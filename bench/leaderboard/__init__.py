@@ -1,13 +1,14 @@
 """Measured and published together: leagues, verdicts, comparisons, and what stored scores still tell.
 
-`entries` joins our runs and the literature into one table; everything else reads it. Nothing here imports
-torch, formats a number for display, or knows of pages.
+`gather` reads the runs and the literature into a `Board` of entries, pairs and lines; tables and pages are
+projections of it. Nothing here imports torch, draws, or knows of pages.
 """
 
 from __future__ import annotations
 
-from bench.leaderboard.check import Explanation, check, compared, explain, side_by_side
-from bench.leaderboard.compare import Difference, best, by_seed, difference
+from bench.leaderboard.board import Board, gather
+from bench.leaderboard.check import compared, side_by_side
+from bench.leaderboard.compare import Difference, best, difference
 from bench.leaderboard.entries import entries
 from bench.leaderboard.leagues import FEWEST, League, average_rank, ranked
 from bench.leaderboard.protocols import protocols
@@ -15,18 +16,16 @@ from bench.leaderboard.verdict import Verdict, verdict
 
 __all__ = [
     "FEWEST",
+    "Board",
     "Difference",
-    "Explanation",
     "League",
     "Verdict",
     "average_rank",
     "best",
-    "by_seed",
-    "check",
     "compared",
     "difference",
     "entries",
-    "explain",
+    "gather",
     "protocols",
     "ranked",
     "side_by_side",

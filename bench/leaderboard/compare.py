@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import pandas as pd
 from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 #: How sure an interval is.
@@ -48,20 +47,6 @@ def difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Differ
     return Difference(mean, mean - reach, mean + reach, len(gaps))
 
 
-def by_seed(runs: pd.DataFrame, score: str = "accuracy") -> dict[str, dict[int, float]]:
-    """Return each series' scores by seed, n/a left out.
-
-    Args:
-        runs: as of `bench.leaderboard.protocols`.
-        score: the column of it to compare.
-    """
-    found = dict[str, dict[int, float]]()
-    for key, seed, value in zip(runs["key"], runs["seed"], runs[score], strict=True):
-        if pd.notna(value):
-            found.setdefault(key, {})[int(seed)] = float(value)
-    return found
-
-
 def best(scores: Mapping[str, Mapping[int, float]]) -> set[str]:
     """Return what to print in bold: the best mean, and all whose interval against it includes zero.
 
@@ -75,3 +60,27 @@ def best(scores: Mapping[str, Mapping[int, float]]) -> set[str]:
         return set()
     top = max(means, key=lambda key: (means[key], key))
     return {key for key in means if key == top or difference(scores[key], scores[top]).includes_zero}
+
+
+def tied(scores: Mapping[str, Mapping[int, float]]) -> dict[str, list[str]]:
+    """Return for each series of several seeds the others that noise does not let it be told from.
+
+    What `difference` says of each pair, for all pairs at once.
+    """
+    keys = [key for key, seeds in scores.items() if len(seeds) > 1]
+    seeds = sorted({seed for key in keys for seed in scores[key]})
+    table = np.array([[scores[key].get(seed, np.nan) for seed in seeds] for key in keys])
+    found = {}
+    for place, key in enumerate(keys):
+        gaps = table[place] - table
+        known = ~np.isnan(gaps)
+        count = known.sum(axis=1)
+        mean = np.where(known, gaps, 0).sum(axis=1) / np.maximum(count, 1)
+        square = np.where(known, gaps - mean[:, None], 0) ** 2
+        spread = np.sqrt(square.sum(axis=1) / np.maximum(count - 1, 1))
+        reach = (
+            stdtrit(np.maximum(count - 1, 1), (1 + CONFIDENCE) / 2) * spread / np.sqrt(np.maximum(count, 1))
+        )
+        alike = (count < 2) | (np.abs(mean) <= reach)
+        found[key] = [keys[other] for other in np.flatnonzero(alike) if other != place]
+    return found

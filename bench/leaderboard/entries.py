@@ -1,23 +1,32 @@
-"""What a leaderboard is made of: measured series, published numbers and external predictions as one table.
+"""What a leaderboard is made of: measured series, published numbers and external predictions as one list.
 
 An *entry* is one line of the board. A measured entry is a series: runs that differ in nothing but their
 seed, on the same pixels. A published entry is one line of one source, with its shot groups. An external entry
-is a user's own predictions. All accuracies are percent; what is not known is NA.
+is a user's own predictions. All accuracies are percent; what is not known is None.
 """
 
 from __future__ import annotations
 
-from typing import Any
+import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
+from bench.leaderboard.protocols import FIELDS, Measured, Number, epochs_class, natural_factors
+from bench.metrics import METRICS
+from bench.records import Result
 
-from bench.leaderboard.protocols import epochs_class, factors, protocols
-from bench.published import plain
+if TYPE_CHECKING:
+    import pandas as pd
+
+Entry = dict[str, Any]
 
 #: Percentages of an entry; measured ones are means over seeds, and beside each stands ``<name>_std``.
-SCORES = ("accuracy", "many", "medium", "few", "best_accuracy", "balanced", "worst_class", "harmonic", "ece")
+SCORES = (*METRICS, "best_accuracy")
 
-#: Columns of the table and their types.
+#: What is taken over from a series' first run.
+_ABOUT = ("method", "title", "params", "parameters", "inference_parameters", "reconstruction")
+
+#: What an entry has, and its type in a table.
 COLUMNS: dict[str, str] = {
     "kind": "string",  # measured, published or external
     "key": "string",  # unique: the series, the place of the published row, the external entry's name
@@ -27,15 +36,7 @@ COLUMNS: dict[str, str] = {
     "params": "string",
     "dataset": "string",
     "imbalance_factor": "Float64",
-    "backbone": "string",
-    "width_class": "string",
-    "epochs": "Int64",
-    "epochs_class": "string",
-    "augmentation": "string",
-    "experts": "Int64",
-    "pretraining": "string",
-    "extra_data": "string",
-    "data_copy": "string",
+    **{name: field.kind for name, field in FIELDS.items()},
     "selection": "string",
     "n": "Int64",  # how many seeds
     **{name: "Float64" for score in SCORES for name in (score, f"{score}_std")},
@@ -49,57 +50,104 @@ COLUMNS: dict[str, str] = {
     "year": "Int64",
     "trust": "string",
     "note": "string",
+    "doubtful": "boolean",  # whether the number itself is, whatever its source
 }
+
+_NOTHING: Entry = dict.fromkeys(COLUMNS)
 
 
 def entries(
-    runs: pd.DataFrame, published: pd.DataFrame, external: pd.DataFrame | None = None
-) -> pd.DataFrame:
-    """Return all entries as one table with the columns `COLUMNS`, measured first.
+    measured: Iterable[Measured], numbers: Sequence[Number], external: Iterable[Entry] = ()
+) -> list[Entry]:
+    """Return all entries, measured first, each with all of `COLUMNS`.
 
     Args:
-        runs: as of `bench.load_results`; runs that are not done make no entry.
-        published: as of `bench.published.load`.
+        measured: as of `bench.leaderboard.protocols`.
+        numbers: the literature.
         external: as of `bench.leaderboard.external.load`.
     """
-    found = [*_measured(protocols(runs, published)), *_published(published)]
-    table = pd.DataFrame(found, columns=list(COLUMNS)).astype(COLUMNS)
-    if external is None:
-        return table
-    external = external.assign(imbalance_factor=factors(external, published))
-    return pd.concat([table, external], ignore_index=True)
+    series = dict[str, list[Measured]]()
+    for one in measured:
+        series.setdefault(one.key, []).append(one)
+    natural = natural_factors(numbers)
+    foreign = []
+    for entry in external:
+        dataset, factor = entry["dataset"], entry["imbalance_factor"]
+        foreign.append(entry | {"imbalance_factor": natural.get(dataset, factor) if factor == 1 else factor})
+    ours = [_measured(key, series[key]) for key in sorted(series)]
+    return [*ours, *_published(numbers), *foreign]
 
 
-def _measured(done: pd.DataFrame) -> list[dict[str, Any]]:
-    found = []
-    for key, runs in done.groupby("key", sort=True):
-        first = runs.sort_values("run_id").iloc[0]
-        row = {name: first[name] for name in COLUMNS if name in runs.columns}
-        row |= {"kind": "measured", "key": key, "n": len(runs), "selection": "last"}
-        for name in SCORES:
-            values = runs[name].dropna()
-            row[name] = values.mean() if len(values) else pd.NA
-            row[f"{name}_std"] = values.std(ddof=1) if len(values) > 1 else pd.NA
-        row["device_seconds"] = runs["device_seconds"].mean()
-        found.append(row)
+def table(rows: Iterable[Entry]) -> pd.DataFrame:
+    """Return entries as a typed table."""
+    import pandas as pd
+
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def entry(**known: Any) -> Entry:
+    """Return an entry of which so much is known."""
+    return _NOTHING | known
+
+
+def over_seeds(runs: Iterable[Result]) -> dict[str, float | None]:
+    """Return mean and standard deviation of each of `SCORES` over runs."""
+    rows, found = [run.row for run in runs], {}
+    for name in SCORES:
+        values = [row[name] for row in rows if row[name] is not None]
+        found[name], found[f"{name}_std"] = mean(values), deviation(values)
     return found
 
 
-def _published(published: pd.DataFrame) -> list[dict[str, Any]]:
+def mean(values: Sequence[float]) -> float | None:
+    """Return the mean, None of nothing."""
+    return math.fsum(values) / len(values) if values else None
+
+
+def deviation(values: Sequence[float]) -> float | None:
+    """Return the sample standard deviation, None of less than two."""
+    if len(values) < 2:
+        return None
+    center = math.fsum(values) / len(values)
+    return math.sqrt(math.fsum((value - center) ** 2 for value in values) / (len(values) - 1))
+
+
+def _measured(key: str, members: Sequence[Measured]) -> Entry:
+    first = min(members, key=lambda one: one.run.run_id)
+    about = {name: first.run.row[name] for name in _ABOUT}
+    return entry(
+        kind="measured",
+        key=key,
+        literature=first.literature,
+        dataset=first.dataset,
+        imbalance_factor=first.imbalance_factor,
+        selection="last",
+        n=len(members),
+        note=first.run.row["copy_kind"] if first.run.row["comparable"] else None,
+        device_seconds=mean([one.seconds for one in members if one.seconds is not None]),
+        **about,
+        **first.protocol,
+        **over_seeds(one.run for one in members),
+    )
+
+
+def _published(numbers: Iterable[Number]) -> list[Entry]:
     """Join the numbers that a source gives for one line of a table; a second one of a group starts anew."""
-    apart = ("shots", "value", "std", "n_seeds", "seeds_note", "note", "place")
-    shared = [name for name in published.columns if name not in apart]
-    lines = dict[tuple[Any, ...], list[dict[str, Any]]]()
-    for number in plain(published):
-        group = lines.setdefault(tuple(number[name] for name in shared), [])
+    apart = ("shots", "value", "std", "n_seeds", "seeds_note", "note", "place", "doubtful")
+    lines = dict[tuple[Any, ...], list[Entry]]()
+    for number in numbers:
+        shared = {name: value for name, value in number.items() if name not in apart}
+        group = lines.setdefault(tuple(shared.values()), [])
         score = "accuracy" if number["shots"] == "all" else number["shots"]
-        row = next((row for row in group if score not in row), None)
+        row = next((row for row in group if row[score] is None), None)
         if row is None:
-            row = {name: number[name] for name in shared if name in COLUMNS}
+            row = _NOTHING | {name: value for name, value in shared.items() if name in COLUMNS}
             row |= {"kind": "published", "key": number["place"], "title": number["label"]}
             row |= {"literature": number["method"], "epochs_class": epochs_class(number["epochs"])}
             group.append(row)
         row |= {score: number["value"], f"{score}_std": number["std"]}
-        row["n"] = row.get("n") or number["n_seeds"]
-        row["note"] = "; ".join(dict.fromkeys(note for note in (row.get("note"), number["note"]) if note))
-    return [row | {"note": row["note"] or None} for group in lines.values() for row in group]
+        row["n"] = row["n"] or number["n_seeds"]
+        row["doubtful"] = row["doubtful"] or number["doubtful"]
+        notes = filter(None, (row["note"], number["note"]))
+        row["note"] = "; ".join(dict.fromkeys(notes)) or None
+    return [row for group in lines.values() for row in group]

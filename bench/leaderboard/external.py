@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import pandas as pd
 from pydantic import Field, ValidationError
 
 from bench.cell import DataSet, Frozen, Name
 from bench.errors import BenchError, did_you_mean
 from bench.files import sha256, write_text
-from bench.leaderboard.check import FIELDS
-from bench.leaderboard.entries import COLUMNS, SCORES
-from bench.leaderboard.protocols import epochs_class
+from bench.leaderboard.entries import SCORES, Entry, entry
+from bench.leaderboard.protocols import JUDGED, epochs_class
 from bench.metrics import score
 from bench.published import COLUMNS as PUBLISHED
 from bench.rundir import first_line
@@ -113,35 +111,43 @@ def _input(external: External) -> tuple[Any, ...]:
     return external.sha256, external.dataset, external.data_copy, external.imbalance_factor
 
 
-def load(results: Path, problems: list[str] | None = None) -> pd.DataFrame:
-    """Return all external rows as entries; a file that cannot be read is told in `problems`, or raised."""
-    rows = []
+def load(results: Path, problems: list[str] | None = None) -> list[Entry]:
+    """Return all external entries; a file that cannot be read is told in `problems`, or raised."""
+    found = []
     for file in sorted((results / "external").glob("*.json")):
         try:
-            rows.append(_entry(External.model_validate_json(file.read_bytes())))
+            found.append(_entry(External.model_validate_json(file.read_bytes())))
         except (OSError, ValidationError, BenchError) as error:
             told = f"{file}: not scored predictions ({first_line(error)}); score them again"
             if problems is None:
                 raise BenchError(told) from error
             problems.append(told)
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    return found
 
 
-def _entry(external: External) -> dict[str, Any]:
+def _entry(external: External) -> Entry:
     _checked("name", external.name, "method")
-    row: dict[str, Any] = {name: external.metrics.get(name) for name in SCORES}
-    if strange := [name for name, value in row.items() if isinstance(value, list)]:
+    scores: dict[str, Any] = {name: external.metrics.get(name) for name in SCORES}
+    if strange := [name for name, value in scores.items() if isinstance(value, list)]:
         raise BenchError(f"metrics: {strange[0]}: a list, not a number")
-    row |= {"kind": "external", "key": f"external/{external.name}", "method": external.name}
-    row |= {"title": external.name, "dataset": external.dataset, "n": 1, "data_copy": external.data_copy}
     stated = {key: _checked("protocol", str(value), key) for key, value in external.protocol.items()}
-    row |= {"imbalance_factor": external.imbalance_factor, **stated}
-    return row | {"epochs_class": epochs_class(row.get("epochs"))}
+    stated = {"data_copy": external.data_copy} | stated | {"epochs_class": epochs_class(stated.get("epochs"))}
+    return entry(
+        kind="external",
+        key=f"external/{external.name}",
+        method=external.name,
+        title=external.name,
+        dataset=external.dataset,
+        imbalance_factor=external.imbalance_factor,
+        n=1,
+        **scores,
+        **stated,
+    )
 
 
 def _checked(where: str, value: str, column: str) -> Any:
-    if column not in (*FIELDS, "method"):
-        raise BenchError(f"{where}: {column}: no such field{did_you_mean(column, FIELDS)}")
+    if column not in (*JUDGED, "method"):
+        raise BenchError(f"{where}: {column}: no such field{did_you_mean(column, JUDGED)}")
     try:
         return PUBLISHED["backbone" if column == "method" else column].read(value)
     except ValueError as error:

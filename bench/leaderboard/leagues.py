@@ -6,74 +6,92 @@ share them with any that do.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import statistics
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
-
-from bench.published import plain
+from bench.leaderboard.entries import Entry
+from bench.leaderboard.protocols import FIELDS
 
 #: A league of fewer methods enters no average: first of two says little.
 FEWEST = 5
 
+#: The fields of the protocol that a league shares.
+SHARED = tuple(name for name, field in FIELDS.items() if field.league)
+
 
 @dataclass(frozen=True)
 class League:
-    """What entries share that are ranked together; None is "not stated"."""
+    """What entries share that are ranked together; `protocol` has a value for each of `SHARED`."""
 
     dataset: str
     imbalance_factor: float
-    backbone: str | None
-    width_class: str | None
-    epochs_class: str | None
-    augmentation: str | None
-    experts: int | None
-    pretraining: str | None
-    extra_data: str | None
-    data_copy: str | None
+    protocol: tuple[Any, ...]
 
-    def __str__(self) -> str:
-        """Name it by its fields: "cifar100, imbalance factor 100, resnet32_cifar, ..."."""
-        labels = [f"{name.replace('_', ' ')} {_say(getattr(self, name))}" for name in FIELDS[1:]]
-        return ", ".join([_say(self.dataset), *labels])
+    def __getitem__(self, field: str) -> Any:
+        """Return a field of the protocol, None for "not stated"."""
+        return self.protocol[SHARED.index(field)]
 
 
-#: The fields of a league, in order.
-FIELDS = tuple(field.name for field in fields(League))
+def league_of(entry: Entry) -> League:
+    """Return the league of an entry."""
+    return League(entry["dataset"], entry["imbalance_factor"], tuple(entry[name] for name in SHARED))
 
 
-def ranked(entries: pd.DataFrame) -> pd.DataFrame:
+def ranked(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries with their `league`, their `rank` in it and `of`, how many are ranked there.
 
     They are ranked by accuracy: equal values share the better rank; an entry without one has no rank and
     counts nowhere.
-
-    Args:
-        entries: as of `bench.leaderboard.entries`.
     """
-    leagues = [League(**row) for row in plain(entries[list(FIELDS)])]
-    table = entries.assign(league=pd.Series(leagues, index=entries.index, dtype=object))
-    scores = table["accuracy"].groupby(table["league"], sort=False)
-    rank = scores.rank(method="min", ascending=False).astype("Int64")
-    return table.assign(rank=rank, of=scores.transform("count").astype("Int64"))
+    found = [entry | {"league": league_of(entry), "rank": None, "of": 0} for entry in entries]
+    for members in by_league(found).values():
+        known = [entry for entry in members if entry["accuracy"] is not None]
+        falling = sorted(-entry["accuracy"] for entry in known)
+        for entry in members:
+            entry["of"] = len(known)
+        for entry in known:
+            entry["rank"] = bisect_left(falling, -entry["accuracy"]) + 1
+    return found
 
 
-def average_rank(entries: pd.DataFrame, fewest: int = FEWEST) -> pd.DataFrame:
-    """Return each method's mean rank within leagues, and how many `cells` (leagues) it rests on.
+def by_league(entries: Iterable[Entry]) -> dict[League, list[Entry]]:
+    """Gather ranked entries by their league."""
+    found = dict[League, list[Entry]]()
+    for entry in entries:
+        found.setdefault(entry["league"], []).append(entry)
+    return found
+
+
+def average_rank(entries: Iterable[Entry], fewest: int = FEWEST) -> list[tuple[str, float, int]]:
+    """Return each method's mean rank within leagues, and how many leagues it rests on, ordered by mean rank.
 
     A method enters a league once, with the median of its entries there, so that it neither gains nor loses
     by being reported often; ties share the mean of their ranks. A league of less than `fewest` methods
-    counts for nothing. The table is ordered by mean rank; two methods are comparable only as far as they met
-    in the same cells.
+    counts for nothing. Two methods are comparable only as far as they met in the same leagues.
+
+    Args:
+        entries: as of `ranked`.
     """
-    table = ranked(entries).dropna(subset=["accuracy"])
-    medians = table.groupby(["league", "method"], sort=False)["accuracy"].median().astype("float64")
-    within = medians.groupby("league", sort=False)
-    ranks = within.rank(ascending=False)[within.transform("size") >= fewest]
-    found = ranks.groupby("method").agg(["mean", "size"]).reset_index()
-    found.columns = pd.Index(["method", "average_rank", "cells"])
-    return found.sort_values(["average_rank", "method"], ignore_index=True)
+    places = dict[str, list[float]]()
+    for members in by_league(entry for entry in entries if entry["accuracy"] is not None).values():
+        scores = dict[str, list[float]]()
+        for entry in members:
+            scores.setdefault(entry["method"], []).append(entry["accuracy"])
+        if len(scores) < fewest:
+            continue
+        medians = {method: statistics.median(values) for method, values in scores.items()}
+        for method, rank in zip(medians, _mean_ranks(list(medians.values())), strict=True):
+            places.setdefault(method, []).append(rank)
+    found = [(method, statistics.fmean(ranks), len(ranks)) for method, ranks in places.items()]
+    return sorted(found, key=lambda row: (row[1], row[0]))
 
 
-def _say(value: Any) -> str:
-    return "not stated" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
+def _mean_ranks(values: Sequence[float]) -> list[float]:
+    """Rank values, the highest first; equal ones share the mean of their ranks."""
+    falling = sorted(-value for value in values)
+    first = {value: falling.index(value) for value in set(falling)}
+    count = {value: falling.count(value) for value in first}
+    return [first[-value] + (count[-value] + 1) / 2 for value in values]

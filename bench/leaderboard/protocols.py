@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import pandas as pd
+from bench.records import Result
+
+#: A row of the literature, as of `bench.published.plain`.
+Number = Mapping[str, Any]
 
 #: The classes of the literature that our augmentation policies belong to; others stand for themselves.
 AUGMENTATION_CLASSES = {
@@ -35,59 +40,9 @@ EPOCHS_CLASSES = ((30, "<=30"), (79, "31-79"), (149, "80-149"), (249, "150-249")
 _WEIGHTS = {"clip": "clip", "in21k": "imagenet21k", "in1k": "imagenet1k"}
 
 
-def protocols(runs: pd.DataFrame, published: pd.DataFrame) -> pd.DataFrame:
-    """Return the runs that are done with their `key` and their protocol in the words of the literature.
-
-    Runs that are scored on held-out training images choose constants, and are no results: they are left out.
-    Of several stages `epochs` are those of the longest. `literature` is the name under which the published
-    table has what was run, NA where it has not: a first stage alone is not what was published of two. A
-    copy of a published data set goes under that set's name, with its kind as `data_copy`. A data set whose
-    tail is natural takes the imbalance factor that the literature gives it.
-
-    Args:
-        runs: as of `bench.load_results`.
-        published: as of `bench.published.load`.
-    """
-    done = runs[(runs["status"] == "done") & runs["held_out"].isna()].copy()
-    known = runs.set_index("run_id")
-    stages = [_stages(run_id, known) for run_id in done["run_id"]]
-    epochs = [max((count for _, count in family if pd.notna(count)), default=pd.NA) for family in stages]
-    done["epochs"] = pd.array(epochs, dtype="Int64")
-    done["epochs_class"] = pd.array([epochs_class(count) for count in epochs], dtype="string")
-    listed = _names(published)
-    names = [_literature([method for method, _ in family], listed) for family in stages]
-    done["literature"] = pd.array(names, dtype="string")
-    done["augmentation"] = done["augmentation"].replace(AUGMENTATION_CLASSES)
-
-    models = done["backbone"].fillna("")
-    options, params = _parsed(done["backbone_options"]), _parsed(done["params"])
-    done["width_class"] = pd.array([_width(chosen) for chosen in options], dtype="string")
-    weights = [_pretraining(*model) for model in zip(models, options, strict=True)]
-    done["pretraining"] = pd.array(weights, dtype="string")
-    done["backbone"] = pd.array([architecture(name) or None for name in models], dtype="string")
-    # records older than the word have it among the hyper-parameters, if at all
-    asked = pd.array([chosen.get("experts", 1) for chosen in params], dtype="Int64")
-    done["experts"] = done["experts"].fillna(pd.Series(asked, done.index))
-    done["extra_data"] = done["extra_data"].fillna("none")
-
-    done["data_copy"] = _copies(done)
-    done["dataset"] = done["copy_of"].fillna(done["dataset"])
-    done["imbalance_factor"] = factors(done, published)
-    odd = done["data_copy"].str.extract(r"( \(pixels .*\))", expand=False)
-    done["key"] = done["series"] + odd.fillna("")
-    return done
-
-
-def factors(table: pd.DataFrame, published: pd.DataFrame) -> pd.Series:
-    """Return imbalance factors, 1 replaced by the literature's where it has but one for the data set."""
-    known = published.groupby("dataset")["imbalance_factor"].agg(["nunique", "first"])
-    natural = table["dataset"].map(known["first"].where(known["nunique"] == 1)).astype("Float64")
-    return natural.where(table["imbalance_factor"] == 1).fillna(table["imbalance_factor"])
-
-
-def epochs_class(epochs: Any) -> str | None:
+def epochs_class(epochs: int | None) -> str | None:
     """Name the class of a number of epochs, None where it is not known."""
-    if pd.isna(epochs):
+    if epochs is None:
         return None
     return next((name for bound, name in EPOCHS_CLASSES if epochs <= bound), ">=500")
 
@@ -98,54 +53,174 @@ def architecture(name: str) -> str:
     return "_".join(part for part in parts if part not in ("clip", "224", "384"))
 
 
-def _stages(run_id: str, runs: pd.DataFrame) -> list[tuple[str, Any]]:
-    """Return method and epochs of a run and its ancestors, eldest first, as far as they are there."""
-    if run_id not in runs.index:
-        return []
-    parent: Any = runs["parent"][run_id]
-    return [
-        *(_stages(parent, runs) if pd.notna(parent) else []),
-        (runs["method"][run_id], runs["epochs"][run_id]),
-    ]
+def _epochs(run: Result) -> int:
+    return max(stage.protocol.epochs for stage in run.cell.family())
 
 
-def _names(published: pd.DataFrame) -> dict[str, str]:
-    """Return the name in the literature by the methods of all stages, joined by '>'."""
-    methods = published[["method", "stages"]].drop_duplicates()
-    return dict(zip(methods["stages"].fillna(methods["method"]), methods["method"], strict=True))
-
-
-def _literature(stages: list[str], known: dict[str, str]) -> str | None:
-    return known.get(">".join(stages)) or known.get(stages[-1])
-
-
-def _parsed(column: pd.Series) -> list[dict[str, Any]]:
-    return [json.loads(text) if pd.notna(text) else {} for text in column]
-
-
-def _width(options: dict[str, Any]) -> str:
+def _width(run: Result) -> str:
+    options = run.cell.backbone.options
     if "channels" in options:
         return "other"
     width = options.get("width", 1)
     return "standard" if width == 1 else f"{width:g}x-wide"
 
 
-def _pretraining(model: str, options: dict[str, Any]) -> str:
-    if not options.get("pretrained"):
+def _pretraining(run: Result) -> str:
+    backbone = run.cell.backbone
+    if not backbone.options.get("pretrained"):
         return "none"
-    return next((kind for part, kind in _WEIGHTS.items() if part in model), "other")
+    return next((kind for part, kind in _WEIGHTS.items() if part in backbone.name), "other")
 
 
-def _copies(done: pd.DataFrame) -> pd.Series:
-    """Name the copy of the data that each run saw; other pixels under the same name are another copy."""
-    copies = (
-        done["copy_kind"].fillna("original").where(done["copy_of"].isna(), done["copy_kind"].fillna("copy"))
-    )
-    prints = [done[f"fingerprint_{part}"].fillna("") for part in ("train", "test", "extra_train")]
-    pixels = prints[0] + prints[1] + prints[2]
-    same = [done["dataset"], done["imbalance_factor"], copies, done["extra_train"].fillna("")]
-    table = pd.DataFrame({"pixels": pixels, "runs": pixels.groupby([*same, pixels]).transform("size")})
-    # The pixels most runs saw are the copy's; of a tie those that sort first, so row order is nothing to it.
-    table = table.sort_values(["runs", "pixels"], ascending=[False, True])
-    usual = table["pixels"].groupby([key.loc[table.index] for key in same]).transform("first")
-    return copies.where(pixels == usual.loc[pixels.index], copies + " (pixels " + pixels.str[:8] + ")")
+def _experts(run: Result) -> Any:
+    # records older than the word have it among the hyper-parameters, if at all
+    return run.row["experts"] or run.cell.method.params.get("experts", 1)
+
+
+def _copy(run: Result) -> str:
+    if run.row["comparable"]:
+        return "original"  # a footnote says how it differs
+    kind = run.row["copy_kind"]
+    return kind or ("original" if run.row["copy_of"] is None else "copy")
+
+
+@dataclass(frozen=True)
+class Field:
+    """A field of the protocol: what makes two numbers comparable.
+
+    Attributes:
+        of: what a run of ours has, in the words of the literature.
+        league: whether rows are ranked together only if they share it.
+        judged: whether a published number judges only what shares it.
+    """
+
+    label: str
+    help: str
+    of: Callable[[Result], Any]
+    kind: str = "string"
+    league: bool = True
+    judged: bool = True
+
+
+#: All of them; a published or external row has a column for each.
+FIELDS = {
+    "backbone": Field(
+        "backbone",
+        "the network, by its name in timm",
+        lambda run: architecture(run.cell.backbone.name) or None,
+    ),
+    "width_class": Field(
+        "width", "the network's width; 'other' is built differently under the same name", _width
+    ),
+    "epochs": Field("epochs", "of the longest stage", _epochs, "Int64", league=False),
+    "epochs_class": Field(
+        "epochs",
+        "of the longest stage, in classes: twice the epochs is worth a point or two",
+        lambda run: epochs_class(_epochs(run)),
+        judged=False,
+    ),
+    "augmentation": Field(
+        "augmentation",
+        "of the view that is classified: std is crop and flip, mixed a table that does not say which row "
+        "has which",
+        lambda run: AUGMENTATION_CLASSES.get(run.augmentation, run.augmentation),
+    ),
+    "experts": Field("experts", "how many networks or heads vote", _experts, "Int64"),
+    "pretraining": Field(
+        "pre-training", "on which other images the network was trained before", _pretraining
+    ),
+    "extra_data": Field(
+        "extra data", "images or texts beside the training set", lambda run: run.row["extra_data"] or "none"
+    ),
+    "data_copy": Field(
+        "data copy", "the images themselves: a copy that was saved otherwise is other data", _copy
+    ),
+}
+
+JUDGED = tuple(name for name, field in FIELDS.items() if field.judged)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A finished run in the words of the literature.
+
+    Attributes:
+        key: what it shares with the repetitions that saw the same pixels.
+        literature: the name under which the published table has what was run, None where it has not.
+        protocol: its `FIELDS`.
+        seconds: the device's time with all it starts from, None where a part is not known.
+    """
+
+    run: Result
+    key: str
+    dataset: str
+    imbalance_factor: float
+    literature: str | None
+    protocol: Mapping[str, Any]
+    seconds: float | None = None
+
+
+def protocols(runs: Iterable[Result], numbers: Sequence[Number]) -> list[Measured]:
+    """Return the runs that are done in the words of the literature.
+
+    Runs that are scored on held-out training images choose constants, and are no results: they are left out.
+    Of several stages `epochs` are those of the longest; a first stage alone is not what was published of
+    two. A copy of a published data set goes under that set's name, with its kind as `data_copy`; other
+    pixels under the same name are another copy. A data set whose tail is natural takes the imbalance factor
+    that the literature gives it.
+    """
+    every = list(runs)
+    done = [run for run in every if run.row["status"] == "done" and run.row["held_out"] is None]
+    listed, natural = _names(numbers), natural_factors(numbers)
+    times = {run.run_id: run.row.get("device_seconds") for run in every}
+    odd = _odd_pixels(done)
+    found = []
+    for run in done:
+        stages = [stage.method.name for stage in run.cell.family()]
+        spent = [times.get(stage.run_id) for stage in run.cell.family()]
+        protocol = {name: field.of(run) for name, field in FIELDS.items()}
+        protocol["data_copy"] += odd[run.run_id]
+        dataset, factor = run.row["copy_of"] or run.cell.dataset.name, run.cell.imbalance_factor
+        found.append(
+            Measured(
+                run=run,
+                key=run.series + odd[run.run_id],
+                dataset=dataset,
+                imbalance_factor=natural.get(dataset, factor) if factor == 1 else factor,
+                literature=listed.get(">".join(stages)) or listed.get(stages[-1]),
+                protocol=protocol,
+                seconds=None if None in spent else sum(part or 0 for part in spent),
+            )
+        )
+    return found
+
+
+def natural_factors(numbers: Iterable[Number]) -> dict[str, float]:
+    """Return the imbalance factor of each data set of which the literature has but one."""
+    known = dict[str, set[float]]()
+    for number in numbers:
+        known.setdefault(number["dataset"], set()).add(number["imbalance_factor"])
+    return {dataset: next(iter(factors)) for dataset, factors in known.items() if len(factors) == 1}
+
+
+def _names(numbers: Iterable[Number]) -> dict[str, str]:
+    """Return the name in the literature by the methods of all stages, joined by '>'."""
+    return {number["stages"] or number["method"]: number["method"] for number in numbers}
+
+
+def _odd_pixels(done: Sequence[Result]) -> dict[str, str]:
+    """Say of each run on which pixels it was, if not on those that most runs of that copy saw."""
+    seen = dict[tuple[Any, ...], Counter[str]]()
+    places = {}
+    for run in done:
+        row = run.row
+        pixels = "".join(row[f"fingerprint_{part}"] or "" for part in ("train", "test", "extra_train"))
+        copy = (row["dataset"], row["imbalance_factor"], _copy(run), row["extra_train"])
+        places[run.run_id] = copy, pixels
+        seen.setdefault(copy, Counter())[pixels] += 1
+    # of a tie the pixels that sort first, so the order of runs is nothing to it
+    usual = {copy: min(counts, key=lambda pixels: (-counts[pixels], pixels)) for copy, counts in seen.items()}
+    return {
+        run_id: "" if pixels == usual[copy] else f" (pixels {pixels[:8]})"
+        for run_id, (copy, pixels) in places.items()
+    }

@@ -75,21 +75,20 @@ class _Grid:
     def cells(self) -> list[tuple[str, Cell, dict[str, str]]]:
         cells = each(lambda pair: self._cell(*pair), self.pairs)
         each(self._check_reached, (item for point in self.points for item in point.items()))
-        found: dict[str, tuple[str, Cell]] = {}
-        for (_, label), cell in zip(self.pairs, cells, strict=True):
-            first, _ = found.setdefault(cell.id, (label, cell))
+        found: dict[str, tuple[int, str]] = {}
+        for (number, label), cell in zip(self.pairs, cells, strict=True):
+            _, first = found.setdefault(cell.id, (number, label))
             if first != label and self.stages[label].control_of is None:
                 raise self.stages[label].node.fault(
                     f"{label!r} and {first!r} are the same cell ({cell.run_id}); drop one of them"
                 )
-        return [(label, cell, self._controls_of(cell, label)) for label, cell in found.values()]
+        return [(pair[1], self.made[pair], self._controls_of(*pair)) for pair in found.values()]
 
-    def _controls_of(self, cell: Cell, label: str) -> dict[str, str]:
+    def _controls_of(self, number: int, label: str) -> dict[str, str]:
         """Return run ids of a cell's controls by their names."""
-        number = next(n for n, _ in self.pairs if self.made[n, label].id == cell.id)
         mine = (stage for stage in self.stages.values() if stage.control_of == label)
         runs = {stage.control: self.made[number, stage.label].run_id for stage in mine}
-        return {name: run_id for name, run_id in runs.items() if run_id != cell.run_id}
+        return {name: run_id for name, run_id in runs.items() if run_id != self.made[number, label].run_id}
 
     def _cell(self, number: int, label: str) -> Cell:
         if (number, label) in self.made:
@@ -160,9 +159,8 @@ class _Grid:
         if card is None:
             return plant({}, stage.node)
         said = card.model_dump(mode="json")
-        return plant(
-            {"backbone": said["network"], **{k: said[k] for k in ("protocol", "params")}}, stage.node
-        )
+        network = {} if "backbone" in self.points[number] else {"backbone": said["network"]}
+        return plant(network | {key: said[key] for key in ("protocol", "params")}, stage.node)
 
     def _facts(self, number: int, label: str) -> Facts:
         """Say what an override can match of a label at a point."""

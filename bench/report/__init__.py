@@ -6,15 +6,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bench.report.board import gather
     from bench.report.index_page import render_index
     from bench.report.recipe_page import render_recipe
     from bench.report.run_page import render_runs
 
-__all__ = ["gather", "render_index", "render_recipe", "render_runs"]
+__all__ = ["render_index", "render_recipe", "render_runs"]
 
 _HOMES = {
-    "gather": "board",
     "render_index": "index_page",
     "render_recipe": "recipe_page",
     "render_runs": "run_page",

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.ticker import MaxNLocator, NullFormatter
-
-from bench.report.figures import COLOURS, INK, Bars, canvas, svg
-from bench.report.lines import SCORES, Line
+from bench.leaderboard.check import Pair
+from bench.leaderboard.lines import Line
+from bench.metrics import RANKED
+from bench.report.figures import COLOURS, Bars
+from bench.report.plot import Figure, Panel, Scale
 
 #: How a verdict is drawn: colour and shape, either of which tells them apart.
 MARKS = {
-    "reproduced": ("#17a07c", "o"),
-    "close, n = 1": ("#17a07c", "D"),
-    "above": ("#3f8ecf", "^"),
-    "below": ("#d1495b", "v"),
-    "inconclusive": ("#858b94", "s"),
-    "protocol differs": ("#e08b1f", "x"),
+    "reproduced": ("#17a07c", "●"),
+    "close, n = 1": ("#17a07c", "◆"),
+    "above": ("#3f8ecf", "▲"),
+    "below": ("#d1495b", "▼"),
+    "inconclusive": ("#858b94", "■"),
+    "protocol differs": ("#e08b1f", "×"),
 }
 
 #: At most so many rows of bars are legible.
@@ -31,7 +30,7 @@ def bars(lines: Sequence[Line]) -> list[Bars]:
     theirs = [line for line in lines if line.kind == "published" and line.entry["many"] is not None]
     chosen = {line.key for line in [*ours, *theirs][:MOST_BARS]}
     return [
-        (_name(line), {score: _values(line, score) for score in SCORES})
+        (_name(line), {score: _values(line, score) for score in RANKED})
         for line in lines
         if line.key in chosen
     ]
@@ -46,64 +45,57 @@ def cost(lines: Iterable[Line], alt: str) -> str | None:
         ("parameters", "parameters (millions)", 1e6),
     ):
         there = [line for line in known if line.entry[name]]
-        costs = [line.entry[name] / scale for line in there]
+        points = [(line.entry[name] / scale, line.entry["accuracy"]) for line in there]
+        costs = [point[0] for point in points]
         if there and max(costs) > 1.1 * min(costs):  # else there is nothing to choose between
-            panels.append((label, list(zip(costs, there, strict=True))))
+            panels.append((label, points, there))
     if not panels:
         return None
-    named = max(len(front(_places(points))) for _, points in panels)
-    with canvas(3.6 * len(panels), 2.9 + 0.16 * named) as figure:
-        for axes, (label, points) in zip(
-            figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
-        ):
-            _pareto(axes, points)
-            costs = [cost for cost, _ in points]
-            if max(costs) > 10 * min(costs):
-                axes.set_xscale("log")
-                axes.xaxis.set_minor_formatter(NullFormatter())
-            else:
-                axes.xaxis.set_major_locator(MaxNLocator(4))
-            axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-            axes.set_xlabel(label)
-            axes.set_ylabel("accuracy, last epoch (%)")
-        return svg(figure, alt)
+    named = max(len(front(points)) for _, points, _ in panels)
+    figure = Figure(260 * len(panels), 220 + 11 * named)
+    for place, (label, points, there) in enumerate(panels):
+        costs = [point[0] for point in points]
+        across = Scale.around(costs, log=max(costs) > 10 * min(costs))
+        spread = [line.entry["accuracy_std"] or 0 for line in there]
+        reach = [gain + sign * s for (_, gain), s in zip(points, spread, strict=True) for sign in (-1, 1)]
+        up = Scale.around(reach)
+        panel = Panel(figure, 260 * place + 46, 10, 200, 150, across, up)
+        panel.axes(label, "accuracy, last epoch (%)", most=4)
+        _pareto(panel, points, there)
+    return figure.svg(alt)
 
 
 def agreement(lines: Iterable[Line], alt: str) -> str | None:
     """Draw each measured number against the published one it is judged by, marked by verdict."""
-    pairs = [line.pair for line in lines if line.pair and line.pair["d"] is not None]
+    pairs = [line.pair for line in lines if line.pair]
     if not pairs:
         return None
-    with canvas(4.6, 4.0) as figure:
-        axes = figure.subplots()
-        ends = [pair[name] for pair in pairs for name in ("published", "measured")]
-        low, high = min(ends) - 2, max(ends) + 2
-        axes.plot([low, high], [low, high], color=INK, linewidth=0.7)
-        axes.fill_between(
-            [low, high],
-            [low - 0.5, high - 0.5],
-            [low + 0.5, high + 0.5],
-            color=COLOURS["accuracy"],
-            alpha=0.3,
-        )
-        for verdict, (colour, mark) in MARKS.items():
-            there = [pair for pair in pairs if pair["verdict"] == verdict]
-            if there:
-                xs, ys = [p["published"] for p in there], [p["measured"] for p in there]
-                errors = [2 * (pair["s"] or 0) for pair in there]
-                axes.errorbar(xs, ys, errors, fmt="none", ecolor=colour, elinewidth=0.8)
-                axes.scatter(xs, ys, s=26, color=colour, marker=mark, label=f"{verdict} ({len(there)})")
-        axes.set_xlim(low, high)
-        axes.set_ylim(low, high)
-        axes.set_xlabel("published accuracy (%)")
-        axes.set_ylabel("measured accuracy (%)")
-        axes.legend(frameon=False, loc="upper left", fontsize=8)
-        return svg(figure, alt)
+    scale = Scale.around([pair[name] for pair in pairs for name in ("published", "measured")])
+    low, high = scale.low, scale.high
+    figure = Figure(330, 288)
+    panel = Panel(figure, 48, 8, 272, 240, scale, scale)
+    band = [panel.at(low, low + 0.5), panel.at(high - 0.5, high), panel.at(high, high - 0.5)]
+    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in [*band, panel.at(low + 0.5, low)])
+    figure.path(f"M{path}Z", COLOURS["accuracy"] + "4d")
+    figure.line([panel.at(low, low), panel.at(high, high)])
+    panel.axes("published accuracy (%)", "measured accuracy (%)")
+    told = 18
+    for verdict, (colour, mark) in MARKS.items():
+        there: list[Pair] = [pair for pair in pairs if pair["verdict"] == verdict]
+        for pair in there:
+            panel.whisker(pair["published"], pair["measured"], 2 * (pair["s"] or 0), colour)
+            x, y = panel.at(pair["published"], pair["measured"])
+            figure.text(x, y + 3, mark, "middle", more=f' style="fill: {colour}"')
+        if there:
+            figure.text(56, told, mark, more=f' style="fill: {colour}"')
+            figure.text(68, told, f"{verdict} ({len(there)})", size=8)
+            told += 12
+    return figure.svg(alt)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
     """Return which points (cost, gain) no other beats in both, the cheapest first."""
-    found, best = [], -np.inf
+    found, best = [], float("-inf")
     for place in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
         if points[place][1] > best:
             found.append(place)
@@ -111,36 +103,29 @@ def front(points: Sequence[tuple[float, float]]) -> list[int]:
     return found
 
 
-def _pareto(axes: Axes, points: Sequence[tuple[float, Line]]) -> None:
-    places = _places(points)
-    for (cost, line), (_, gain) in zip(points, places, strict=True):
-        axes.errorbar(cost, gain, line.entry["accuracy_std"] or 0, color=COLOURS["accuracy"], linewidth=0.7)
-    axes.scatter(*_columns(places), s=14, color=COLOURS["accuracy"], zorder=2)
-    unbeaten = front(places)
-    best = [places[i] for i in unbeaten]
-    axes.step(*_columns(best), where="post", color=COLOURS["many"], linewidth=1.1, zorder=1)
-    axes.scatter(*_columns(best), s=70, color=COLOURS["many"], zorder=3)
+def _pareto(panel: Panel, points: Sequence[tuple[float, float]], lines: Sequence[Line]) -> None:
+    figure, colour = panel.figure, COLOURS["accuracy"]
+    for (cost, gain), line in zip(points, lines, strict=True):
+        panel.whisker(cost, gain, line.entry["accuracy_std"] or 0, colour)
+        figure.dot(*panel.at(cost, gain), 2, colour)
+    unbeaten = front(points)
+    steps: list[tuple[float, float]] = []
+    for place in unbeaten:
+        x, y = panel.at(*points[place])
+        steps += [(x, steps[-1][1]), (x, y)] if steps else [(x, y)]
+    figure.line(steps, COLOURS["many"], 1.1)
     for number, place in enumerate(unbeaten, start=1):  # names would cover each other there
-        axes.annotate(
-            str(number), places[place], color="white", fontsize=7, ha="center", va="center", zorder=4
-        )
-        axes.plot([], [], " ", label=f"{number}  {_name(points[place][1])}")
-    axes.legend(loc="upper left", bbox_to_anchor=(0, -0.2), frameon=False, handlelength=0, fontsize=7.5)
-    axes.margins(x=0.1, y=0.15)
-
-
-def _places(points: Sequence[tuple[float, Line]]) -> list[tuple[float, float]]:
-    return [(cost, float(line.entry["accuracy"])) for cost, line in points]
-
-
-def _columns(points: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    return [x for x, _ in points], [y for _, y in points]
+        x, y = panel.at(*points[place])
+        figure.dot(x, y, 5, COLOURS["many"])
+        figure.text(x, y + 2.5, str(number), "middle", 7, ' style="fill: #ffffff"')
+        below = panel.top + panel.height + 32 + 11 * number
+        figure.text(panel.left - 30, below, f"{number}  {_name(lines[place])}", size=7.5)
 
 
 def _values(line: Line, score: str) -> Sequence[float]:
     """Return a score over seeds; a published mean has no seeds to show."""
-    if line.seeds is not None:
-        return list(line.by_seed(score).values())
+    if line.runs:
+        return line.values(score)
     return [] if line.entry[score] is None else [line.entry[score]]
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from bench.leaderboard import ranked
+from bench.leaderboard import Board
+from bench.leaderboard.entries import COLUMNS
 from bench.published import plain
-from bench.report.board import Board
 from bench.report.page import latex
 from bench.report.text import link
 
@@ -28,12 +28,16 @@ _CITED = ("title", "venue", "year", "paper")
 
 def table(board: Board) -> pd.DataFrame:
     """Return all entries, one per row: their league, rank in it, and the verdict on measured ones."""
-    told = ranked(board.entries).drop(columns="league")  # its fields are columns of their own
-    judged = board.pairs[board.pairs["reference"]].set_index("key")
-    verdicts = judged[list(_JUDGED)].rename(columns=_JUDGED)
-    for name in ("differs", "unstated"):
-        verdicts[name] = judged[name].map(" ".join).astype("string")
-    return told.join(verdicts, on="key")
+    types = COLUMNS | {"rank": "Int64", "of": "Int64"}
+    types |= {"compared": "string", "published": "Float64", "gap": "Float64", "verdict": "string"}
+    types |= dict.fromkeys(("judged_by", "differs", "unstated"), "string")
+    rows = []
+    for entry in board.entries:
+        pair = board.pairs.get(entry["key"], [{}])[0]
+        told = {name: pair.get(key) for key, name in _JUDGED.items()}
+        told |= {name: " ".join(pair[name]) if pair else None for name in ("differs", "unstated")}
+        rows.append(entry | told)
+    return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
 def json_lines(board: Board) -> str:
@@ -45,8 +49,7 @@ def json_lines(board: Board) -> str:
 def bibtex(board: Board) -> str:
     """Cite the methods of which a venue, year or link is known; authors are never guessed."""
     known = {row.pop("method"): row for row in plain(board.methods.reset_index()[["method", *_CITED]])}
-    for run in board.done.drop_duplicates("method")["run_id"]:
-        told = board.results[run].record["method"]
+    for told in {one.run.cell.method.name: one.run.record["method"] for one in reversed(board.done)}.values():
         earlier = known.get(told["name"], {})
         known[told["name"]] = {name: earlier.get(name) or told.get(name) for name in _CITED}
     head = "% Methods of the leaderboard, by its names. Authors are left out: they stand behind the links.\n"

@@ -1,62 +1,57 @@
-"""Figures as SVG text: the same bytes for the same numbers, readable on light and dark ground."""
+"""Figures of accuracies and class counts: the same bytes for the same numbers, on light and dark ground."""
 
 from __future__ import annotations
 
-import io
-import re
-import statistics
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from html import escape
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from bench.leaderboard.entries import deviation, mean
+from bench.report.plot import INK, Figure, Panel, Scale
 from bench.report.text import counted
 
 #: Of the shot groups everywhere: told apart by colour-blind readers, legible on white and on black.
 COLOURS = {"accuracy": "#858b94", "many": "#3f8ecf", "medium": "#17a07c", "few": "#e08b1f"}
 
-#: Stands for the colour of the text around a figure until its SVG is finished.
-INK = "#010203"
-_STYLE: Any = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "longtail-bench",
-    "font.family": "sans-serif",
-    "font.size": 9,
-    "text.parse_math": False,  # a label is text, whatever it holds
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-}
-
 #: One row of bars: what it is called, and the values over seeds of each metric.
 Bars = tuple[str, Mapping[str, Sequence[float]]]
+
+#: Points: of a row of bars, of 100 percent, from one panel to the next, and of a letter.
+_ROW, _FULL, _PANEL, _LETTER = 16.0, 78.0, 118.0, 4.9
+
+#: So much of a row's name is shown.
+_NAME = 34
 
 
 def class_counts(counts: Sequence[int], groups: Mapping[str, Sequence[int]], alt: str) -> str:
     """Draw the training images per class, most first, coloured by shot group."""
     order = np.argsort(-np.asarray(counts), kind="stable")
-    with canvas(6.4, 2.1) as figure:
-        axes = figure.subplots()
-        for name, members in groups.items():
-            ranks = np.flatnonzero(np.isin(order, members))
-            if len(ranks):
-                heights, edges = np.asarray(counts)[order][ranks], np.append(ranks, ranks[-1] + 1)
-                label = f"{name}: {counted(len(ranks), 'class')}"
-                axes.stairs(heights, edges, baseline=0.5, fill=True, color=COLOURS[name], label=label)
-        axes.legend(loc="lower right", bbox_to_anchor=(1, 0.98), ncols=3, frameon=False)
-        axes.set_yscale("log")
-        axes.set_ylim(0.5, max(counts) * 1.5)
-        axes.set_xlim(0, len(counts))
-        axes.set_xlabel("classes, by their number of training images")
-        axes.set_ylabel("training images")
-        axes.yaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
-        return svg(figure, alt)
+    figure = Figure(460, 165)
+    panel = Panel(figure, 50, 20, 400, 105, Scale(0, len(counts)), Scale(0.5, max(counts) * 1.5, log=True))
+    told = 450.0
+    for name, members in reversed(list(groups.items())):
+        ranks = np.flatnonzero(np.isin(order, members))
+        if len(ranks):
+            figure.path(_steps(panel, ranks, np.asarray(counts)[order]), COLOURS[name])
+            label = f"{name}: {counted(len(ranks), 'class')}"
+            told -= _LETTER * len(label)
+            figure.text(told, 11, label)
+            figure.rect(told - 14, 4, 10, 7, COLOURS[name])
+            told -= 24
+    panel.axes("classes, by their number of training images", "training images", lambda v: f"{v:,.0f}")
+    return figure.svg(alt)
+
+
+def _steps(panel: Panel, ranks: np.ndarray, counts: np.ndarray) -> str:
+    x, floor = panel.at(float(ranks[0]), panel.up.low)
+    step, path, y = panel.width / panel.across.high, [f"M{x:.1f} {floor:.1f}"], floor
+    for rank in ranks:
+        _, top = panel.at(0, max(float(counts[rank]), panel.up.low))
+        if round(top - y, 1):
+            path.append(f"V{top:.1f}")
+            y = top
+        path.append(f"H{x + step * (rank - ranks[0] + 1):.1f}")
+    return "".join([*path, f"V{floor:.1f}Z"])
 
 
 def accuracies(sections: Sequence[tuple[str, Sequence[Bars]]], alt: str) -> str:
@@ -66,65 +61,45 @@ def accuracies(sections: Sequence[tuple[str, Sequence[Bars]]], alt: str) -> str:
     section has gets no panel.
     """
     shown = [m for m in COLOURS if any(row[1].get(m) for _, rows in sections for row in rows)]
-    heights = [len(rows) for _, rows in sections]
-    with canvas(1.6 + 1.7 * len(shown), sum(0.24 * height + 0.75 for height in heights)) as figure:
-        grid = figure.subplots(len(sections), len(shown), squeeze=False, height_ratios=heights)
-        for (title, rows), panels in zip(sections, grid, strict=True):
-            for metric, axes in zip(shown, panels, strict=True):
-                _bars(axes, [row[1].get(metric, ()) for row in rows], COLOURS[metric])
-                axes.set_title("all classes" if metric == "accuracy" else metric, fontsize=9, loc="left")
-                axes.set_yticks([])
-            labels = [name if len(name) <= 34 else name[:33] + "…" for name, _ in rows]
-            panels[0].set_yticks(range(len(rows)), labels)
-            panels[0].tick_params(axis="y", length=0)
-            if len(sections) > 1:
-                panels[0].set_title(f"{title}\nall classes", fontsize=9, loc="left")
-        return svg(figure, alt)
+    longest = max(min(len(row[0]), _NAME) for _, rows in sections for row in rows)
+    left = _LETTER * longest + 10
+    named = 14 if len(sections) > 1 else 0
+    heights = [named + 34 + _ROW * len(rows) for _, rows in sections]
+    figure, top = Figure(left + _PANEL * len(shown) + 8, sum(heights)), 0.0
+    for (title, rows), height in zip(sections, heights, strict=True):
+        if named:
+            figure.text(left, top + 11, title, more=' font-weight="bold"')
+        first = top + named + 16
+        for place, (name, _) in enumerate(rows):
+            short = name if len(name) <= _NAME else name[: _NAME - 1] + "…"
+            figure.text(left - 5, first + _ROW * place + 11, short, "end")
+        for number, metric in enumerate(shown):
+            _bars(figure, left + _PANEL * number, first, metric, [row[1].get(metric, ()) for row in rows])
+        top += height
+    return figure.svg(alt)
 
 
-@contextmanager
-def canvas(width: float, height: float) -> Iterator[Figure]:
-    """Give an empty figure of a size in inches, in the style of all of them."""
-    with mpl.rc_context(_STYLE):
-        yield Figure(figsize=(width, height), layout="constrained")
-
-
-def _bars(axes: Axes, rows: Sequence[Sequence[float]], colour: str) -> None:
+def _bars(figure: Figure, left: float, top: float, metric: str, rows: Sequence[Sequence[float]]) -> None:
+    figure.text(left, top - 5, "all classes" if metric == "accuracy" else metric)
+    bottom = top + _ROW * len(rows)
     for place, values in enumerate(rows):
-        if not values:
-            axes.text(1, place, "n/a", va="center", fontsize=8)
+        middle, value, spread = top + _ROW * (place + 0.5), mean(values), deviation(values)
+        if value is None:
+            figure.text(left + 2, middle + 3, "n/a", size=8)
             continue
-        mean = statistics.fmean(values)
-        axes.barh(place, mean, height=0.7, color=colour)
-        end = mean
-        if len(values) > 1:
-            deviation = statistics.stdev(values)
-            axes.errorbar(mean, place, xerr=deviation, color=INK, linewidth=0.8, capsize=1.5)
-            end += deviation
-        axes.text(end + 1.5, place, f"{mean:.1f}", va="center", fontsize=8)
-    axes.set_xlim(0, 118)
-    axes.set_xticks([0, 50, 100])
-    axes.set_ylim(len(rows) - 0.5, -0.5)
-
-
-def svg(figure: Figure, alt: str) -> str:
-    """Return a figure as text, `alt` in words for those who cannot see it."""
-    buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :].replace(INK, "currentColor")
-    # Without a fixed size it takes the width of its place, up to its own.
-    width = re.search(r'width="([\d.]+)pt"', text)
-    assert width is not None
-    text = re.sub(r' (width|height)="[\d.]+pt"', "", text, count=2)
-    # A hundredth of a point is more than anyone sees; text stands outside of tags.
-    text = re.sub(r"<[^>]+>", lambda tag: re.sub(r"(\.\d\d)\d+", r"\1", tag[0]), text)
-    opening = f'<svg role="img" aria-label="{escape(alt)}" style="max-width: {width[1]}pt"'
-    return text.replace("<svg", opening, 1).strip() + "\n"
+        end = left + _FULL * value / 100
+        figure.rect(left, middle - 5.5, end - left, 11, COLOURS[metric])
+        reach = _FULL * (spread or 0) / 100
+        if reach:
+            figure.line([(end - reach, middle), (end + reach, middle)], width=0.8)
+        figure.text(end + reach + 2, middle + 3, f"{value:.1f}", size=8)
+    figure.line([(left, top), (left, bottom), (left + _FULL, bottom)])
+    for percent in (0, 50, 100):
+        figure.text(left + _FULL * percent / 100, bottom + 10, str(percent), "middle", 8)
 
 
 def standalone(svg: str) -> str:
     """Make a file of a figure that is legible wherever it is shown: dark ink on a white ground."""
     end = svg.index(">", svg.index("<svg")) + 1
     ground = '<rect width="100%" height="100%" fill="#ffffff"/>'
-    return (svg[:end] + ground + svg[end:]).replace("currentColor", "#1f2328")
+    return (svg[:end] + ground + svg[end:]).replace(INK, "#1f2328")

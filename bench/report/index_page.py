@@ -8,17 +8,24 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bench.files import write_text
-from bench.leaderboard import Verdict
-from bench.records import Results
+from bench.leaderboard import FEWEST, Board, Verdict
+from bench.leaderboard.lines import Line, Tab, marks
+from bench.metrics import RANKED
 from bench.report import board_figures, exports, figures
-from bench.report.board import Board
-from bench.report.board_cells import style
-from bench.report.board_table import HINTS, board_table, rank_table, verdict_table
-from bench.report.lines import Line, Tab
-from bench.report.page import Table, csv, render
-from bench.report.text import counted
-from bench.report.widening import FIELDS, choices, leagues, protocol
+from bench.report.columns import COLUMNS, line_table, style
+from bench.report.page import Column, Table, Value, csv, render
+from bench.report.text import counted, group_heads
+from bench.report.widening import CHOICES, choices, leagues, places, protocol
 from bench.rundir import Status
+
+#: Methods that met fewer leagues stand at the end: a rank in one is chance.
+FEW_LEAGUES = 3
+
+#: The columns of a league's table, as far as its rows have something to say there.
+SHOWN = (
+    *("rank", "method", "n", *RANKED, "best", "published", "gap", "balanced", "worst_class", "ece"),
+    *("time", "parameters", "year", "protocol"),
+)
 
 TITLE = "Long-tailed recognition: measured beside published"
 
@@ -35,19 +42,18 @@ def render_index(board: Board, reports: Path) -> list[Path]:
 
     The same results and literature give the same bytes.
     """
-    lines = [line for tab in board.tabs for line in tab.lines]
-    agreement = board_figures.agreement(lines, "Measured against published accuracy")
+    agreement = board_figures.agreement(board.lines, "Measured against published accuracy")
     page: dict[str, Any] = {
         "title": TITLE,
         "summary": _summary(board),
-        "verdicts": _verdicts(lines),
+        "verdicts": _verdicts(board.lines),
         "problems": board.problems,
-        "recipes": _recipes(board.results),
+        "recipes": [(grid.title, f"{name}.html") for name, grid in board.results.grids.items()],
         "not_done": _not_done(board),
         "judged": verdict_table(board),
         "agreement": agreement,
         "ranks": rank_table(board),
-        "hints": HINTS | dict(FIELDS.values()),
+        "hints": {name: COLUMNS[name].hint for name in SHOWN} | dict(CHOICES.values()),
         "captions": CAPTIONS,
         "files": ("index.csv", "index.json", "index.tex", "index.bib", "index.md"),
     }
@@ -77,40 +83,94 @@ def render_index(board: Board, reports: Path) -> list[Path]:
     return [reports / name for name in written]
 
 
+def board_table(tab: Tab, lines: Sequence[Line], *, whole: bool = False) -> Table:
+    """Return the table of a tab's lines, of one league or, for a page that widens it, of the `whole` tab."""
+    names, compared = _shown(tab, lines, whole), any(line.pair for line in lines)
+    hidden = ("balanced", "worst_class", "ece", *(("parameters", "year") if compared else ()))
+    told: dict[str, Any] = {"heads": group_heads(tab.sizes, tab.rule), "hidden": hidden}
+    if whole:
+        told["kinds"] = [line.kind for line in lines]
+        told["data"] = [{"data-at": place} for place in places(lines, choices(tab))]
+    return line_table(names, lines, marks(lines, ties=whole), **told)
+
+
+def _shown(tab: Tab, lines: Sequence[Line], whole: bool) -> list[str]:
+    """Return the columns in which any of the lines has something to say."""
+    kinds = {line.kind for line in lines}
+    measured, literature = "measured" in kinds, "published" in kinds
+    ours = whole and kinds != {"published"}
+    compared = any(line.pair for line in lines)
+    says = {name: any(line.entry[name] is not None for line in lines) for name in RANKED[1:]}
+    says |= {"best": measured, "published": compared, "gap": compared, "time": measured}
+    says |= {"balanced": ours, "worst_class": ours, "ece": ours, "parameters": measured and whole}
+    says |= {"year": literature and whole, "protocol": whole}
+    return [name for name in SHOWN if says.get(name, True)]
+
+
+def verdict_table(board: Board) -> Table:
+    """Return every measured series beside the published number it is judged by."""
+    titles = {
+        line.key: tab.name if tab.factor is None else f"{tab.name}, {tab.factor:g}"
+        for tab in board.tabs
+        for line in tab.lines
+    }
+    data = Column(
+        "data", "data set and imbalance factor", numeric=False, get=lambda line: Value(titles[line.key])
+    )
+    columns = [COLUMNS["method"], data, *(COLUMNS[name] for name in ("n", "measured", "judge", "gap"))]
+    return Table.of(columns, [line for line in board.lines if line.pair])
+
+
+def rank_table(board: Board) -> Table:
+    """Return the average ranks of methods across leagues, with the number of leagues they rest on."""
+    columns = [
+        Column("method", numeric=False, get=lambda row: Value(row[0])),
+        Column(
+            "average rank",
+            "mean of its ranks within leagues, 1 is best",
+            get=lambda row: Value(f"{row[1]:.2f}", round(row[1], 6)),
+        ),
+        Column(
+            "leagues",
+            f"how many leagues of {FEWEST} methods or more it was ranked in",
+            get=lambda row: Value(str(row[2]), row[2]),
+        ),
+    ]
+    return Table.of(columns, sorted(board.average_ranks, key=lambda row: row[2] < FEW_LEAGUES))
+
+
 def _summary(board: Board) -> str:
     """Say in a sentence what the page rests on."""
-    numbers = board.literature
+    methods, sources = ({number[name] for number in board.numbers} for name in ("method", "source"))
     told = (
-        f"{len(numbers):,} published numbers of {counted(numbers['method'].nunique(), 'method')} "
-        f"from {counted(numbers['source'].nunique(), 'source')}"
+        f"{len(board.numbers):,} published numbers of {counted(len(methods), 'method')} "
+        f"from {counted(len(sources), 'source')}"
     )
-    if not len(board.done):
+    if not board.done:
         return f"{told}. Nothing is measured here yet."
-    series = counted(board.done["key"].nunique(), "measured cell")
+    series = counted(len({one.key for one in board.done}), "measured cell")
     return f"{series} ({counted(len(board.done), 'run')}) beside {told}."
 
 
 def _verdicts(lines: Sequence[Line]) -> list[tuple[str, str, int]]:
-    counts = Counter(line.pair["verdict"] for line in lines if line.pair)
+    counts = Counter(line.pairs[0]["verdict"] for line in lines if line.pairs)
     return [(style(verdict), str(verdict), counts[verdict]) for verdict in Verdict if counts[verdict]]
 
 
-def _recipes(results: Results) -> list[tuple[str, str]]:
-    return [(grid.title, f"{name}.html") for name, grid in results.grids.items()]
-
-
 def _not_done(board: Board) -> list[tuple[str, int]]:
-    counts = Counter(board.runs["status"])
+    counts = Counter(run.row["status"] for run in board.results)
     return [(status, counts[status]) for status in get_args(Status) if status != "done" and counts[status]]
 
 
 def _groups(board: Board) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Gather tabs by their data set, those of one tail each together."""
+    """Gather tabs by their data set, those with a tail of their own together."""
     found: dict[str, list[dict[str, Any]]] = {}
     for tab in board.tabs:
-        name, _, factor = tab.title.partition(", imbalance factor ")
-        chip = {"anchor": tab.anchor, "measured": tab.measured, "name": factor or name}
-        found.setdefault(name if factor else "", []).append(chip)
+        chip = {"anchor": tab.anchor, "measured": tab.measured}
+        if tab.factor is None:
+            found.setdefault("", []).append(chip | {"name": tab.name})
+        else:
+            found.setdefault(tab.name, []).append(chip | {"name": f"{tab.factor:g}"})
     return list(found.items())
 
 

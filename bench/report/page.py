@@ -10,7 +10,7 @@ import gzip
 import hashlib
 import re
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -42,9 +42,10 @@ _FORMULA = re.compile(r"\A[=+\-@\t\r\n]")
 
 @dataclass(frozen=True)
 class Column:
-    """A column's head, and what is explained when one points at it.
+    """A column: its head, what is explained when one points at it, and how it gets its value of a row.
 
     Attributes:
+        get: returns the value of a row.
         name: what scripts know it by.
         hidden: only shown to a reader who chooses it.
     """
@@ -55,6 +56,7 @@ class Column:
     headline: bool = False
     name: str = ""
     hidden: bool = False
+    get: Callable[[Any], Value] = field(default=lambda row: row, compare=False)
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,17 @@ class Table:
     caption: str = ""
     kinds: Sequence[str] = ()
     data: Sequence[Mapping[str, str]] = ()
+
+    @classmethod
+    def of(cls, columns: Sequence[Column], rows: Iterable[Any], caption: str = "", **more: Any) -> Table:
+        """Make a table of rows of any kind that the columns know how to read."""
+        return cls(columns, [[column.get(row) for column in columns] for row in rows], caption, **more)
+
+    @classmethod
+    def listing(cls, heads: Sequence[str], rows: Iterable[Sequence[str | Value]]) -> Table:
+        """Make a table of texts."""
+        columns = [Column(head, numeric=False) for head in heads]
+        return cls(columns, [[v if isinstance(v, Value) else Value(v) for v in row] for row in rows])
 
 
 def render(template: str, scripts: Sequence[str] = ("tables.js",), **content: Any) -> str:

@@ -2,41 +2,47 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.colors import LinearSegmentedColormap, to_rgba
-from matplotlib.ticker import MaxNLocator
 
-from bench.report.figures import COLOURS, canvas, svg
+from bench.report.figures import COLOURS
+from bench.report.plot import Figure, Panel, Scale
 
 #: More classes than this have no room for their names and numbers.
 _NAMED = 20
 
-_HEAT = LinearSegmentedColormap.from_list("heat", [to_rgba(COLOURS["many"], a) for a in (0.0, 1.0)])
-
 
 def curves(seeds: Mapping[int, Sequence[Mapping[str, Any]]], alt: str) -> str | None:
     """Draw loss and test accuracy over the epochs, a line for each seed; None where nothing was trained."""
-    panels = [("loss", "training loss", "medium"), ("accuracy", "test accuracy (%)", "many")]
-    known = [panel for panel in panels if any(panel[0] in line for lines in seeds.values() for line in lines)]
-    if not known:
-        return None
-    with canvas(4.6, 1.6 * len(known) + 0.4) as figure:
-        axes = figure.subplots(len(known), 1, sharex=True, squeeze=False)[:, 0]
-        for place, (name, label, colour) in zip(axes, known, strict=True):
-            for lines in seeds.values():
-                points = [(line["epoch"] + 1, line[name]) for line in lines if line.get(name) is not None]
-                mark = "." if len(points) < 50 else ""
-                if points:
-                    place.plot(
-                        *zip(*points, strict=True), mark + "-", color=COLOURS[colour], alpha=0.75, lw=1
-                    )
-            place.set_ylabel(label)
-        axes[-1].set_xlabel("epoch")
-        axes[-1].xaxis.set_major_locator(MaxNLocator(6, integer=True))
-        return svg(figure, alt)
+    figure, top = Figure(330, 10), 8.0
+    for name, label, colour in (
+        ("loss", "training loss", "medium"),
+        ("accuracy", "test accuracy (%)", "many"),
+    ):
+        drawn = [
+            [(line["epoch"] + 1, line[name]) for line in lines if line.get(name) is not None]
+            for lines in seeds.values()
+        ]
+        points = [point for line in drawn for point in line]
+        if not points:
+            continue
+        across, up = (Scale.around([point[axis] for point in points]) for axis in (0, 1))
+        panel = Panel(figure, 48, top, 272, 100, across, up)
+        panel.axes("epoch", label, whole=True)
+        for line in drawn:
+            if len(line) < 50:
+                for point in line:
+                    figure.dot(*panel.at(*point), 1.3, COLOURS[colour])
+            if line:
+                figure.line([panel.at(*point) for point in line], COLOURS[colour], 1, 0.75)
+        top += 142
+        figure.height = top - 4
+    return figure.svg(alt) if top > 8 else None
 
 
 def classes(
@@ -47,40 +53,65 @@ def classes(
 ) -> str:
     """Draw each class's accuracy against its training images, mean and deviation over seeds."""
     table = np.array(accuracies, dtype=float)
-    with canvas(4.6, 2.9) as figure:
-        axes = figure.subplots()
-        for name, members in groups.items():
-            if not members:
-                continue
-            mean = np.nanmean(table[:, members], axis=0)
-            spread = np.nanstd(table[:, members], axis=0, ddof=1) if len(table) > 1 else None
-            places = np.asarray(counts)[members]
-            axes.errorbar(places, mean, spread, fmt="o", ms=3.5, lw=0.6, color=COLOURS[name], label=name)
-        axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
-        axes.set_ylim(-3, 103)
-        axes.set_xlabel("training images of the class")
-        axes.set_ylabel("accuracy (%)")
-        axes.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1))
-        return svg(figure, alt)
+    figure, told = Figure(330, 215), 60.0
+    across = Scale.around([max(count, 0.5) for count in counts], log=True)
+    panel = Panel(figure, 48, 20, 272, 152, across, Scale(-3, 103))
+    panel.axes("training images of the class", "accuracy (%)")
+    for name, members in groups.items():
+        for c in members:
+            known = table[:, c][~np.isnan(table[:, c])]
+            if len(known):
+                x, middle = max(counts[c], 0.5), float(known.mean())
+                if len(known) > 1:
+                    panel.whisker(x, middle, float(known.std(ddof=1)), COLOURS[name])
+                figure.dot(*panel.at(x, middle), 2, COLOURS[name])
+        if members:
+            figure.dot(told, 8, 2.5, COLOURS[name])
+            figure.text(told + 6, 11, name)
+            told += 60
+    return figure.svg(alt)
 
 
 def confusion(matrix: np.ndarray, names: Sequence[str], alt: str) -> str:
     """Draw the share of each true class's images (C, C) given to each class."""
     shares = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     named = len(names) <= _NAMED
-    with canvas(4.2, 3.9) as figure:
-        axes = figure.subplots()
-        axes.imshow(shares, cmap=_HEAT, vmin=0, vmax=1, interpolation="none")
-        if named:
-            for row, column in zip(*np.nonzero(shares >= 0.005), strict=True):
-                share = f"{100 * shares[row, column]:.0f}"
-                axes.text(column, row, share, ha="center", va="center", fontsize=6.5)
-            short = [name[:12] for name in names]
-            axes.set_xticks(range(len(names)), short, rotation=90)
-            axes.set_yticks(range(len(names)), short)
-        axes.tick_params(length=0, labelsize=7)
-        axes.spines[:].set_visible(False)
-        axes.set_xlabel("given")
-        axes.set_ylabel("true class")
-        return svg(figure, alt)
+    margin, side = (70.0, 210.0) if named else (20.0, 240.0)
+    figure, step = Figure(margin + side + 10, side + margin + 10), side / len(names)
+    if named:
+        for row, column in zip(*np.nonzero(shares >= 0.005), strict=True):
+            x, y = margin + step * column, 5 + step * row
+            figure.rect(x, y, step, step, COLOURS["many"], shares[row, column])
+            share = f"{100 * shares[row, column]:.0f}"
+            figure.text(x + step / 2, y + step / 2 + 2.5, share, "middle", 6.5)
+        for place, name in enumerate(names):
+            middle, below = step * (place + 0.5), 5 + side + 4
+            figure.text(margin - 4, 5 + middle + 2.5, name[:12], "end", 7)
+            x = margin + middle + 2.5
+            figure.text(x, below, name[:12], "end", 7, f' transform="rotate(-90 {x:.1f} {below:.1f})"')
+    else:
+        picture = f'href="data:image/png;base64,{_png(shares)}" style="image-rendering: pixelated"'
+        size = f'x="{margin:g}" y="5" width="{side:g}" height="{side:g}"'
+        figure.parts.append(f'<image {size} {picture} preserveAspectRatio="none"/>')
+    figure.line([(margin, 5), (margin, 5 + side), (margin + side, 5 + side)])
+    figure.text(margin + side / 2, side + margin + 6, "given", "middle")
+    turn = f' transform="rotate(-90 8 {side / 2:.1f})"'
+    figure.text(8, side / 2, "true class", "middle", more=turn)
+    return figure.svg(alt)
+
+
+def _png(shares: np.ndarray) -> str:
+    """Write shares (C, C) as the opacity of one colour."""
+    red, green, blue = (int(COLOURS["many"][i : i + 2], 16) for i in (1, 3, 5))
+    pixels = np.empty((*shares.shape, 4), np.uint8)
+    pixels[:] = red, green, blue, 0
+    pixels[..., 3] = np.round(255 * shares)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)  # no filter
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = struct.pack(">I", zlib.crc32(kind + data))
+        return struct.pack(">I", len(data)) + kind + data + check
+
+    head = struct.pack(">IIBBBBB", shares.shape[1], shares.shape[0], 8, 6, 0, 0, 0)
+    parts = (chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows, 9)), chunk(b"IEND", b""))
+    return b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(parts)).decode()

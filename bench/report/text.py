@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
+
+from bench.cell import ShotRule
 
 NA, NOT_STATED = "n/a", "not stated"
 
@@ -68,6 +70,14 @@ def duration(seconds: float | None) -> str:
 def gap(value: float | None) -> str:
     """Write a difference with its sign."""
     return NA if value is None else f"{value:+.2f}".replace("-", "−")
+
+
+def group_heads(sizes: Mapping[str, int] | None, rule: ShotRule) -> dict[str, str]:
+    """Write the shot groups as heads of columns: their bounds, and their sizes if known."""
+    bounds = {"many": f">{rule.many_above}", "medium": f"{rule.few_below}–{rule.many_above}"}
+    bounds["few"] = f"<{rule.few_below}"
+    told = {name: f": {counted(sizes[name], 'class')}" if sizes else "" for name in bounds}
+    return {name: f"{name} ({bound}){told[name]}" for name, bound in bounds.items()}
 
 
 def link(address: str | None) -> str | None:

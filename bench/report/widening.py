@@ -7,29 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.leaderboard import League
-from bench.report.lines import Line, Tab
+from bench.leaderboard.leagues import SHARED, League
+from bench.leaderboard.lines import Line, Tab
+from bench.leaderboard.protocols import FIELDS
 from bench.report.text import NOT_STATED
 
-#: What a row is chosen by, the fields of a league among it: what it is called, and what its values mean.
-FIELDS = {
-    "backbone": ("backbone", "the network, by its name in timm"),
-    "width_class": ("width", "the network's width; 'other' is built differently under the same name"),
-    "epochs_class": ("epochs", "of the longest stage, in classes: twice the epochs is worth a point or two"),
-    "augmentation": (
-        "augmentation",
-        "of the view that is classified: std is crop and flip, mixed a table that does not say which row "
-        "has which",
-    ),
-    "experts": ("experts", "how many networks or heads vote"),
-    "pretraining": ("pre-training", "on which other images the network was trained before"),
-    "extra_data": ("extra data", "images or texts beside the training set"),
-    "data_copy": ("data copy", "the images themselves: a copy that was saved otherwise is other data"),
-    "kind": ("rows", "measured here, published by others, or external: predictions that were scored here"),
-}
-
-#: Names that only verdicts use.
-_MORE = {"epochs": "epochs", "selection": "choice of epoch"}
+#: What a row is chosen by: the fields of a league, and what kind of row it is; each with its explanation.
+CHOICES = {name: (FIELDS[name].label, FIELDS[name].help) for name in SHARED}
+CHOICES["kind"] = (
+    "rows",
+    "measured here, published by others, or external: predictions that were scored here",
+)
 
 
 @dataclass(frozen=True)
@@ -43,9 +31,9 @@ class Choice:
 
 
 def choices(tab: Tab) -> list[Choice]:
-    """Return the fields of a tab's lines, in the order of `FIELDS`."""
+    """Return the fields of a tab's lines, in the order of `CHOICES`."""
     found = []
-    for name, (label, hint) in FIELDS.items():
+    for name, (label, hint) in CHOICES.items():
         counts = Counter(_said(line, name) for line in tab.lines)
         values = sorted(counts.items(), key=lambda item: (item[0] == NOT_STATED, -item[1], item[0]))
         found.append(Choice(name, label, hint, values))
@@ -66,7 +54,7 @@ def leagues(tab: Tab, fields: Sequence[Choice]) -> list[tuple[str, str]]:
     unlike = [field.name for field in fields[:-1] if len(field.values) > 1]
     found = []
     for league, lines in tab.leagues.items():
-        name = ", ".join(_worded(field, getattr(league, field)) for field in unlike)
+        name = ", ".join(_worded(field, league[field]) for field in unlike)
         place = places(lines[:1], fields)[0].rpartition(".")[0] + "."  # any kind of row
         found.append((place, f"{name or 'all'} ({len(lines)})"))
     return found
@@ -74,18 +62,13 @@ def leagues(tab: Tab, fields: Sequence[Choice]) -> list[tuple[str, str]]:
 
 def protocol(league: League) -> str:
     """Write all fields of a league but its data set."""
-    return ", ".join(_worded(field, getattr(league, field)) for field in FIELDS if field != "kind")
-
-
-def words(fields: Iterable[str]) -> str:
-    """Write names of protocol fields as a reader knows them."""
-    return ", ".join(_MORE.get(name) or FIELDS[name][0] for name in fields)
+    return ", ".join(_worded(field, league[field]) for field in SHARED)
 
 
 def _worded(field: str, value: Any) -> str:
-    return f"{FIELDS[field][0]} {NOT_STATED if value is None else value}"
+    return f"{FIELDS[field].label} {NOT_STATED if value is None else value}"
 
 
 def _said(line: Line, field: str) -> str:
-    value = line.kind if field == "kind" else getattr(line.league, field)
+    value = line.kind if field == "kind" else line.league[field]
     return NOT_STATED if value is None else str(value)

@@ -1,0 +1,218 @@
+"""What pages and tables are made of: lines, each with its league, rank and verdict, in tabs.
+
+A *line* is what one row of a page shows: a measured series, external predictions, or a published method with
+all reports of it that share a league.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from bench.cell import ShotRule
+from bench.leaderboard.check import Pair
+from bench.leaderboard.compare import best, tied
+from bench.leaderboard.entries import Entry
+from bench.leaderboard.leagues import League, league_of
+from bench.metrics import RANKED
+from bench.records import Result, State
+
+#: Scores of a series by seed.
+Seeds = Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a page.
+
+    Attributes:
+        entry: as of `bench.leaderboard.entries`; of a published method the authors' own numbers, else the
+            medians of its reports.
+        reports: of a published method, by score, all entries that have it, the lowest first.
+        pairs: of a measured series, as of `compared`, the one it is judged by first.
+        runs: of a measured series, its runs in the order of their seeds.
+        variant: in what it differs from other series of its method beside it.
+    """
+
+    entry: Entry
+    rank: int | None = None
+    reports: Mapping[str, Sequence[Entry]] = field(default_factory=dict)
+    pairs: Sequence[Pair] = ()
+    runs: tuple[Result, ...] = ()
+    variant: str = ""
+
+    @cached_property
+    def league(self) -> League:
+        """With which others it is ranked."""
+        return league_of(self.entry)
+
+    @property
+    def kind(self) -> str:
+        """What it is: measured, published or external."""
+        return str(self.entry["kind"])
+
+    @property
+    def key(self) -> str:
+        """Its unique name."""
+        return str(self.entry["key"])
+
+    @property
+    def pair(self) -> Pair | None:
+        """The published number that a measured series is judged by, None if there is none."""
+        return self.pairs[0] if self.pairs and self.pairs[0]["d"] is not None else None
+
+    @property
+    def single(self) -> bool:
+        """Whether it was measured with one seed, which says nothing of its noise."""
+        return self.kind != "published" and self.entry["n"] == 1
+
+    @property
+    def page(self) -> str | None:
+        """The name of a measured series' page."""
+        if self.kind != "measured":
+            return None
+        axes = f"{self.entry['dataset']}-if{self.entry['imbalance_factor']:g}-{self.entry['method']}"
+        return re.sub(r"[^A-Za-z0-9_.+]+", "-", f"{axes}-{self.key}").strip("-") + ".html"
+
+    def by_seed(self, score: str) -> Seeds:
+        """Return a score by seed; external predictions share no seed with ours."""
+        if self.runs:
+            return {run.cell.seed: run.row[score] for run in self.runs if run.row[score] is not None}
+        value = self.entry[score]
+        return {} if value is None or self.kind == "measured" else {-1: value}
+
+    def values(self, name: str) -> list[float]:
+        """Return what is known of a column of its runs."""
+        return [float(run.row[name]) for run in self.runs if run.row[name] is not None]
+
+
+@dataclass(frozen=True)
+class Asked(Line):
+    """A series that a recipe asks for, whatever became of it.
+
+    Attributes:
+        label: the recipe's name for the method.
+        asked: all its runs, in the order of the recipe; `runs` are those that are done.
+        states: how each stands.
+        split: where a method's seeds were measured on different splits, the one of this line.
+    """
+
+    label: str = ""
+    asked: tuple[Result, ...] = ()
+    states: Mapping[str, State] = field(default_factory=dict)
+    split: str = ""
+
+    @property
+    def name(self) -> str:
+        """The method's title, or its label as long as no run has told it."""
+        return str(self.entry["title"] or self.label)
+
+    @property
+    def begun(self) -> bool:
+        """Whether anything is known of any of its runs."""
+        return any(self.states[run.run_id].status != "missing" for run in self.asked)
+
+    @property
+    def not_done(self) -> list[tuple[str, str | None, list[int]]]:
+        """Status, reason and seeds of what is not done."""
+        found = dict[tuple[str, str | None], list[int]]()
+        for run in self.asked:
+            state = self.states[run.run_id]
+            if state.status != "done":
+                found.setdefault((state.status, state.reason), []).append(run.cell.seed)
+        return [(*key, seeds) for key, seeds in found.items()]
+
+
+@dataclass(frozen=True)
+class Tab:
+    """One data set with one imbalance factor: its lines, ours first, each by accuracy.
+
+    `name` is the data set's for readers; `factor` is None where it comes with its own tail. `sizes` are the
+    numbers of classes in the shot groups of `rule`, None where they are not known.
+    """
+
+    dataset: str
+    imbalance_factor: float
+    lines: tuple[Line, ...]
+    name: str
+    factor: float | None
+    sizes: Mapping[str, int] | None
+    rule: ShotRule
+
+    @property
+    def title(self) -> str:
+        """Its name with the imbalance factor."""
+        return self.name if self.factor is None else f"{self.name}, imbalance factor {self.factor:g}"
+
+    @property
+    def anchor(self) -> str:
+        """Its name within a page."""
+        return f"{self.dataset}-{self.imbalance_factor:g}"
+
+    @cached_property
+    def leagues(self) -> dict[League, list[Line]]:
+        """Its leagues, those with most measured lines and then the fullest first."""
+        found: dict[League, list[Line]] = {}
+        for line in self.lines:
+            found.setdefault(line.league, []).append(line)
+
+        def place(league: League) -> tuple[Any, ...]:
+            lines, said = found[league], ["not stated" if v is None else str(v) for v in league.protocol]
+            return -_measured(lines), -len(lines), said
+
+        return {league: found[league] for league in sorted(found, key=place)}
+
+    @property
+    def opening(self) -> League:
+        """The league that a reader sees first."""
+        return next(iter(self.leagues))
+
+    @property
+    def measured(self) -> int:
+        """How many of its lines are measured."""
+        return _measured(self.lines)
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What is marked among lines, by score.
+
+    `bold` has keys, `ties` by key the numbers of the lines that noise does not let it be told from.
+    """
+
+    bold: Mapping[str, set[str]]
+    ties: Mapping[str, Mapping[str, Sequence[str]]]
+
+
+def marks(lines: Sequence[Line], *, groups: Sequence[Any] | None = None, ties: bool = False) -> Marks:
+    """Mark lines in each of `RANKED`.
+
+    Bold is, among the lines of one group (by default their league), the best that was measured over several
+    seeds, and all whose paired difference to it may be noise; and the best that was published, of whose
+    noise nothing is known.
+    """
+    rivals = dict[Any, list[Line]]()
+    for line, group in zip(lines, groups or [line.league for line in lines], strict=True):
+        rivals.setdefault(group, []).append(line)
+    bold = {s: {key for members in rivals.values() for key in strong(members, s)} for s in RANKED}
+    numbers = {line.key: str(number) for number, line in enumerate(lines)}
+    ours = [line for line in lines if line.kind != "published"] if ties else []
+    alike = {s: tied({line.key: line.by_seed(s) for line in ours}) for s in RANKED}
+    return Marks(
+        bold, {s: {k: [numbers[o] for o in others] for k, others in alike[s].items()} for s in RANKED}
+    )
+
+
+def strong(lines: Sequence[Line], score: str) -> set[str]:
+    """Return the keys of what is bold among lines that are ranked together."""
+    ours = {line.key: line.by_seed(score) for line in lines if line.kind != "published"}
+    known = [line for line in lines if line.kind == "published" and line.entry[score] is not None]
+    top = max((line.entry[score] for line in known), default=None)
+    return best(ours) | {line.key for line in known if line.entry[score] == top}
+
+
+def _measured(lines: Sequence[Line]) -> int:
+    return sum(line.kind == "measured" for line in lines)
