@@ -14,6 +14,7 @@ from bench.method import Batch, MakeBackbone, Method
 from bench.registry import register
 from methods.ldam import LDAM
 from methods.parts.experts import ExpertEnsemble
+from methods.parts.teacher import Teacher
 from methods.ride import RIDE
 
 
@@ -58,27 +59,6 @@ class RIDEDistilled(RIDE):
         )
         # quirk: the authors' loop over the experts adds both terms, already sums over them, once for each
         return self.experts * (own + self.distil_weight * learnt)
-
-
-class Teacher(nn.Module):
-    """A trained method that scores images, and neither learns nor becomes part of the child's weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._method: list[Method] = []  # in a list, so that its weights are not the child's
-
-    def take(self, method: Method) -> None:
-        """Be this method from now on."""
-        self._method[:] = [method.eval().requires_grad_(False)]
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        for method in self._method:
-            method._apply(fn, recurse)
-        return super()._apply(fn, recurse)
-
-    @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
-        return self._method[0](images)
 
 
 def divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:

@@ -16,8 +16,8 @@ import yaml
 
 from bench import backbones, cards, registry
 from bench.cards import card_of, cards_of
-from bench.data.augment import POLICIES
 from bench.data.catalogue import DATASETS
+from bench.data.framing import NAMES
 from bench.data.samplers import SAMPLERS
 from bench.errors import BenchError
 from bench.method import Clock
@@ -312,14 +312,15 @@ def test_a_cell_has_its_cards_views_and_sampler(tmp_path, training):
     assert tuple(policies) == card.views
     last = cell.protocol.epochs - 1
     assert (cell.protocol.sampler or built.sampler(last, cell.protocol.epochs)) == card.sampler
-    assert set(card.views) <= set(POLICIES)
+    assert set(card.views) <= set(NAMES)
     assert card.sampler in SAMPLERS
 
 
 def build(cell):
     """Build a cell's method on a small network: what is asked here does not depend on it."""
     vit = partial(backbones.create, "vit_tiny_patch16_224", img_size=32, patch_size=8, depth=1)
-    small = vit if cell.method.name.startswith("lift") else partial(backbones.create, "resnet8_cifar")
+    needs = registry.find(cell.method.name).build.needs_backbone
+    small = vit if needs else partial(backbones.create, "resnet8_cifar")
     params = cell.method.params | {
         key: 64 for key in ("hidden", "dim", "queue") if cell.method.params.get(key)
     }

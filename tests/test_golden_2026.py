@@ -16,6 +16,7 @@ from methods.area import area_weights
 from methods.balanced_bce import balanced_binary_losses, log_class_odds
 from methods.concutmix import corrected_labels, nearest_classes, soft_cross_entropy
 from methods.dbm import dbm_logits, dbm_margins
+from methods.deit_lt import deit_lt_loss
 from methods.dirmixe import dirmixe_loss, dirmixe_losses, prior_centres
 from methods.etf import dot_regression, lengths_in_batch, transport_cost
 from methods.h2t import chosen_channels, fuse_channels
@@ -23,6 +24,7 @@ from methods.inc import apart, within_classes
 from methods.logit_adjustment import log_class_prior
 from methods.mdcs import mdcs_adjustments, mdcs_loss
 from methods.parts.heads import CosineHead
+from methods.parts.weights import effective_number_weights
 from methods.sbcl import clusters_per_class, sbcl_loss, spread_temperatures
 
 FLOAT32 = {"rtol": 2e-6, "grad_rtol": 2e-6, "atol": 1e-9}
@@ -243,4 +245,19 @@ def test_sbcl():
             g[f"grad_features_{name}"],
             rtol=1e-6,
             grad_rtol=1e-5,
+        )
+
+
+def test_deit_lt():
+    g, told = golden("deitlt_loss_C10")
+    weights = effective_number_weights(g["cls_num_list"], told["beta"])
+    close(weights, g["class_weights"], rtol=1e-5)
+    for phase, own in (("plain", torch.ones(10)), ("drw", weights)):
+        check(
+            lambda z, own=own: deit_lt_loss(g["cls_logits"], z, g["teacher_logits"], g["soft_targets"], own),
+            g["dist_logits"],
+            g[f"loss_{phase}"],
+            g[f"grad_dist_{phase}"],
+            rtol=1e-5,
+            grad_rtol=1e-4,
         )
