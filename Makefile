@@ -31,7 +31,7 @@ slurm: .venv/ok  ## the tests on a Slurm of their own, which root can bring up w
 	$(BIN)/python -m pytest -m slurm -rs
 
 bench: .venv/ok  ## measure speed; prints tables, writes benchmarks/results/
-	for name in augment throughput grid; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in augment throughput grid scale; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 report: .venv/ok ## render every page in reports/ from results/
 	$(BIN)/python run_bench.py report
