@@ -36,7 +36,7 @@ slurm: .venv/ok  ## the tests on a Slurm of their own, which root can bring up w
 	$(BIN)/python -m pytest -m slurm -rs
 
 bench: .venv/ok  ## measure speed; prints tables, writes benchmarks/results/
-	for name in augment throughput grid; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in augment throughput grid scale; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
 gpu: .venv/ok    ## all that wants a GPU, in MINUTES (9), into OUT; TINY=1 rehearses it on a CPU
 	PYTHONPATH=. $(BIN)/python benchmarks/gpu.py $(OUT) --minutes $(MINUTES) $(if $(TINY),--tiny --recipe quick --only label=ce)
