@@ -374,6 +374,7 @@ def test_a_natural_tail_needs_no_imbalance_factor(tmp_path: Path, bench: Bench) 
     code, out = bench(*command)
     assert code == 0, out
     assert "ce mine seed 0" in out
+    assert "0 of 1 runs to train\n" in bench("plan", tmp_path / "r.yaml", *where(tmp_path))[1]
     page = (tmp_path / "pages/r.md").read_text()
     assert "its own tail of 6 to 2 images" in page
     assert "imbalance factor 1" not in page

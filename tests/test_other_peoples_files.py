@@ -444,3 +444,16 @@ def test_packing_does_not_take_the_shards_of_other_files_for_these(tmp_path: Pat
         path.unlink()
     shards.pack(first, packed, None, lambda n: None, 1)
     assert shards.Shards(packed, 2).content(0) == before
+
+
+def test_images_of_lists_with_equal_bytes_are_remarked_on_where_all_are_read(tmp_path: Path) -> None:
+    root = photo_trees.imagenet(tmp_path)
+    first = sorted((root / "train").rglob("*.JPEG"))[0]
+    leak = sorted((root / "val").rglob("*.JPEG"))[0]
+    leak.write_bytes(first.read_bytes())
+    dataset = photo_trees.small("imagenet_lt").model_copy(update={"name": "mine"})
+    assert not check(dataset, root).remarks
+    found = check(dataset, root, decode=True)
+    assert "test: 1 images are in train too" in " ".join(found.remarks)
+    assert leak.name in " ".join(found.remarks)
+    assert not found.faults

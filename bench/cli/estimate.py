@@ -40,12 +40,14 @@ def check_data(cells: Iterable[Cell], data: Path) -> list[str]:
         BenchError: the data is missing or has faults, a line each.
     """
     from bench.data.check import before_training
+    from bench.recipe.schema import each
 
-    remarks: dict[str, None] = {}
-    for cell in {(cell.dataset, cell.imbalance_factor): cell for cell in cells}.values():
+    def check(cell: Cell) -> list[str]:
         counts, _ = _counts(cell.dataset, cell.imbalance_factor, data)
-        remarks |= dict.fromkeys(before_training(cell.dataset, data, counts))
-    return list(remarks)
+        return before_training(cell.dataset, data, counts)
+
+    told = each(check, {(cell.dataset, cell.imbalance_factor): cell for cell in cells}.values())
+    return list(dict.fromkeys(remark for some in told for remark in some))
 
 
 def check_backbones(cells: Iterable[Cell], data: Path) -> list[str]:
@@ -94,6 +96,9 @@ def check_methods(cells: Iterable[Cell], data: Path) -> list[str]:
     def check(cell: Cell) -> None:
         try:
             counts, _ = _counts(cell.dataset, cell.imbalance_factor, data)
+        except BenchError:
+            return  # told of the data
+        try:
             with torch.device("meta"):  # shapes alone
                 build(cell, counts)
         except BenchError as error:

@@ -190,9 +190,10 @@ def plan(
     ):
         console().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True, highlight=False)
     where = f"on {len(slots)} GPUs" if on_gpu else f"{len(slots)} at once"
-    console().print(
-        f"{len(times)} of {len(family)} runs to train, {where}: {_time(times, family, len(slots))}"
-    )
+    told = f"{len(times)} of {len(family)} runs to train"
+    if times:
+        told += f", {where}: {_time(times, family, len(slots))}"
+    console().print(told, highlight=False)
 
 
 def _problems(cells: Sequence[Cell], data: Path) -> list[str]:

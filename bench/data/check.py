@@ -1,9 +1,9 @@
 """Holding a user's copy of a data set against what is known of it, against the disk, and against itself.
 
-Of list files an image is known by its path, of a folder tree by its bytes. In two parts it is a *leak*, which
-a recipe may allow; in a list twice, or of two labels, it is a fault. A folder tree that is a copy of a
-published set keeps what labels that set gives twice, so there it is a remark, and so is an image that a class
-has twice, for which the tree may have reasons.
+Of list files an image is known by its path (with `decode` by its bytes too, for a remark), of a folder tree by
+its bytes. In two parts it is a *leak*, which a recipe may allow; in a list twice, or of two labels, it is a
+fault. A folder tree that is a copy of a published set keeps what labels that set gives twice, so there it is a
+remark, and so is an image that a class has twice, for which the tree may have reasons.
 """
 
 from __future__ import annotations
@@ -139,6 +139,8 @@ def _check_lists(
             findings.faults.append(str(error))
         else:
             _compare_lists(root, listed.parts, len(listed.class_names), None, findings)
+            if decode:
+                _compare_contents(root, listed.parts, findings)
             before = len(findings.faults)
             for part, listing in listed.parts.items():
                 images = Pictures(root, listing.paths, np.arange(len(listing)), upright=dataset.upright)
@@ -279,6 +281,21 @@ def _compare_files(
     _tell_untested([name for name, files in test.classes.items() if not files], findings)
     others = [*train.passed_over, *test.passed_over, *(extra.passed_over if extra else ())]
     findings.remarks += folder.passed_over(others)
+
+
+def _compare_contents(root: Path, parts: Mapping[str, Listing], findings: Findings) -> None:
+    """Remark on images of lists whose bytes are equal, which published lists have too."""
+    shown: dict[Path, _Shown] = {}
+    for part, listing in parts.items():
+        for place, label in enumerate(listing.labels.tolist()):
+            path = root / listing.path(place)
+            if path.is_file():
+                shown.setdefault(path, _Shown(part, label, listing.path(place)))
+    each = list(shown.values())
+    groups = {str(group[0]): [each[i] for i in group] for group in _equal_files(root, list(shown), None)}
+    found = Findings()
+    _tell_twice(groups, "images", found.remarks, found.remarks, found)
+    findings.remarks += [f"{line} (by their bytes)" for line in found.remarks + found.leaks]
 
 
 def _of_extra(extra: Extra) -> Iterator[tuple[Path, int]]:
