@@ -197,6 +197,7 @@ def _section(part: Section) -> dict[str, Any]:
         "anchor": f"{part.dataset.name}-if{part.imbalance_factor:g}",
         "copy_of": part.dataset.copy_of,
         "copy_kind": part.dataset.copy_kind,
+        "comparable": part.dataset.comparable,
         "splits": part.splits,
         "facts": _facts(part),
         "table": _table(part),
