@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 from pydantic import Field, TypeAdapter, ValidationError
 
-from bench.cell import Frozen, Name, Param
+from bench.cell import Cell, Frozen, Name, Param
 from bench.errors import BenchError
 
 FILE = Path(__file__).parents[1] / "methods" / "controls.yaml"
@@ -57,10 +57,15 @@ def control_named(method: str, params: Mapping[str, Any], views: tuple[str, ...]
 
     def fits(control: Control) -> bool:
         wanted = control.protocol.get("views", list(views))
-        same = all(_same(params.get(key), value) for key, value in control.params.items())
+        same = all(key in params and _same(params[key], value) for key, value in control.params.items())
         return control.method is None and list(views) == wanted and same
 
     return next((name for name, one in controls().get(method, {}).items() if fits(one)), None)
+
+
+def control_in(cell: Cell) -> str | None:
+    """Return which control of its own class a cell is, None if it is whole."""
+    return control_named(cell.method.name, cell.method.params, cell.protocol.views)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from leaderboard_fakes import literature, run, table
 
 from bench import controls, registry
 from bench.cell import Protocol
 from bench.controls import control_named
 from bench.errors import BenchError
+from bench.leaderboard import protocols
 from bench.recipe import grid_file, load
 
 RECIPE = """\
@@ -129,3 +131,11 @@ def test_a_trained_control_is_told_from_the_whole_method():
     assert control_named("ldam_drw", registry.find("ldam_drw").choose().params) is None
     assert control_named("dscl", registry.find("dscl").choose().params) is None
     assert control_named("ce", registry.find("ce").choose().params) is None
+
+
+def test_a_control_is_never_held_against_a_published_number(tmp_path):
+    known = literature(tmp_path, {"method": "bcl"})
+    params = registry.find("bcl").choose().params
+    whole, without = run("bcl", params=params), run("bcl", params=params | {"contrast_weight": 0.0})
+    found = protocols(table(whole, without), known)
+    assert [one.literature for one in found] == ["bcl", None]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.controls import control_in
 from bench.records import Result
 
 #: A row of the literature, as of `bench.published.plain`.
@@ -165,9 +166,9 @@ def protocols(runs: Iterable[Result], numbers: Sequence[Number]) -> list[Measure
 
     Runs that are scored on held-out training images choose constants, and are no results: they are left out.
     Of several stages `epochs` are those of the longest; a first stage alone is not what was published of
-    two. A copy of a published data set goes under that set's name, with its kind as `data_copy`; other
-    pixels under the same name are another copy. A data set whose tail is natural takes the imbalance factor
-    that the literature gives it.
+    two, nor is a control (see `bench.controls`) what was published of its method. A copy of a published data
+    set goes under that set's name, with its kind as `data_copy`; other pixels under the same name are another
+    copy. A data set whose tail is natural takes the imbalance factor that the literature gives it.
     """
     every = list(runs)
     done = [run for run in every if run.row["status"] == "done" and run.row["held_out"] is None]
@@ -177,6 +178,7 @@ def protocols(runs: Iterable[Result], numbers: Sequence[Number]) -> list[Measure
     found = []
     for run in done:
         stages = [stage.method.name for stage in run.cell.family()]
+        control = any(map(control_in, run.cell.family()))
         spent = [times.get(stage.run_id) for stage in run.cell.family()]
         protocol = {name: field.of(run) for name, field in FIELDS.items()}
         protocol["data_copy"] += odd[run.run_id]
@@ -187,7 +189,7 @@ def protocols(runs: Iterable[Result], numbers: Sequence[Number]) -> list[Measure
                 key=run.series + odd[run.run_id],
                 dataset=dataset,
                 imbalance_factor=natural.get(dataset, factor) if factor == 1 else factor,
-                literature=listed.get(">".join(stages)) or listed.get(stages[-1]),
+                literature=None if control else listed.get(">".join(stages)) or listed.get(stages[-1]),
                 protocol=protocol,
                 seconds=None if None in spent else sum(part or 0 for part in spent),
             )
