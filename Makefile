@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RECIPE ?= quick
+OUT ?= build/gpu/out
+MINUTES ?= 9
 
-.PHONY: help quick test lint format type unit slow slurm bench report clean
+.PHONY: help quick test lint format type unit slow slurm gpu bench report clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: *.*##' Makefile | sed -E 's/: *[^#]*## */\t/' | expand -t 12
@@ -34,7 +36,10 @@ slurm: .venv/ok  ## the tests on a Slurm of their own, which root can bring up w
 	$(BIN)/python -m pytest -m slurm -rs
 
 bench: .venv/ok  ## measure speed; prints tables, writes benchmarks/results/
-	for name in augment throughput grid; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	for name in augment throughput grid scale; do $(BIN)/python benchmarks/$$name.py || exit 1; done
+
+gpu: .venv/ok    ## all that wants a GPU, in MINUTES (9), into OUT; TINY=1 rehearses it on a CPU
+	PYTHONPATH=. $(BIN)/python benchmarks/gpu.py $(OUT) --minutes $(MINUTES) $(if $(TINY),--tiny --recipe quick --only label=ce)
 
 report: .venv/ok ## render every page in reports/ from results/
 	$(BIN)/python run_bench.py report

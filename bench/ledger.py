@@ -248,7 +248,9 @@ def export(results: Path, sources: Iterable[Path] = ()) -> Exported:
             try:
                 if cell_from(record["cell"]).run_id != run.run_id:
                     raise ValueError("record.json: its cell is of another run")
-                new += take(run.run_id, str(run.path), packed(record, run.epochs(), run.hits(record)))
+                bits = "hits" in known.get(run.run_id, ("", {}, ""))[1]  # which cost a look at all scores
+                content = packed(record, run.epochs(), None if bits else run.hits(record))
+                new += take(run.run_id, str(run.path), content)
             except (KeyError, TypeError, ValueError) as error:
                 left_out.append(f"{run.path}: {first_line(error)}")
     if clashes:

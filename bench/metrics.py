@@ -35,7 +35,10 @@ _GROUP = "mean accuracy of the classes with this many training images"
 METRICS = {
     "accuracy": Metric(
         "accuracy (last epoch)",
-        "test accuracy in percent after the last epoch, mean ± standard deviation over seeds",
+        "test accuracy in percent after the last epoch, mean ± standard deviation over seeds. Bold: the best "
+        "measured over several seeds, all whose paired difference to it over common seeds may be noise (95 % "
+        "t interval), and the best published. Italics: one seed, which is never bold. Of several reports it "
+        "is the authors' own, else the median; the range stands below, its sources on hover",
     ),
     "many": Metric("many", _GROUP),
     "medium": Metric("medium", _GROUP),

@@ -140,8 +140,11 @@ class Result:
 
     @cached_property
     def cell(self) -> Cell:
-        """Its cell; what cannot be read is a `BenchError`, or a ValueError that says why."""
-        return cell_from(self.record["cell"]) if self.record else self.directory.read_cell()
+        """Its cell; what cannot be read is a `BenchError`."""
+        try:
+            return cell_from(self.record["cell"]) if self.record else self.directory.read_cell()
+        except (KeyError, ValueError) as error:
+            raise BenchError(f"record.json: {first_line(error)}; rerun with --force") from error
 
     @cached_property
     def series(self) -> str:
@@ -188,7 +191,10 @@ class Result:
             row |= {name: _value(self, *column) for name, column in COLUMNS.items()}
         except (BenchError, AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             if self.state.status != "unreadable":
-                row |= {"status": "unreadable", "reason": f"record.json: {first_line(error)}"}
+                told = f"record.json: {first_line(error)}"
+                if isinstance(error, BenchError):  # which names the file
+                    told = str(error).replace(f"{self.directory.path}/", "")
+                row |= {"status": "unreadable", "reason": told}
         return row
 
 
@@ -243,9 +249,9 @@ class Results:
         for run_id, cell in reversed(families(cells).items()):
             run = self[run_id]
             settled = run.of_line and run_id not in found
-            trained = run_id in forced or (run.local.status in again and not settled)
-            if trained:
-                found |= {p.run_id: None for p in cell.parents if self[p.run_id].of_line}
+            if run_id in forced or (run.local.status in again and not settled):
+                elders = [self[parent.run_id] for parent in cell.parents]
+                found |= {e.run_id: None for e in elders if e.of_line and e.local.status in again}
         return list(found)
 
     def states(self, cells: Iterable[Cell]) -> dict[str, State]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -9,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from records_factory import finish
 
+from bench import ledger
 from bench.cell import BackboneChoice, Cell, DataSet, MethodChoice, Protocol
 from bench.cli import main
 from bench.errors import BenchError
@@ -219,6 +222,22 @@ def test_what_is_done_failed_or_running_is_not_submitted(fake: FakeSlurm, tmp_pa
         "2": [failed],
         "3": [blocked],
     }
+
+
+def test_a_committed_run_is_submitted_only_where_its_weights_are_needed(
+    fake: FakeSlurm, tmp_path: Path
+) -> None:
+    parent = make("ce")
+    child, other = make("crt", parent), make("tau", parent)
+    for cell in (parent, child):
+        finish(tmp_path, cell)
+    ledger.export(tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    assert submit([parent, child], tmp_path, tmp_path, Ask()) == {}
+    assert submit([other], tmp_path, tmp_path, Ask()) == {"1": [parent], "2": [other]}
+    assert fake.arrays["1"][0][0].anew == {parent.run_id}
+    fake.live.clear()
+    assert submit([child], tmp_path, tmp_path, Ask(), force=True) == {"3": [parent], "4": [child]}
 
 
 def test_what_starts_over_is_cleared_once_when_it_is_submitted(fake: FakeSlurm, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_gpu_script import write_cifar
 
 from bench.cell import DataSet
 from bench.data import folder, sources
@@ -371,3 +372,36 @@ def test_a_writer_into_what_was_read_changes_no_file(tree, tmp_path):
     images = sources.read(TREE, tmp_path)
     images.train_images[:] = 1
     assert sources.read(TREE, tmp_path).train_images[0, 0, 0, 0] == 70
+
+
+# -- official format, files of one's own -----------------------------------------------------------
+def test_files_in_cifars_format_are_held_against_their_own_checksums(tmp_path):
+    own = write_cifar(tmp_path)
+    images = sources.read(own, tmp_path)
+    assert images.train_images.shape == (400, 32, 32, 3)
+    assert images.class_names[3] == "class 3"
+    with (tmp_path / "mine" / "test").open("ab") as file:
+        file.write(b"more")
+    with pytest.raises(BenchError) as error:
+        sources.read(own, tmp_path)
+    one_line(error, "mine/test", "damaged", own.md5[1][:32])
+
+
+def test_a_file_without_a_checksum_is_named(tmp_path):
+    own = renamed(write_cifar(tmp_path), md5=write_cifar(tmp_path / "b").md5[:2])
+    with pytest.raises(BenchError) as error:
+        sources.read(own, tmp_path)
+    one_line(error, "md5 lacks 'meta'")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"md5": ("0 train",), "source": "cifar10"}, "md5 is for files in the format of CIFAR"),
+        ({"md5": ("train",), "copy_of": "x", "folder": "y", "source": "cifar10"}, "lines as md5sum prints"),
+        ({"comparable": True, "source": "digits"}, "comparable needs copy_of, and copy_kind"),
+    ],
+)
+def test_what_a_data_set_of_ones_own_files_lacks_is_told(fields, message):
+    with pytest.raises(ValueError, match=message):
+        DataSet(name="own", **fields)

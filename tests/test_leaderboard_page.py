@@ -458,7 +458,8 @@ def test_a_run_page_tells_all_there_is(results: Path, folder: Path) -> None:
         assert f"python run_bench.py rerun {run}\n" in page
     seeds, beside, *_ = Reader(page).tables
     assert [line[0] for line in seeds[1:]] == ["0", "1", "2", "mean"]
-    assert seeds[-1][1] == text.spread(list(runs["accuracy"]))
+    accuracy = runs["accuracy"]
+    assert seeds[-1][1] == text.around(accuracy.mean(), accuracy.std())
     fields = {line[0]: line[1:] for line in beside[1:]}
     assert fields["epochs"] == ["200", "200", "same"]
     assert fields["accuracy"][1] == "70.4"

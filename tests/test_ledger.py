@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,8 @@ from bench.errors import BenchError
 from bench.launch import local
 from bench.records import Results, RunDir, load_results, states
 
-EXPECTED = Path(__file__).parent / "expected"
+ROOT = Path(__file__).parents[1]
+EXPECTED = ROOT / "tests" / "expected"
 
 
 def commit(results: Path) -> None:
@@ -226,6 +228,23 @@ def test_what_is_committed_is_not_trained_but_where_its_weights_are_needed(
     shutil.rmtree(results / "runs")
     run_grid([parent], anew=[parent.run_id])  # as a job of a cluster, whose child is another job's
     assert starts(data)[6:] == [parent.run_id]
+
+
+def test_git_keeps_the_ledger_and_nothing_that_a_first_look_leaves_behind() -> None:
+    def ignored(path: str) -> bool:
+        done = subprocess.run(["git", "check-ignore", "-q", path], cwd=ROOT)
+        if done.returncode > 1:
+            pytest.skip("not a git checkout")
+        return done.returncode == 0
+
+    run = "results/runs/digits-if20-ce-s0-0123456789"
+    local = [f"{run}/record.json", "results/rerun/x", "results/grids/quick.json", "results/slurm/a"]
+    local += ["results/grids/quick-set.json", "results/grids/a-set.json", "reports/runs/a.html"]
+    local += [f"reports/quick{end}" for end in (".html", ".md", ".csv", "_shots.svg")]
+    local += ["reports/a.html", "reports/index.csv", "reports/index.json"]
+    kept = ["results/records/a.jsonl", "results/grids/a.json", "results/external/a.json"]
+    kept += ["reports/index.html", "reports/index.md", "reports/a.md", "reports/a_shots.svg"]
+    assert [path for path in [*local, *kept] if ignored(path)] == local
 
 
 # -- commands --------------------------------------------------------------------------------------

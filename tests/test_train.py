@@ -25,6 +25,13 @@ from bench.train.run import run_cell
 torch.set_num_threads(1)
 
 
+def test_the_test_set_is_scored_every_few_epochs_and_at_the_end():
+    protocol = Protocol(epochs=20, evaluate_every=5, evaluate_last=3)
+    assert [e for e in range(20) if protocol.scores_after(e)] == [4, 9, 14, 17, 18, 19]
+    assert [e for e in range(3) if Protocol(epochs=3, evaluate_every=2).scores_after(e)] == [1, 2]
+    assert Protocol(evaluate_every=5).identity() == {"evaluate_every": 5}  # ids stay as they were
+
+
 def make_cell(method="ce", parent=None, epochs=3, seed=0, lr=0.05, **params) -> Cell:
     return Cell(
         method=find(method).choose(**params),

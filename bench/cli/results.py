@@ -185,7 +185,7 @@ def export(
     tell(done.left_out, "left out: ")
     for path in done.files:
         console().print(f"ledger  {escape(str(path))}", soft_wrap=True, highlight=False)
-    console().print(f"{done.lines} runs, {done.new} of them new", highlight=False)
+    console().print(f"{done.lines} runs, {done.new} of them new or fuller", highlight=False)
 
 
 def clean(

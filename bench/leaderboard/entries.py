@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from bench.leaderboard.protocols import FIELDS, Measured, Number, epochs_class, natural_factors
 from bench.metrics import METRICS
 from bench.records import Result
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 Entry = dict[str, Any]
 
@@ -76,13 +73,6 @@ def entries(
         foreign.append(entry | {"imbalance_factor": natural.get(dataset, factor) if factor == 1 else factor})
     ours = [_measured(key, series[key]) for key in sorted(series)]
     return [*ours, *_published(numbers), *foreign]
-
-
-def table(rows: Iterable[Entry]) -> pd.DataFrame:
-    """Return entries as a typed table."""
-    import pandas as pd
-
-    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
 def entry(**known: Any) -> Entry:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from urllib.parse import quote
 
 from bench.cell import ShotRule
@@ -13,11 +12,6 @@ from bench.cell import ShotRule
 NA, NOT_STATED = "n/a", "not stated"
 
 _WEB = ("https://", "http://")
-
-
-def mean(values: Sequence[float]) -> float | None:
-    """Return the mean, None of nothing."""
-    return statistics.fmean(values) if values else None
 
 
 def number(value: float | None, digits: int = 2) -> str:
@@ -31,15 +25,8 @@ def short(value: float | None) -> str:
     return number(value, digits)
 
 
-def spread(values: Sequence[float], digits: int = 2) -> str:
-    """Write mean ± sample standard deviation; a single value is written without one."""
-    if len(values) < 2:
-        return number(mean(values), digits)
-    return f"{number(mean(values), digits)} ± {number(statistics.stdev(values), digits)}"
-
-
 def around(center: float | None, deviation: float | None, digits: int = 2) -> str:
-    """Write a mean ± standard deviation that are known already."""
+    """Write mean ± standard deviation; a single value is written without one."""
     told = number(center, digits)
     return told if deviation is None else f"{told} ± {number(deviation, digits)}"
 
