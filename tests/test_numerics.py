@@ -21,6 +21,8 @@ FAR = 1e4
 TRAINED = [name for name, entry in METHODS.items() if entry.build.trains]
 #: Hyper-parameters that drive scores apart, of methods whose classifier is no layer of its own.
 SCALES = {"scale": FAR, "temperature": 1 / FAR}
+#: Methods whose scores are products of unit vectors in training too.
+BOUNDED = {"etf_dr"}
 
 
 def equal_images(batch: Batch) -> Batch:
@@ -90,7 +92,7 @@ def test_scores_that_lie_far_apart(name: str, bfloat16: bool) -> None:
     seen = drive_apart(method)
     survives(method, [4, 4, 8, 8, 2, 1], bfloat16)
     scales = {key: value for key, value in SCALES.items() if key in known and known[key].default is not None}
-    assert seen or scales
+    assert seen or scales or name in BOUNDED
     if scales:
         survives(build(cell_of(name, **scales), COUNTS), [4, 4, 8, 8, 2, 1], bfloat16)
 
