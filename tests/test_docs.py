@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,12 +16,24 @@ import torch.nn.functional as F
 import bench
 from bench import registry
 from bench.backbones import create
+from bench.leaderboard import gather
+from bench.leaderboard.check import words
+from bench.leaderboard.verdict import Verdict
 from bench.method import Batch, Clock
 from bench.recipe import load
 from bench.recipe.files import recipes
+from bench.records import Results
+from bench.report import text as printing
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "docs/findings.md"]
+DOCUMENTS = [
+    "README.md",
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "docs/findings.md",
+    "docs/gpu.md",
+    "docs/fidelity.md",
+]
 README = (ROOT / "README.md").read_text()
 
 
@@ -91,3 +104,42 @@ def test_the_tables_of_the_readme_are_the_reports():
             label = re.escape(label.strip("`"))
             (of_report,) = [line for line in reported if re.search(rf"<br>{label}(?: \||<br>)", line)]
             assert all(number in of_report for number in numbers), row
+
+
+def verdicts(dataset: str, factor: float) -> str:
+    """The table of all measured cells of a data set that a published number stands beside."""
+    board = gather(Results(ROOT / "results"))
+    entries = {entry["key"]: entry for entry in board.entries}
+    lines = [
+        "| method | n | last epoch | many / medium / few | compared | published | gap | verdict | by |",
+        "|---|---:|---:|---:|---:|---:|---:|---|---|",
+    ]
+    for pair in sorted(board.check()[0], key=lambda pair: -pair["measured"]):
+        if (pair["dataset"], pair["imbalance_factor"]) != (dataset, factor) or pair["published"] is None:
+            continue
+        entry, judged = entries[pair["key"]], pair["verdict"] != Verdict.DIFFERS
+        row = [
+            pair["title"],
+            str(pair["n"]),
+            printing.number(entry["accuracy"]),
+            " / ".join(printing.number(entry[name]) for name in ("many", "medium", "few")),
+            f"{printing.number(pair['measured'])} ({'best' if pair['ours'] == 'best_test' else 'last'})",
+            printing.printed(pair["published"]),
+            printing.gap(pair["d"]) if judged else "",
+            str(pair["verdict"]) if judged else f"{pair['verdict']}: {words(pair['differs'])}",
+            pair["reported_by"],
+        ]
+        lines.append("| " + " | ".join(row) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def test_the_verdicts_of_the_readme_are_those_of_check():
+    marked = re.compile(r"(<!-- verdicts (\S+) (\S+) -->\n)(.*?)(<!-- /verdicts -->)", flags=re.S)
+    found = marked.findall(README)
+    assert found
+    if os.environ.get("UPDATE_EXPECTED"):
+        filled = marked.sub(lambda m: m[1] + verdicts(m[2], float(m[3])) + m[5], README)
+        (ROOT / "README.md").write_text(filled)
+        found = marked.findall(filled)
+    for _, dataset, factor, table, _ in found:
+        assert table == verdicts(dataset, float(factor)), "run this test with UPDATE_EXPECTED=1"
