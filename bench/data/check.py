@@ -1,9 +1,9 @@
 """Holding a user's copy of a data set against what is known of it, against the disk, and against itself.
 
-Of list files an image is known by its path (with `decode` by its bytes too, for a remark), of a folder tree by
-its bytes. In two parts it is a *leak*, which a recipe may allow; in a list twice, or of two labels, it is a
-fault. A folder tree that is a copy of a published set keeps what labels that set gives twice, so there it is a
-remark, and so is an image that a class has twice, for which the tree may have reasons.
+Of list files an image is known by its path (with `decode` by its bytes too, for a remark), of a folder tree
+by its bytes. In two parts it is a *leak*, which a recipe may allow; in a list twice, or of two labels, it is
+a fault. A folder tree that is a copy of a published set keeps what labels that set gives twice, so there it
+is a remark, and so is an image that a class has twice, for which the tree may have reasons.
 """
 
 from __future__ import annotations
