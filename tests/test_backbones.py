@@ -96,7 +96,8 @@ def train_and_score(family: Family) -> None:
     method.eval()
     with torch.inference_mode():
         assert method(images).shape == (2, 3)
-        whole = timm.create_model(family.model, num_classes=0, **family.options).eval()
+        with torch.device("meta"):
+            whole = timm.create_model(family.model, num_classes=0, **family.options)
         assert count_parameters(whole) == count_parameters(backbone), "a part of the model is left out"
 
 
@@ -113,7 +114,7 @@ def test_the_smallest_model_of_a_heavy_family_trains_and_scores(name, family):
 
 @pytest.mark.slow
 def test_no_family_of_timm_is_missing():
-    assert {*timm.list_modules()} <= {*FAMILIES}
+    assert {*timm.list_modules()} - {"backbones"} <= {*FAMILIES}, "backbones are ours"
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ FAMILIES: dict[str, Family] = {
     "cspnet": Family("cs3darknet_focus_s"),
     "cspnext": Family("cspnext_tiny"),
     "davit": Family("davit_tiny"),
-    "deepseek_vit": Family("deepseek_vit_412m", side=546, light=False),
+    "deepseek_vit": Family("deepseek_vit_412m", side=70, light=False),
     "deit": Family("deit_tiny_patch16_224", fits=True),
     "densenet": Family("densenet121"),
     "dla": Family("dla46x_c"),
