@@ -32,6 +32,9 @@ def split() -> Split:
 class Brighten:
     """A stand-in policy whose every step can be told from its pixels: add in geometry, invert in colour."""
 
+    def at(self, epoch: int, epochs: int) -> Brighten:
+        return self
+
     def draw(self, rng: np.random.Generator, n: int, image_size: int) -> dict[str, np.ndarray]:
         return {"by": rng.integers(0, 100, n).astype(np.uint8), "side": np.full(n, image_size)}
 
