@@ -159,6 +159,8 @@ def test_verdicts_have_a_word_a_sign_and_a_style(results: Path, folder: Path) ->
                 verdict = str(line.pair["verdict"])
                 style = verdict.partition(",")[0].replace(" ", "-")
                 said = f'{text.gap(line.pair["d"])} <span class="note {style}">{verdict}</span>'
+                if line.pair["differs"]:  # then the difference means nothing
+                    said = f"{verdict}: {words(line.pair['differs'])}"
                 assert said in files["index.html"]
                 assert text.gap(line.pair["d"])[0] in "+−"
 

@@ -58,11 +58,12 @@ class Board:
 
     @property
     def opening(self) -> Tab:
-        """The tab that a reader sees first: both measured and published, then with most measured lines."""
+        """The tab that a reader sees first: most judged lines, then measured and published, most measured."""
 
-        def rank(tab: Tab) -> tuple[bool, int, int]:
+        def rank(tab: Tab) -> tuple[int, bool, int, int]:
+            judged = sum(line.judged for line in tab.lines)
             both = 0 < tab.measured < len(tab.lines)
-            return both, tab.measured, len(tab.leagues[tab.opening])
+            return judged, both, tab.measured, len(tab.leagues[tab.opening])
 
         return max(self.tabs, key=rank)
 

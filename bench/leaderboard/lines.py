@@ -65,6 +65,11 @@ class Line:
         return self.pairs[0] if self.pairs and self.pairs[0]["d"] is not None else None
 
     @property
+    def judged(self) -> bool:
+        """Whether a published number of its own protocol stands beside it."""
+        return self.pair is not None and not self.pair["differs"]
+
+    @property
     def single(self) -> bool:
         """Whether it was measured with one seed, which says nothing of its noise."""
         return self.kind != "published" and self.entry["n"] == 1
@@ -154,14 +159,14 @@ class Tab:
 
     @cached_property
     def leagues(self) -> dict[League, list[Line]]:
-        """Its leagues, those with most measured lines and then the fullest first."""
+        """Its leagues, those with most judged lines first, then most measured ones, then the fullest."""
         found: dict[League, list[Line]] = {}
         for line in self.lines:
             found.setdefault(line.league, []).append(line)
 
         def place(league: League) -> tuple[Any, ...]:
             lines, said = found[league], ["not stated" if v is None else str(v) for v in league.protocol]
-            return -_measured(lines), -len(lines), said
+            return -sum(line.judged for line in lines), -_measured(lines), -len(lines), said
 
         return {league: found[league] for league in sorted(found, key=place)}
 

@@ -123,17 +123,18 @@ def judge(line: Line) -> Value:
 
 
 def gap(line: Line) -> Value:
-    """Return measured minus published with its sign, and the verdict in words."""
+    """Return measured minus published with its sign and the verdict, or what differs in protocol."""
     pair = line.pair
     if pair is None:
         return Value(text.NA, -999)
     kind = style(pair["verdict"])
-    notes = [(kind, str(pair["verdict"]))]
-    if pair["differs"]:
-        notes.append(("plain", words(pair["differs"])))
     ours = "our best epoch on the test set, as theirs" if pair["ours"] == "best_test" else "our last epoch"
     told = f"{ours}: {text.printed(pair['measured'])}, published {text.printed(pair['published'])}"
-    return Value(text.gap(pair["d"]), round(pair["d"], 6), notes=tuple(notes), kind=kind, hint=told)
+    if pair["differs"]:  # a difference of numbers that mean different things would say nothing
+        return Value(f"{pair['verdict']}: {words(pair['differs'])}", -999, kind=kind, hint=told)
+    return Value(
+        text.gap(pair["d"]), round(pair["d"], 6), notes=((kind, str(pair["verdict"])),), kind=kind, hint=told
+    )
 
 
 def style(verdict: str) -> str:
