@@ -23,6 +23,7 @@ from test_report import HOSTILE, Reader
 
 from bench.cell import BackboneChoice, Protocol
 from bench.leaderboard import Board, best, gather, sets
+from bench.leaderboard.check import words
 from bench.leaderboard.lines import strong
 from bench.records import Results, load_results
 from bench.report import render_index, render_runs, text
