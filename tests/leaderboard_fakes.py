@@ -48,13 +48,13 @@ NUMBER = {
 
 #: Where a change of `run` belongs: in the cell's parts, or in a block of the record.
 _CELL = {"epochs": "protocol", "augmentation": "protocol", "held_out": "dataset", "copy_of": "dataset"}
-_CELL |= {"copy_kind": "dataset", "backbone_options": "backbone"}
+_CELL |= {"copy_kind": "dataset", "comparable": "dataset", "backbone_options": "backbone"}
 _RECORD = {
     "best_accuracy": ("best_on_test", "accuracy"),
     "few": ("metrics", "few"),
     "experts": ("method", "experts"),
 }
-_RECORD |= {"copy_of": ("data", "copy_of"), "copy_kind": ("data", "copy_kind")}
+_RECORD |= {name: ("data", name) for name in ("copy_of", "copy_kind", "comparable")}
 
 
 def run(method: str = "bcl", seed: int = 0, accuracy: Any = 52.0, **changes: Any) -> Result:

@@ -85,6 +85,17 @@ def test_a_copy_of_the_data_goes_under_the_original_s_name_but_not_as_it(tmp_pat
     assert (entry["dataset"], entry["data_copy"]) == ("cifar100", "JPEG quality 75")
 
 
+def test_a_comparable_copy_ranks_as_the_original_with_a_note_and_seeds_of_its_own(tmp_path: Path) -> None:
+    rebuilt = {"dataset": "rebuilt", "copy_of": "cifar100", "copy_kind": "rebuilt files", "comparable": True}
+    rows = [run(seed=seed) for seed in (0, 1)] + [run(seed=2, accuracy=53, **rebuilt)]
+    entries = entries_of(table(*rows), literature(tmp_path))
+    told = [entries[name].tolist() for name in ("dataset", "data_copy", "n", "note", "rank")]
+    assert sorted(zip(*told, strict=True), key=lambda row: row[2]) == [
+        ("cifar100", "original", 1, "rebuilt files", 1),
+        ("cifar100", "original", 2, pd.NA, 2),
+    ]
+
+
 def test_other_pixels_under_one_name_are_never_averaged_nor_ranked_together(tmp_path: Path) -> None:
     rows = [run(seed=seed) for seed in (0, 1)] + [run(seed=2, fingerprint_train="0ddd0000", accuracy=99)]
     entries = entries_of(table(*rows), literature(tmp_path))

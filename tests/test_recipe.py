@@ -354,3 +354,13 @@ def test_a_label_has_a_backbone_of_its_own_in_the_place_of_the_grids() -> None:
 def test_an_unknown_backbone_of_a_label_is_told_with_its_place() -> None:
     with pytest.raises(BenchError, match=r"r.yaml:2: methods.plain.backbone.*'resnet9_cifar'.*did you mean"):
         read("methods:\n  plain: {backbone: resnet9_cifar}\n" + GRID)
+
+
+def test_an_override_for_a_data_set_holds_for_its_comparable_copy_too() -> None:
+    text = (
+        "grid: {dataset: [cifar100_rebuilt, cifar10], imbalance_factor: 10, backbone: resnet8_cifar}\n"
+        "methods: {plain: {}}\n"
+        "overrides: [{match: {dataset: cifar100}, protocol: {epochs: 3}}]\n"
+    )
+    epochs = {point.cell.dataset.name: point.cell.protocol.epochs for point in read(text).points}
+    assert epochs == {"cifar100_rebuilt": 3, "cifar10": 200}

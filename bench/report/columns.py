@@ -36,7 +36,9 @@ def method(line: Line) -> Value:
     tags = ("reconstruction",) if line.entry["reconstruction"] else ()
     name, href = str(line.entry["title"]), f"runs/{line.page}" if line.page else None
     if line.kind != "published":
-        return Value(name, href=href, tags=tags, notes=(*notes, ("origin", line.kind)))
+        differs = line.entry["note"] or ""  # of a comparable copy of the data, how it differs
+        notes += [("plain", f"on {differs.partition(':')[0]}")] if differs else []
+        return Value(name, href=href, tags=tags, notes=(*notes, ("origin", line.kind)), hint=differs)
     by = line.entry["reported_by"] + (", its authors" if line.entry["original"] else "")
     told = (line.entry["source"], f"read from {line.entry['trust']}", line.entry["note"])
     return Value(name, tags=tags, notes=(*notes, ("plain", by)), hint="; ".join(filter(None, told)))
