@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import ranks
+from bench import ranks, registry
 from bench.cell import Cell
 from bench.data.loader import Loader
 from bench.data.split import Split, load, subsampled
@@ -22,6 +22,7 @@ from bench.errors import BenchError, memory_ran_out, reason_of, traceback_of
 from bench.method import Method
 from bench.metrics import confusion_matrix, score
 from bench.rundir import RunDir
+from bench.stale import rests_on
 from bench.train.build import build
 from bench.train.checkpoint import read_weights, write_weights
 from bench.train.describe import describe_data, describe_method, describe_model, environment
@@ -101,6 +102,9 @@ def recorded_steps(
         },
     }
     try:
+        elders = {parent.run_id: RunDir(results, parent.run_id).read_record() for parent in cell.parents}
+        code = registry.find(cell.method.name).source
+        record["environment"]["rests_on"] = rests_on(cell, data, code, elders) or None
         done = yield from _train_and_score(
             cell, run, results, data, device, report, checkpoint_seconds, at_once
         )
