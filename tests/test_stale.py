@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +17,12 @@ from conftest import Bench
 from PIL import Image
 from records_factory import CIFAR10, finish, make_cell
 
-from bench import ledger
-from bench.cell import DataSet
+from bench import ledger, registry
+from bench.cell import BackboneChoice, DataSet, Protocol
 from bench.data import split
 from bench.records import Results, RunDir, equal
-from bench.stale import Now
+from bench.stale import Now, rests_on
+from bench.train.run import run_cell
 
 RECIPE = """\
 grid: {dataset: mine, backbone: resnet8_cifar}
@@ -166,7 +168,6 @@ def fresh(recipe: str) -> str:
 @pytest.fixture
 def forget() -> Callable[[], None]:
     """Forget methods files, as another process would."""
-    from bench import registry
 
     def call() -> None:
         registry._entries.pop("own_loss", None)
@@ -214,6 +215,37 @@ def test_nothing_starts_from_a_stale_parent(place: Place) -> None:
     code, out = place("run", "r.yaml", "--retrain-stale")
     assert code == 0
     assert "2 done" in out
+
+
+class Stop(BaseException):
+    """What a run does not catch."""
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_an_interrupted_run_goes_on_only_on_the_same_data(changed: bool, tmp_path: Path) -> None:
+    plant(tmp_path / "data/mine")
+    entry = registry.find("ce")
+    cell = make_cell(
+        dataset=MINE,
+        imbalance_factor=1.0,
+        backbone=BackboneChoice(name="resnet8_cifar"),
+        protocol=Protocol(epochs=3, batch_size=16, augmentation="none"),
+    ).model_copy(update={"method": entry.choose()})
+    seen: list[int] = []
+
+    def report(line: dict[str, Any]) -> None:
+        seen.append(line["epoch"])
+        if seen == [0, 1]:
+            raise Stop
+
+    where = (tmp_path / "results", tmp_path / "data")
+    with pytest.raises(Stop):
+        run_cell(cell, *where, report=report, checkpoint_seconds=0)
+    if changed:
+        draw(tmp_path / "data/mine/train/cat/new.png", 99)
+    run_cell(cell, *where, report=report, checkpoint_seconds=0)
+    assert seen == [0, 1, *([0, 1, 2] if changed else [1, 2])]
+    assert [line["epoch"] for line in RunDir(where[0], cell.run_id).epochs()] == [0, 1, 2]
 
 
 def test_what_a_run_rests_on_is_no_part_of_what_it_says(place: Place) -> None:
@@ -273,8 +305,6 @@ def lists(root: Path) -> DataSet:
 def test_lists_and_class_names_are_held_against_the_record(
     file: str, was: str, now: str, told: str, tmp_path: Path
 ) -> None:
-    from bench.stale import rests_on
-
     dataset = lists(tmp_path / "mine")
     cell = make_cell(dataset=dataset, imbalance_factor=1.0)
     own = split.load(dataset, 1.0, tmp_path)
