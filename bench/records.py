@@ -101,10 +101,15 @@ class Result:
     """
 
     def __init__(
-        self, directory: RunDir, line: ledger.Line | None = None, among: Results | None = None
+        self,
+        directory: RunDir,
+        line: ledger.Line | None = None,
+        cell: Cell | None = None,
+        among: Results | None = None,
     ) -> None:
-        self.run_id, self.directory, self.line = directory.run_id, directory, line
-        self._among = among
+        self.run_id, self.directory, self.line, self._among = directory.run_id, directory, line, among
+        if cell is not None:
+            self.cell = cell
 
     @cached_property
     def _local(self) -> tuple[State, dict[str, Any] | None]:
@@ -231,7 +236,9 @@ class Results:
         for line in ledger.lines(self.root):
             lines.setdefault(line.run_id, line)
         folders = {path.name for path in self.root.glob("runs/*/")}
-        return {i: Result(RunDir(self.root, i), lines.get(i), self) for i in sorted(folders | lines.keys())}
+        return {
+            i: Result(RunDir(self.root, i), lines.get(i), among=self) for i in sorted(folders | lines.keys())
+        }
 
     def __iter__(self) -> Iterator[Result]:
         """Go through the runs of which anything is here, by their ids."""
