@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bench.method import Method
     from bench.metrics import Score
     from bench.recipe import Recipe
+    from bench.records import Results
 
 #: A backbone as in a recipe: a name, or {"name": ..., "options": {...}}.
 BackboneLike = str | Mapping[str, Any]
@@ -81,6 +82,7 @@ def run(
     per_gpu: int | None = None,
     force: bool = False,
     retry_failed: bool = False,
+    retrain_stale: bool = False,
     methods: Sequence[str | Path] = (),
     progress: bool = True,
 ) -> pd.DataFrame:
@@ -103,20 +105,23 @@ def run(
         per_gpu: how many runs share a GPU; default: as many as pay.
         force: start over, done or not.
         retry_failed: start over what failed or cannot be read.
+        retrain_stale: start over what was done on other data or code than those that are here now.
         methods: Python files with methods of your own.
         progress: print how the runs go: a line for each that ends, on a terminal bars.
 
     Raises:
-        BenchError: the recipe is wrong, or images are missing.
+        BenchError: the recipe is wrong, images are missing, or runs of a data set's name have other content.
     """
     from rich.console import Console
 
     from bench import registry
+    from bench.cell import families
     from bench.cli.estimate import training_images
     from bench.launch.local import run_grid
     from bench.launch.progress import watch
     from bench.recipe import Recipe, grid_file
-    from bench.records import write_grid
+    from bench.records import Results, write_grid
+    from bench.stale import Now, refuse_other_content, to_train
 
     files = [Path(file) for file in methods]
     registry.load_files(files)
@@ -125,11 +130,16 @@ def run(
     root, images = Path(results), Path(data or os.environ.get("LONGTAIL_DATA") or "data")
     for cell in {(cell.dataset, cell.imbalance_factor): cell for cell in cells}.values():
         training_images(cell, images)  # better one error now than one in each run
+    now = Now(images, registry.sources())
+    runs = Results(root, now)
+    refuse_other_content(cells, runs, now)
+    known = runs.states(families(cells).values())
+    wanted, over = to_train(cells, known, retrain_stale=retrain_stale, force=force)
     write_grid(root, whole.name, grid_file(whole))
     labels = {point.cell.run_id: point.label for point in whole.points}
     with watch(labels, Console(quiet=not progress), root) as listen:
         run_grid(
-            cells,
+            wanted,
             root,
             images,
             jobs=jobs,
@@ -137,10 +147,11 @@ def run(
             per_gpu=per_gpu,
             force=force,
             retry_failed=retry_failed,
+            over=over,
             methods=files,
             listen=listen,
         )
-    table = load_results(root)
+    table = _with_recipes(Results(root, Now(images, registry.sources())))
     there = table[table["recipe"] == whole.name].set_index("run_id", drop=False)
     return there.reindex([cell.run_id for cell in cells if cell.run_id in there.index]).reset_index(drop=True)
 
@@ -304,13 +315,17 @@ def load_results(results: str | Path = "results") -> pd.DataFrame:
     Raises:
         BenchError: there is no such folder, or a grid file in it cannot be read.
     """
+    from bench.records import Results, results_folder
+
+    return _with_recipes(Results(results_folder(Path(results))))
+
+
+def _with_recipes(runs: Results) -> pd.DataFrame:
     import pandas as pd
 
-    from bench import records
-
-    table = records.load_results(results)
+    table = runs.table()
     asked = []
-    for file in sorted(Path(results).glob("grids/*.json")):
+    for file in sorted(runs.root.glob("grids/*.json")):
         try:
             cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
             asked += [(file.stem, cell["label"], cell["run_id"]) for cell in cells]

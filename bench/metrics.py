@@ -36,9 +36,10 @@ METRICS = {
     "accuracy": Metric(
         "accuracy (last epoch)",
         "test accuracy in percent after the last epoch, mean ± standard deviation over seeds. Bold: the best "
-        "measured over several seeds, all whose paired difference to it over common seeds may be noise (95 % "
-        "t interval), and the best published. Italics: one seed, which is never bold. Of several reports it "
-        "is the authors' own, else the median; the range stands below, its sources on hover",
+        "measured over three seeds or more, all of them whose difference to it over common seeds may be "
+        "noise (t test at 5 %, its variance shared by the league: the median over rows), and the best "
+        "published. Italics: one seed; one or two are never bold. Of several reports it is the authors' own, "
+        "else the median; the range stands below, its sources on hover",
     ),
     "many": Metric("many", _GROUP),
     "medium": Metric("medium", _GROUP),

@@ -27,6 +27,8 @@ from bench.rundir import Busy, RunDir, State, canonical, cell_from, equal, first
 if TYPE_CHECKING:
     import pandas as pd
 
+    from bench.stale import Now
+
 __all__ = [
     "Busy",
     "Grid",
@@ -98,8 +100,14 @@ class Result:
         line: what is committed of it, None if nothing is.
     """
 
-    def __init__(self, directory: RunDir, line: ledger.Line | None = None, cell: Cell | None = None) -> None:
-        self.run_id, self.directory, self.line = directory.run_id, directory, line
+    def __init__(
+        self,
+        directory: RunDir,
+        line: ledger.Line | None = None,
+        cell: Cell | None = None,
+        among: Results | None = None,
+    ) -> None:
+        self.run_id, self.directory, self.line, self._among = directory.run_id, directory, line, among
         if cell is not None:
             self.cell = cell
 
@@ -124,7 +132,12 @@ class Result:
 
     @cached_property
     def state(self) -> State:
-        """How it stands, its parent aside."""
+        """How it stands; of its parents only whether what is done still stands for them."""
+        own = self._own
+        return own if own.status != "done" or self._among is None else self._among.judge(self)
+
+    @property
+    def _own(self) -> State:
         if self.of_line:
             return State("done")
         if self.local.status == "missing" and self.line is not None:
@@ -209,10 +222,13 @@ class Grid:
 
 
 class Results:
-    """All runs of a results folder, as they are at this moment."""
+    """All runs of a results folder, as they are at this moment.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    With `now`, what is done is held against the data and the code that are here (see `bench.stale`).
+    """
+
+    def __init__(self, root: Path, now: Now | None = None) -> None:
+        self.root, self._now = root, now
 
     @cached_property
     def _runs(self) -> dict[str, Result]:
@@ -220,7 +236,9 @@ class Results:
         for line in ledger.lines(self.root):
             lines.setdefault(line.run_id, line)
         folders = {path.name for path in self.root.glob("runs/*/")}
-        return {i: Result(RunDir(self.root, i), lines.get(i)) for i in sorted(folders | lines.keys())}
+        return {
+            i: Result(RunDir(self.root, i), lines.get(i), among=self) for i in sorted(folders | lines.keys())
+        }
 
     def __iter__(self) -> Iterator[Result]:
         """Go through the runs of which anything is here, by their ids."""
@@ -228,13 +246,33 @@ class Results:
 
     def __getitem__(self, run_id: str) -> Result:
         """Return a run by its id, be there anything of it or not."""
-        return self._runs.get(run_id) or Result(RunDir(self.root, run_id))
+        return self._runs.get(run_id) or Result(RunDir(self.root, run_id), among=self)
 
     def of(self, cell: Cell) -> Result:
         """Return the run of a cell."""
         run = self[cell.run_id]
         run.cell = cell
         return run
+
+    def judge(self, run: Result) -> State:
+        """Say how a run stands whose record says that it is done."""
+        from bench.stale import judged  # which reads images' folders
+
+        return judged(run, self, self._now)
+
+    @cached_property
+    def newest_code(self) -> dict[str, str]:
+        """The hash of the source of each user's method in the newest run that tells it."""
+        found = dict[str, tuple[str, str]]()
+        for run in self:
+            if run.line is not None and run.of_line and '"code":' not in run.line.text:
+                continue  # without reading it
+            code = ((run.record.get("environment") or {}).get("rests_on") or {}).get("code")
+            if code:
+                name = str(run.record["cell"]["method"]["name"])
+                finished = str((run.record.get("timing") or {}).get("finished"))
+                found[name] = max(found.get(name, ("", "")), (finished, str(code)))
+        return {name: code for name, (_, code) in found.items()}
 
     def needed(
         self, cells: Iterable[Cell], again: Collection[str] = AGAIN, forced: Collection[str] = ()
@@ -260,12 +298,12 @@ class Results:
 
         def state(cell: Cell) -> State:
             if cell.run_id not in known:
-                own = self[cell.run_id].state
+                own = self.of(cell).state
                 if own.status in ("missing", "interrupted"):
                     for parent in cell.parents:
                         # of a committed parent what counts is whether it could be trained anew
                         for elder in (state(parent), self[parent.run_id].local):
-                            if elder.status in ("failed", "blocked", "unreadable"):
+                            if elder.status in ("failed", "blocked", "unreadable", "stale"):
                                 own = State("blocked", f"{elder.status} parent {parent.run_id}")
                 known[cell.run_id] = own
             return known[cell.run_id]

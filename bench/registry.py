@@ -53,6 +53,11 @@ class Entry(Facts):
     pretrained: bool = False
     defaults: tuple[tuple[str, Any], ...] = ()
 
+    @cached_property
+    def source(self) -> str | None:
+        """The hash of its source as it was registered; None of this project's, which `version` tells."""
+        return None if self.name in built_in() else _hash_of(self.build)
+
     @property
     def summary(self) -> str:
         """The first sentence of the class's docstring."""
@@ -138,6 +143,7 @@ def register(
             if field.default is inspect.Parameter.empty:
                 raise BenchError(f"{build.__module__}: {name!r}: hyper-parameter {key!r} needs a default")
         _entries[name] = entry
+        _ = entry.source  # now, as its file may change while it is in use
         return build
 
     return enter
@@ -201,6 +207,24 @@ def find(name: str) -> Entry:
     if name not in known:
         raise BenchError(f"unknown method {name!r}{did_you_mean(name, known)}")
     return known[name]
+
+
+def sources() -> dict[str, str]:
+    """Return by name the hash of the source of each method that is not of this project, as it is now."""
+    found = {name: _hash_of(entry.build) for name, entry in methods().items() if name not in built_in()}
+    return {name: source for name, source in found.items() if source is not None}
+
+
+def _hash_of(build: type) -> str | None:
+    """Hash the files of a class and of its bases that are not of this project; None where there is none."""
+    modules = dict.fromkeys(owner.__module__ for owner in build.__mro__)
+    known = {"bench", "methods", "torch", *sys.stdlib_module_names}
+    own = [name for name in modules if name.partition(".")[0] not in known and name in sys.modules]
+    files = [file for file in (getattr(sys.modules[name], "__file__", None) for name in own) if file]
+    if not files:
+        return None
+    parts = [hashlib.sha256(Path(file).read_bytes()).hexdigest() for file in files]
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:16]
 
 
 def load_files(files: Iterable[Path]) -> None:

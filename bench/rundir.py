@@ -35,7 +35,9 @@ INCIDENTAL = ("timing", "environment", "checksum")
 #: How a run can end; the other states are seen from outside.
 ENDS = ("done", "failed", "interrupted")
 
-Status = Literal["done", "failed", "interrupted", "running", "queued", "blocked", "missing", "unreadable"]
+Status = Literal[
+    "done", "stale", "failed", "interrupted", "running", "queued", "blocked", "missing", "unreadable"
+]
 
 
 class Busy(BenchError):  # noqa: N818 - it is no mistake to run what another process runs
@@ -44,7 +46,7 @@ class Busy(BenchError):  # noqa: N818 - it is no mistake to run what another pro
 
 @dataclass(frozen=True)
 class State:
-    """How a cell stands, and why if it is not done."""
+    """How a cell stands, and why if it is not done; or that the data of one that is done are not here."""
 
     status: Status
     reason: str | None = None

@@ -20,7 +20,14 @@ if TYPE_CHECKING:
 SOME_FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130
 
 #: Colours of a run's state.
-COLOURS = {"done": "green", "failed": "red", "unreadable": "red", "running": "cyan", "queued": "blue"}
+COLOURS = {
+    "done": "green",
+    "stale": "red",
+    "failed": "red",
+    "unreadable": "red",
+    "running": "cyan",
+    "queued": "blue",
+}
 
 Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: its file, or its name, as quick.")]
 Only = Annotated[

@@ -31,6 +31,7 @@ from bench.errors import BenchError, did_you_mean, printable
 if TYPE_CHECKING:
     from bench.records import Grid
     from bench.records import Results as AllRuns
+    from bench.stale import Now
 
 Names = Annotated[
     list[str] | None,
@@ -38,8 +39,13 @@ Names = Annotated[
 ]
 
 
-def status(recipes: Names = None, results: Results = RESULTS) -> None:
+def status(
+    recipes: Names = None, methods: Methods = None, results: Results = RESULTS, data: Data = DATA
+) -> None:
     """Count what is done, running, queued on a cluster and failed; of named recipes, show every cell.
+
+    What is done is held against the data and, by the files named, the methods of yours that are here now:
+    where these changed since, it is stale.
 
     [bold]Examples[/]
 
@@ -51,7 +57,7 @@ def status(recipes: Names = None, results: Results = RESULTS) -> None:
     from bench.launch import queue
     from bench.rundir import Status
 
-    statuses, runs = get_args(Status), records.Results(results)
+    statuses, runs = get_args(Status), records.Results(results, _now(data, methods))
     try:
         jobs = queue.jobs(results)
     except BenchError as error:  # what the run directories tell is true without it
@@ -66,7 +72,7 @@ def status(recipes: Names = None, results: Results = RESULTS) -> None:
         shown = table(name, "state", "run", "label", "")
         for label, cell in grid.cells:
             state = known[cell.run_id]
-            if recipes or state.status in ("running", "failed", "unreadable"):
+            if recipes or state.status in ("running", "stale", "failed", "unreadable"):
                 reason = escape(state.reason or "")
                 shown.add_row(coloured(state.status), cell.run_id, escape(label), reason)
         if shown.rows:
@@ -75,8 +81,16 @@ def status(recipes: Names = None, results: Results = RESULTS) -> None:
     tell(runs.conflicts)
 
 
-def report(recipes: Names = None, results: Results = RESULTS, reports: Reports = REPORTS) -> None:
+def report(
+    recipes: Names = None,
+    methods: Methods = None,
+    results: Results = RESULTS,
+    reports: Reports = REPORTS,
+    data: Data = DATA,
+) -> None:
     """Write the leaderboard, its run pages and those of all recipes; or only of recipes that are named.
+
+    What is stale, as `status` tells, is in no table.
 
     [bold]Examples[/]
 
@@ -86,12 +100,24 @@ def report(recipes: Names = None, results: Results = RESULTS, reports: Reports =
     """
     from bench import records
 
-    runs = records.Results(results)
+    runs = records.Results(results, _now(data, methods))
     if not recipes:
         write_board(runs, reports)
     for name in _chosen(recipes, runs) if recipes else runs.grids:
         write_report(name, runs, reports)
     tell(runs.conflicts)
+
+
+def _now(data: Path, methods: list[Path] | None) -> Now:
+    """Return the data that are here, and the code of methods files that are named."""
+    from bench.stale import Now
+
+    if not methods:
+        return Now(data)
+    from bench import registry
+
+    registry.load_files(methods)
+    return Now(data, registry.sources())
 
 
 def write_report(name: str, runs: AllRuns, reports: Path) -> None:

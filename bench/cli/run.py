@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from bench.cell import Cell
     from bench.recipe import Recipe as Grid
     from bench.records import State
+    from bench.stale import Now
 
 
 def run(
@@ -56,6 +57,10 @@ def run(
     force: Annotated[bool, typer.Option("--force", help="Start over, done or not.")] = False,
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="Start over what failed or cannot be read.")
+    ] = False,
+    retrain_stale: Annotated[
+        bool,
+        typer.Option("--retrain-stale", help="Start over what was done on other data or code than now."),
     ] = False,
     results: Results = RESULTS,
     data: Data = DATA,
@@ -73,7 +78,8 @@ def run(
 ) -> None:
     """Train the cells of a recipe that are not trained yet, and write its report.
 
-    What is done stays, what was interrupted goes on from its checkpoint. Stop it with Ctrl-C.
+    What is done stays, what was interrupted goes on from its checkpoint. Stop it with Ctrl-C. What was done
+    on other data or with other code of yours is stale: it stays too, and is in no table.
     The jobs of a cluster go on without you, and the same command shows them again.
 
     [bold]Examples[/]
@@ -90,9 +96,11 @@ def run(
     torchrun --nproc-per-node 4 run_bench.py run imagenet_lt_decoupling --only label=ce
     """
     from bench import records
+    from bench.cell import families
     from bench.launch.process import BAD
     from bench.launch.together import is_first, run_together, under_torchrun
     from bench.recipe import grid_file
+    from bench.stale import SETTLED, refuse_other_content, to_train
 
     together = under_torchrun()
     if together and (jobs or per_gpu or launcher is not cluster.Launcher.local):
@@ -112,11 +120,16 @@ def run(
     if launcher is cluster.Launcher.slurm:
         ask = cluster.ask_of(partition, minutes, gpus_per_run, max_parallel, per_gpu, sbatch)
     chosen = _gpus(gpus) if launcher is cluster.Launcher.local else []  # it may refuse, so before all else
-    grid, cells = _read(recipe, only, set_, methods)
-    _check(cells, results, data, force)
+    grid, asked = _read(recipe, only, set_, methods)
+    now = _now(data)
+    runs = records.Results(results, now)
+    known = runs.states(families(asked).values())
+    refuse_other_content(asked, runs, now)
+    cells, over = to_train(asked, known, retrain_stale=retrain_stale, force=force)
+    _check([cell for cell in cells if cell.run_id in over or known[cell.run_id].status not in SETTLED], data)
     if is_first():
         records.write_grid(results, grid.name, grid_file(grid))
-    again: dict[str, Any] = {"force": force, "retry_failed": retry_failed, "methods": methods or ()}
+    again: dict[str, Any] = {"retry_failed": retry_failed, "methods": methods or (), "over": over}
     options: dict[str, Any]
     if launcher is cluster.Launcher.slurm:
         from bench.launch.slurm import follow
@@ -132,13 +145,14 @@ def run(
         options = {"jobs": jobs, "gpus": chosen, "per_gpu": per_gpu, **again}
     if is_first():
         states = records.AGAIN | BAD if retry_failed else records.AGAIN
-        forced = [cell.run_id for cell in cells] if force else []
-        _tell_anew(records.Results(results).needed(cells, states, forced))
+        _tell_anew(runs.needed(cells, states, over))
     ends = _launch(cells, results, data, labels=_labels(grid), tensorboard=tensorboard, **options)
     if not is_first():
         return
-    write_report(grid.name, records.Results(results), reports)
-    raise typer.Exit(_sum_up(ends))
+    after = records.Results(results, _now(data))
+    write_report(grid.name, after, reports)
+    standing = after.states(families(asked).values())
+    raise typer.Exit(_sum_up({i: s if s.status == "stale" else ends.get(i, s) for i, s in standing.items()}))
 
 
 def plan(
@@ -165,13 +179,16 @@ def plan(
     from bench.cli.estimate import Pace
     from bench.launch.local import places
     from bench.report.text import duration
+    from bench.stale import refuse_other_content
 
     slots = places(jobs, _gpus(gpus))
     grid, cells = _read(recipe, only, set_, methods)
     labels = _labels(grid)
     family = families(cells)
-    runs = records.Results(results)
+    now = _now(data)
+    runs = records.Results(results, now)
     known, anew = runs.states(family.values()), runs.needed(cells)
+    refuse_other_content(cells, runs, now)
     on_gpu = slots[0].gpu is not None
     pace = Pace(results, data, on_gpu)
     shown = table(grid.name, "state", "time", "run", "label", numbers=("time",))
@@ -194,6 +211,7 @@ def plan(
     if times:
         told += f", {where}: {_time(times, family, len(slots))}"
     console().print(told, highlight=False)
+    _tell_stale(known)
 
 
 def _problems(cells: Sequence[Cell], data: Path) -> list[str]:
@@ -246,7 +264,7 @@ def rerun(
     from bench.launch.anew import beside, spent, take_over
 
     found = find_run(results, run)
-    cell, old = found.cell, found.packed() if found.state.status == "done" else None
+    cell, old = found.cell, found.packed() if found.state.status in ("done", "stale") else None
     place = beside(results, cell)
     _tell_anew([parent.run_id for parent in cell.family()[:-1] if not RunDir(place, parent.run_id).is_done()])
     options: dict[str, Any] = {"gpus": _gpus(gpus)[:1], "retry_failed": True, "methods": methods or ()}
@@ -296,15 +314,20 @@ def _labels(grid: Grid) -> dict[str, str]:
     return {point.cell.run_id: point.label for point in grid.points}
 
 
-def _check(cells: Sequence[Cell], results: Path, data: Path, force: bool) -> None:
+def _now(data: Path) -> Now:
+    """Return data and code as they are here; methods files are loaded."""
+    from bench import registry
+    from bench.stale import Now
+
+    return Now(data, registry.sources())
+
+
+def _check(cells: Sequence[Cell], data: Path) -> None:
     """Check backbones and data of what is to be trained: better one error now than one in each run."""
     from bench.cli.estimate import CHECKS
     from bench.launch.together import is_first
-    from bench.records import states
 
-    known = states(results, cells)
-    wanted = [cell for cell in cells if force or known[cell.run_id].status != "done"]
-    for remark in (remark for check in CHECKS for remark in check(wanted, data)):
+    for remark in (remark for check in CHECKS for remark in check(cells, data)):
         if is_first():
             console().print(f"[yellow]{escape(remark)}[/]", soft_wrap=True, highlight=False)
 
@@ -361,6 +384,14 @@ def _launch(
         raise typer.Exit(INTERRUPTED) from None
 
 
+def _tell_stale(known: Mapping[str, State]) -> None:
+    """Say which runs stand no more for their data and code, and why."""
+    for run_id, state in known.items():
+        if state.status == "stale":
+            told = f"[red]stale[/]   {escape(run_id)}: {escape(state.reason or '')}"
+            console().print(told, soft_wrap=True, highlight=False)
+
+
 def _sum_up(ends: Mapping[str, State]) -> int:
     """Print how many runs ended how, and return the exit code that says it."""
     seen = Counter[str](state.status for state in ends.values())
@@ -369,7 +400,8 @@ def _sum_up(ends: Mapping[str, State]) -> int:
         "runs    " + ", ".join(f"{n} {told.get(status, status)}" for status, n in seen.most_common()),
         highlight=False,
     )
+    _tell_stale(ends)
     if seen["failed"] or seen["unreadable"]:
         console().print("try what failed again with --retry-failed; all of why is in each run's log.txt")
-    bad = ("failed", "unreadable", "blocked", "interrupted", "missing")
+    bad = ("stale", "failed", "unreadable", "blocked", "interrupted", "missing")
     return SOME_FAILED if any(seen[status] for status in bad) else 0

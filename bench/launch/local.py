@@ -34,6 +34,7 @@ def run_grid(
     retry_failed: bool = False,
     methods: Sequence[Path] = (),
     anew: Collection[str] = (),
+    over: Collection[str] = (),
     listen: Listen = lambda cell, event, detail: None,
     worker: Worker | None = None,
 ) -> dict[str, State]:
@@ -50,6 +51,7 @@ def run_grid(
         retry_failed: start over what failed or cannot be read.
         methods: files of a user's own methods, which each run loads.
         anew: ids of committed runs that are to be trained although they are done.
+        over: ids of runs that are to be started over however they stand, as with `force`.
         worker: what trains a cell; default: `bench.train.run.steps`.
 
     Raises:
@@ -60,7 +62,7 @@ def run_grid(
 
         worker = steps
     orders = orders_for(
-        cells, results, data, force=force, retry_failed=retry_failed, methods=methods, anew=anew
+        cells, results, data, force=force, retry_failed=retry_failed, methods=methods, anew=anew, over=over
     )
     if min(len(orders), jobs or len(orders)) <= len(gpus):
         per_gpu = 1  # nothing to share, and no trial needed

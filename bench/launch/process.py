@@ -88,12 +88,13 @@ def orders_for(
     retry_failed: bool,
     methods: Sequence[Path],
     anew: Collection[str] = (),
+    over: Collection[str] = (),
 ) -> list[Order]:
     """Return the orders of the cells and their ancestors, parents first; arguments as of `run_grid`.
 
     What is committed is done, and wanted only where a run to be trained needs its weights.
     """
-    forced = {cell.run_id for cell in cells} if force else set()
+    forced = {*over, *(cell.run_id for cell in cells if force)}
     again, known = AGAIN | (BAD if retry_failed else frozenset()), Results(results)
     wanted = {*anew, *known.needed(cells, again, {*forced, *anew})}
     orders = []

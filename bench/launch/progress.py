@@ -21,7 +21,7 @@ from bench.launch.local import Listen
 from bench.records import RunDir
 
 #: How an ended run is marked; a status that is not here is told in yellow.
-STYLES = {"done": "green", "failed": "bold red", "unreadable": "bold red"}
+STYLES = {"done": "green", "stale": "bold red", "failed": "bold red", "unreadable": "bold red"}
 
 
 def name_of(cell: Cell, labels: Mapping[str, str]) -> str:

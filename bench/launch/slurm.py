@@ -154,6 +154,7 @@ def submit(
     force: bool = False,
     retry_failed: bool = False,
     methods: Sequence[Path] = (),
+    over: Collection[str] = (),
     worker: Worker | None = None,
 ) -> dict[str, list[Cell]]:
     """Submit the cells and their ancestors that are neither done nor queued; return them by array.
@@ -163,7 +164,7 @@ def submit(
     does not start over once more.
 
     Args:
-        force, retry_failed, methods, worker: as in `bench.launch.local.run_grid`.
+        force, retry_failed, methods, over, worker: as in `bench.launch.local.run_grid`.
 
     Raises:
         BenchError: there is no Slurm or no submitit, or Slurm refuses.
@@ -174,7 +175,7 @@ def submit(
     family = families(cells)
     array_of = {run_id: job.array for run_id, job in queue.jobs(results).items()}
     again = BAD if retry_failed else frozenset()
-    forced = {cell.run_id for cell in cells} if force else set()
+    forced = {*over, *(cell.run_id for cell in cells if force)}
     runs = Results(results)
     committed = {run_id for run_id in forced if runs[run_id].committed}
     anew = frozenset(committed | set(runs.needed(cells, AGAIN | again, forced)))

@@ -53,6 +53,7 @@ def run_together(
     retry_failed: bool = False,
     methods: Sequence[Path] = (),
     anew: Collection[str] = (),
+    over: Collection[str] = (),
     listen: Listen = lambda cell, event, detail: None,
     checkpoint_seconds: float = 30.0,
 ) -> dict[str, State]:
@@ -71,7 +72,7 @@ def run_together(
     load_files(methods)
     device = _settle_on(gpus)
     orders = orders_for(
-        cells, results, data, force=force, retry_failed=retry_failed, methods=methods, anew=anew
+        cells, results, data, force=force, retry_failed=retry_failed, methods=methods, anew=anew, over=over
     )
     store, rank, world = next(rendezvous("env://", timeout=ranks.PATIENCE))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a rank that waits for a dead one hears of nothing else

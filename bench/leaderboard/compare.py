@@ -16,6 +16,9 @@ from scipy.special import stdtrit  # type: ignore[import-untyped]
 #: How sure an interval is.
 CONFIDENCE = 0.95
 
+#: Seeds that a row needs to be bold.
+FEWEST_SEEDS = 3
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -47,40 +50,83 @@ def difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Differ
     return Difference(mean, mean - reach, mean + reach, len(gaps))
 
 
-def best(scores: Mapping[str, Mapping[int, float]]) -> set[str]:
-    """Return what to print in bold: the best mean, and all whose interval against it includes zero.
+@dataclass(frozen=True)
+class Noise:
+    """What repetitions of a league's rows differ by, seeds aside: the variance of one score, and its freedom.
 
-    One seed says nothing of its own noise, so a series of one is neither the best nor told from it.
+    Three seeds tell little of a row's own noise, so rows of a league share theirs, as in limma's moderated t
+    (Smyth 2004), here by the median over rows: one that is far from steady widens neither its own interval
+    nor another's.
+    """
+
+    variance: float
+    freedom: float
+
+
+def noise(scores: Mapping[str, Mapping[int, float]]) -> Noise:
+    """Estimate the noise of a league from its rows of at least `FEWEST_SEEDS`.
+
+    From a row's scores its mean is taken, and then from what is left the median over the rows of that seed.
+    With d + 1 seeds the median of the variances is (1 - 2/(9d))^3 of their mean, and about half as sure.
+    """
+    rows = {key: seeds for key, seeds in scores.items() if len(seeds) >= FEWEST_SEEDS}
+    if not rows:
+        return Noise(0.0, 1.0)
+    seeds = sorted({seed for own in rows.values() for seed in own})
+    table = np.array([[own.get(seed, np.nan) for seed in seeds] for own in rows.values()])
+    left = table - np.nanmean(table, axis=1, keepdims=True)
+    left -= np.nanmedian(left, axis=0, keepdims=True)
+    left -= np.nanmean(left, axis=1, keepdims=True)
+    count, freedoms = len(rows), np.sum(~np.isnan(table), axis=1) - 1
+    shared = count / (count - 1) if count > 1 else 1.0  # what the seeds' medians took of it
+    variances = np.nansum(left**2, axis=1) / freedoms * shared
+    if count > 2:
+        variances = variances / (1 - 2 / (9 * freedoms)) ** 3
+    moving = variances[variances > 1e-12]  # rows that are 0 in all seeds say nothing of others
+    freedom = float(np.median(freedoms))
+    variance = float(np.median(moving)) if len(moving) else 0.0
+    return Noise(variance, freedom * max(1, (len(moving) - 1) / 2))
+
+
+def best(scores: Mapping[str, Mapping[int, float]]) -> set[str]:
+    """Return what to print in bold: the best mean, and all that noise does not let be told from it.
+
+    Fewer than `FEWEST_SEEDS` say too little, so a row of fewer is neither the best nor told from it.
 
     Args:
         scores: of the series of one league by seed, higher is better.
     """
-    means = {key: math.fsum(seeds.values()) / len(seeds) for key, seeds in scores.items() if len(seeds) > 1}
-    if not means:
+    keys = [key for key, seeds in scores.items() if len(seeds) >= FEWEST_SEEDS]
+    if not keys:
         return set()
-    top = max(means, key=lambda key: (means[key], key))
-    return {key for key in means if key == top or difference(scores[key], scores[top]).includes_zero}
+    top = max(keys, key=lambda key: (math.fsum(scores[key].values()) / len(scores[key]), key))
+    return {top, *tied(scores, dict.fromkeys(keys, noise(scores)))[top]}
 
 
-def tied(scores: Mapping[str, Mapping[int, float]]) -> dict[str, list[str]]:
+def tied(scores: Mapping[str, Mapping[int, float]], noises: Mapping[str, Noise]) -> dict[str, list[str]]:
     """Return for each series of several seeds the others that noise does not let it be told from.
 
-    What `difference` says of each pair, for all pairs at once.
+    The difference is that of common seeds, without any that of the means; of two leagues the larger noise
+    counts.
+
+    Args:
+        noises: of the league of each.
     """
-    keys = [key for key, seeds in scores.items() if len(seeds) > 1]
+    keys = [key for key, seeds in scores.items() if len(seeds) >= FEWEST_SEEDS]
     seeds = sorted({seed for key in keys for seed in scores[key]})
     table = np.array([[scores[key].get(seed, np.nan) for seed in seeds] for key in keys])
+    variance = np.array([noises[key].variance for key in keys])
+    freedom = np.array([noises[key].freedom for key in keys])
     found = {}
     for place, key in enumerate(keys):
         gaps = table[place] - table
         known = ~np.isnan(gaps)
-        count = known.sum(axis=1)
-        mean = np.where(known, gaps, 0).sum(axis=1) / np.maximum(count, 1)
-        square = np.where(known, gaps - mean[:, None], 0) ** 2
-        spread = np.sqrt(square.sum(axis=1) / np.maximum(count - 1, 1))
-        reach = (
-            stdtrit(np.maximum(count - 1, 1), (1 + CONFIDENCE) / 2) * spread / np.sqrt(np.maximum(count, 1))
-        )
-        alike = (count < 2) | (np.abs(mean) <= reach)
-        found[key] = [keys[other] for other in np.flatnonzero(alike) if other != place]
+        count, sizes = known.sum(axis=1), (~np.isnan(table)).sum(axis=1)
+        paired = count > 0
+        apart = np.nanmean(table[place]) - np.nanmean(table, axis=1)
+        mean = np.where(paired, np.where(known, gaps, 0).sum(axis=1) / np.maximum(count, 1), apart)
+        share = np.where(paired, 2 / np.maximum(count, 1), 1 / sizes[place] + 1 / sizes)
+        error = np.sqrt(np.maximum(variance, variance[place]) * share)
+        reach = stdtrit(np.minimum(freedom, freedom[place]), (1 + CONFIDENCE) / 2) * error
+        found[key] = [keys[other] for other in np.flatnonzero(np.abs(mean) <= reach) if other != place]
     return found

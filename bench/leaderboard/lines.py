@@ -7,14 +7,14 @@ all reports of it that share a league.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from bench.cell import ShotRule
 from bench.leaderboard.check import Pair
-from bench.leaderboard.compare import best, tied
+from bench.leaderboard.compare import Noise, best, noise, tied
 from bench.leaderboard.entries import Entry
 from bench.leaderboard.leagues import League, league_of
 from bench.metrics import RANKED
@@ -195,9 +195,9 @@ class Marks:
 def marks(lines: Sequence[Line], *, groups: Sequence[Any] | None = None, ties: bool = False) -> Marks:
     """Mark lines in each of `RANKED`.
 
-    Bold is, among the lines of one group (by default their league), the best that was measured over several
-    seeds, and all whose paired difference to it may be noise; and the best that was published, of whose
-    noise nothing is known.
+    Bold is, among the lines of one group (by default their league), the best that was measured over three
+    seeds or more, and all whose difference to it may be noise, as `bench.leaderboard.compare` has it; and the
+    best that was published, of whose noise nothing is known.
     """
     rivals = dict[Any, list[Line]]()
     for line, group in zip(lines, groups or [line.league for line in lines], strict=True):
@@ -205,10 +205,18 @@ def marks(lines: Sequence[Line], *, groups: Sequence[Any] | None = None, ties: b
     bold = {s: {key for members in rivals.values() for key in strong(members, s)} for s in RANKED}
     numbers = {line.key: str(number) for number, line in enumerate(lines)}
     ours = [line for line in lines if line.kind != "published"] if ties else []
-    alike = {s: tied({line.key: line.by_seed(s) for line in ours}) for s in RANKED}
+    alike = {s: _tied(rivals.values(), ours, s) for s in RANKED}
     return Marks(
         bold, {s: {k: [numbers[o] for o in others] for k, others in alike[s].items()} for s in RANKED}
     )
+
+
+def _tied(groups: Iterable[Sequence[Line]], ours: Sequence[Line], score: str) -> dict[str, list[str]]:
+    noises = dict[str, Noise]()
+    for members in groups:
+        scores = {line.key: line.by_seed(score) for line in members if line.kind != "published"}
+        noises |= dict.fromkeys(scores, noise(scores))
+    return tied({line.key: line.by_seed(score) for line in ours}, noises)
 
 
 def strong(lines: Sequence[Line], score: str) -> set[str]:

@@ -42,8 +42,9 @@ SHOWN = (
 )
 
 _CAPTION = (
-    "percent; mean ± standard deviation over n seeds; bold is the best over several seeds, and all whose "
-    "paired difference to it over common seeds includes zero; a single seed has no ± and is never bold"
+    "percent; mean ± standard deviation over n seeds; bold is the best over three seeds or more, and all "
+    "of them whose difference to it over common seeds may be noise (t test at 5 %, its variance shared by "
+    "the table: the median over rows); a single seed has no ±, and one or two are never bold"
 )
 
 

@@ -61,10 +61,14 @@ class Training:
         device: str,
         checkpoint_seconds: float,
         alone: bool = False,
+        basis: str | None = None,
     ) -> None:
-        """Prepare; `alone` says that no other run uses the GPU, so that smaller pieces are all that helps."""
+        """Prepare; `alone` says that no other run uses the GPU, so that smaller pieces are all that helps.
+
+        `basis` names data and code (see `bench.stale.mark`): a checkpoint of another is not gone on from.
+        """
         self.cell, self.method, self.loader, self.run, self.device = cell, method, loader, run, device
-        self.checkpoint_seconds = checkpoint_seconds
+        self.checkpoint_seconds, self.basis = checkpoint_seconds, basis
         fast = cell.mode == "fast"
         if fast:
             method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -285,6 +289,7 @@ class Training:
             "best": self.best,
             "chosen": self.chosen,
             "micro_batches": self.micro_batches,
+            "basis": self.basis,
             "average": None if self.average is None else self.average.state(),
         }
         write_checkpoint(self.run.checkpoint, self.cell.id, state)
@@ -293,6 +298,8 @@ class Training:
         """Load the checkpoint, cut the epoch lines back to it, and return the first epoch to train."""
         state = read_checkpoint(self.run.checkpoint, self.cell.id, self.device)
         next_epoch = 0
+        if state is not None and state.get("basis", self.basis) != self.basis:
+            state = None  # half of a run on other data, or by other code
         if state is not None:
             self.method.load_state_dict(state["method"])
             own = self.optimizer.state_dict()["param_groups"]  # the rate's place; the device may be another

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from bench import ranks
+from bench import ranks, registry
 from bench.cell import Cell
 from bench.data.loader import Loader
 from bench.data.split import Split, load, subsampled
@@ -22,6 +22,7 @@ from bench.errors import BenchError, memory_ran_out, reason_of, traceback_of
 from bench.method import Method
 from bench.metrics import confusion_matrix, score
 from bench.rundir import RunDir
+from bench.stale import mark, rests_on
 from bench.train.build import build
 from bench.train.checkpoint import read_weights, write_weights
 from bench.train.describe import describe_data, describe_method, describe_model, environment
@@ -101,8 +102,12 @@ def recorded_steps(
         },
     }
     try:
+        elders = {parent.run_id: RunDir(results, parent.run_id).read_record() for parent in cell.parents}
+        code = registry.find(cell.method.name).source
+        rests = rests_on(cell, data, code, elders)
+        record["environment"]["rests_on"] = rests or None
         done = yield from _train_and_score(
-            cell, run, results, data, device, report, checkpoint_seconds, at_once
+            cell, run, results, data, device, report, checkpoint_seconds, at_once, rests
         )
         return record | done
     except Exception as error:
@@ -130,6 +135,7 @@ def _train_and_score(
     report: Report,
     checkpoint_seconds: float,
     at_once: int,
+    rests: dict[str, Any],
 ) -> Generator[object, None, dict[str, Any]]:
     started = time.monotonic()
     keep_float32()
@@ -142,7 +148,10 @@ def _train_and_score(
     method.to(device)
     loader = loader_for(split, method.views, cell, device, extra_sampler=method.extra_sampler)
     method.before_training(loader.train_eval())
-    training = Training(cell, method, loader, run, device, checkpoint_seconds, alone=at_once == 1)
+    basis = mark({"data": {"fingerprint": split.fingerprint}, "environment": {"rests_on": rests}})
+    training = Training(
+        cell, method, loader, run, device, checkpoint_seconds, alone=at_once == 1, basis=basis
+    )
     yield from training.steps(report)
     logits = training.logits
     assert logits is not None  # the last epoch is always scored

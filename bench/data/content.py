@@ -1,0 +1,126 @@
+"""What a data set holds at this moment: whether it is here, a cheap key of its files, its fingerprint.
+
+The fingerprint is computed anew only where the key has changed, and then kept beside the cache of images.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from bench.cell import DataSet
+from bench.data import folder, lists, sources
+from bench.data.cache import key_of
+from bench.data.decoding import RULES
+from bench.data.pictures import pictures
+from bench.files import write_text
+
+#: Rises when what is kept of a content changes its meaning.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a split is made of: the parts' fingerprints as of `Split`, and the classes' names."""
+
+    fingerprint: dict[str, str]
+    class_names: list[str]
+
+
+def is_embedded(dataset: DataSet) -> bool:
+    """Tell whether a data set is always here, and always the same."""
+    return dataset.source == "digits" and dataset.extra_train is None
+
+
+def is_here(dataset: DataSet, data_dir: Path) -> bool:
+    """Tell whether a data set, and what is added to it, is on this machine."""
+    roots = [_root(dataset, data_dir)]
+    if dataset.extra_train is not None:
+        roots.append(folder.below(data_dir, dataset.extra_train.folder, dataset.name))
+    if not all(root is None or (root.is_dir() and any(root.iterdir())) for root in roots):
+        return False
+    if dataset.source != "list":
+        return True
+    read = lists.read_lists(dataset, data_dir)  # often here without the images, which are large
+    first = pictures(dataset, data_dir, read.root, read.train)
+    return first.shards is not None or first.file(0).exists()
+
+
+def key(dataset: DataSet, data_dir: Path) -> str:
+    """Hash the names, sizes and times of all files of a data set, without looking into images.
+
+    Of list files it has what they say and the images' sizes, which is what their fingerprint goes by.
+
+    Raises:
+        BenchError: something is missing or wrong.
+    """
+    root, salt = _root(dataset, data_dir), (dataset.image_size, RULES, dataset.upright)
+    digest = hashlib.sha256(repr(salt).encode())
+    if dataset.source == "list":
+        digest.update(_key_of_lists(dataset, data_dir).encode())
+    elif dataset.source == "folder":
+        assert root is not None
+        train, test = folder.list_tree(root)
+        digest.update(key_of(root, [*train.files, *test.files], list(train.classes)).encode())
+    elif root is not None:
+        digest.update(key_of(root, sorted(root.iterdir())).encode())
+    extra = dataset.extra_train
+    if extra is not None:
+        home = folder.below(data_dir, extra.folder, dataset.name)
+        listed = [home / extra.list_file] if extra.list_file else []
+        digest.update(key_of(home, [*folder.files_in(home)[0], *listed]).encode())
+    return digest.hexdigest()[:16]
+
+
+def validation(dataset: DataSet, data_dir: Path) -> str | None:
+    """Return the fingerprint of the validation set, None where there is none."""
+    if dataset.lists is None or dataset.lists.val is None:
+        return None
+    read = lists.read_lists(dataset, data_dir)
+    assert read.val is not None
+    return pictures(dataset, data_dir, read.root, read.val).fingerprint(read.val.labels)
+
+
+def content(
+    dataset: DataSet, imbalance_factor: float, subsample: int | None, data_dir: Path, key: str
+) -> Content:
+    """Return what the split of a data set holds whose `key` is given, from what is kept of it if it is known.
+
+    Raises:
+        BenchError: as of `split.load`.
+    """
+    asked = [_VERSION, dataset.model_dump(mode="json", exclude={"title"}), imbalance_factor, subsample, key]
+    name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
+    kept = data_dir / ".cache" / "contents" / f"{name}.json"
+    with suppress(OSError, ValueError, TypeError):
+        return Content(**json.loads(kept.read_text(encoding="utf-8")))
+    from bench.data.split import load, subsampled  # with torch, which is not needed where it is known
+
+    split = load(dataset, imbalance_factor, data_dir)
+    if subsample is not None:
+        split = subsampled(split, subsample)
+    found = Content(split.fingerprint, list(split.class_names))
+    with suppress(OSError):  # a read-only or full disk costs the time to look again, no more
+        write_text(kept, json.dumps(asdict(found)))
+    return found
+
+
+def _root(dataset: DataSet, data_dir: Path) -> Path | None:
+    """Return the folder of a data set, None of the digits, which are embedded."""
+    if dataset.source == "digits":
+        return None
+    if dataset.source in sources.CIFAR and not dataset.md5:
+        return data_dir / sources.CIFAR[dataset.source][1]
+    return folder.below(data_dir, dataset.folder or "", dataset.name)
+
+
+def _key_of_lists(dataset: DataSet, data_dir: Path) -> str:
+    read = lists.read_lists(dataset, data_dir)
+    parts = {
+        name: pictures(dataset, data_dir, read.root, part).fingerprint(part.labels)
+        for name, part in read.parts.items()
+    }
+    return repr((parts, read.class_names))
