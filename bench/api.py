@@ -33,7 +33,7 @@ def methods(*files: str | Path) -> pd.DataFrame:
     >>> table.loc["ldam_drw", ["title", "family", "venue", "paper"]].tolist()
     ['LDAM-DRW', 'margin', 'NeurIPS', 'https://arxiv.org/abs/1906.07413']
     >>> table[table.venue == "ICLR"].index.tolist()[:3]
-    ['class_balanced_sampling', 'crt', 'kcl']
+    ['balanced_softmax_cuda', 'ce_cuda', 'ce_drw_cuda']
 
     Args:
         files: Python files with methods of your own, which are registered and listed too.
@@ -344,8 +344,8 @@ def load_leaderboard(results: str | Path = "results") -> pd.DataFrame:
     >>> board[board.dataset == "digits"].sort_values("title")[["title", "kind", "n"]].values.tolist()
     [['Cross-entropy', 'measured', 1], ['Logit adjustment (post hoc)', 'measured', 1]]
     """
+    from bench.leaderboard import gather
     from bench.records import Results
-    from bench.report import gather
     from bench.report.exports import table
 
     return table(gather(Results(Path(results))))

@@ -155,7 +155,7 @@ def test_a_model_that_is_not_there_is_told(place: Path, monkeypatch: pytest.Monk
     (weights,) = Path("results/runs").glob("*-ce-s0-*/weights.safetensors")
     away = weights.rename(weights.with_name("away"))
     try:
-        with pytest.raises(BenchError, match=r"weights.safetensors: no weights there; .*rerun"):
+        with pytest.raises(BenchError, match=r"its weights are not here; `rerun"):
             bench.load_model("digits-if20-ce-s0")
     finally:
         away.rename(weights)

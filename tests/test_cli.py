@@ -15,6 +15,7 @@ from bench import registry
 from bench.cli import main
 from bench.errors import BenchError
 from bench.launch import local
+from bench.method import Method
 from bench.rundir import RunDir
 
 ROOT = Path(__file__).parents[1]
@@ -342,9 +343,9 @@ def test_a_method_of_ones_own_is_listed_beside_the_others(
 
 def test_a_method_outside_of_the_project_says_what_it_is() -> None:
     with pytest.raises(BenchError, match="'mine' needs title= and family="):
-        registry.register("mine", title="Mine")
-    with pytest.raises(BenchError, match="'ldam' is a method of this project"):
-        registry.register("ldam", title="Mine", family="own")
+        registry.register("mine", title="Mine")(Method)
+    with pytest.raises(BenchError, match="method 'ldam' is there already, in .*ldam.py"):
+        registry.register("ldam", title="Mine", family="own")(Method)
 
 
 def test_one_method_is_shown_with_its_authors_cards(bench: Bench) -> None:

@@ -49,8 +49,8 @@ def told(bench: Bench, tmp_path: Path, text: str, *options: object) -> str:
     ("text", "message"),
     [
         (
-            "methods: {my_loss: {}}\n" + GRID,
-            "unknown method 'my_loss'; methods of your own are named by --methods FILE",
+            "methods: {my_objective: {}}\n" + GRID,
+            "unknown method 'my_objective'; methods of your own are named by --methods FILE",
         ),
         ("epochs: 5\n" + SMALL, "unknown key 'epochs'; write it as protocol.epochs"),
         ("lr: 0.1\n" + SMALL, "unknown key 'lr'; write it as protocol.optimizer.lr"),

@@ -62,9 +62,12 @@ def check(command: list[object], folder: Path) -> str:
     return done.stdout
 
 
+LITERATURE = ("README.md", "additions_2026.csv", "methods.csv", "published.csv")
+
+
 def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel: Path) -> None:
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    patterns = {"bench": ("*.py", "report/templates/*"), "methods": ("*.py", "*.csv")}
+    patterns = {"bench": ("*.py", "report/templates/*"), "methods": ("*.py", "*.csv", "*.yaml")}
     wanted = {
         file.relative_to(ROOT).as_posix()
         for package, kinds in patterns.items()
@@ -72,7 +75,7 @@ def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel: Path) -> None:
         for file in (ROOT / package).rglob(kind)
     }
     wanted |= {f"bench/{file.relative_to(ROOT).as_posix()}" for file in (ROOT / "recipes").rglob("*.yaml")}
-    wanted |= {f"bench/literature/{name}" for name in ("README.md", "methods.csv", "published.csv")}
+    wanted |= {f"bench/literature/{name}" for name in LITERATURE}
     assert held == wanted
 
 
