@@ -345,7 +345,7 @@ def test_a_method_outside_of_the_project_says_what_it_is() -> None:
     with pytest.raises(BenchError, match="'mine' needs title= and family="):
         registry.register("mine", title="Mine")(Method)
     registry.methods()  # imports them all
-    with pytest.raises(BenchError, match="method 'ldam' is there already, in .*ldam.py"):
+    with pytest.raises(BenchError, match=r"method 'ldam' is there already, in .*ldam.py"):
         registry.register("ldam", title="Mine", family="own")(Method)
 
 
