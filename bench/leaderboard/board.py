@@ -211,6 +211,8 @@ def _tab(dataset: str, imbalance_factor: float, lines: Sequence[Line]) -> Tab:
         rule = run.cell.dataset.shots
         groups = shot_groups(np.array(run.record["data"]["class_counts"]), rule)
         sizes = {group: len(classes) for group, classes in groups.items()}
+    if len({run.cell.dataset.profile for line in lines for run in line.runs} - {"natural"}) > 1:
+        sizes = None  # each profile has its own
     factor = None if sets.has_own_tail(dataset) else imbalance_factor
     return Tab(dataset, imbalance_factor, tuple(lines), name, factor, sizes, rule)
 

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from bench.cell import DataSet, Frozen, Name
+from bench.cell import STANDARD, DataSet, Frozen, Name
 from bench.errors import BenchError, did_you_mean
 from bench.files import sha256, write_text
 from bench.leaderboard.entries import SCORES, Entry, entry
@@ -131,7 +131,7 @@ def _entry(external: External) -> Entry:
     if strange := [name for name, value in scores.items() if isinstance(value, list)]:
         raise BenchError(f"metrics: {strange[0]}: a list, not a number")
     stated = {key: _checked("protocol", str(value), key) for key, value in external.protocol.items()}
-    stated = {"data_copy": external.data_copy} | stated | {"epochs_class": epochs_class(stated.get("epochs"))}
+    stated = {"data_copy": external.data_copy, "tail": STANDARD} | stated | {"epochs_class": epochs_class(stated.get("epochs"))}
     return entry(
         kind="external",
         key=f"external/{external.name}",

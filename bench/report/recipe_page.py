@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import numpy as np
 
-from bench.cell import DataSet
+from bench.cell import STANDARD, DataSet
 from bench.data.longtail import shot_groups
 from bench.errors import BenchError, did_you_mean
 from bench.files import write_text
@@ -63,12 +63,19 @@ class Section:
     def title(self) -> str:
         """What it is called."""
         name = self.dataset.title or self.dataset.name
+        tail = "" if self.dataset.tail == STANDARD else f", {self.dataset.tail}"
         if self.dataset.profile == "natural":
             counts = self.data and self.data["class_counts"]
-            return f"{name}, its own tail" + (
-                f" of {max(counts):,} to {min(counts):,} images" if counts else ""
-            )
-        return f"{name}, imbalance factor {self.imbalance_factor:g}"
+            sizes = f" of {max(counts):,} to {min(counts):,} images" if counts else ""
+            return f"{name}, its own tail{sizes}{tail}"
+        return f"{name}, imbalance factor {self.imbalance_factor:g}{tail}"
+
+    @property
+    def anchor(self) -> str:
+        """Its name within the page."""
+        told = [] if self.dataset.tail == STANDARD else [self.dataset.tail]
+        words = [self.dataset.name, f"if{self.imbalance_factor:g}", *told]
+        return "-".join(words).replace(", ", "-").replace(" ", "-")
 
     @cached_property
     def done(self) -> list[Result]:
@@ -195,7 +202,7 @@ def _section(part: Section) -> dict[str, Any]:
     title, bars, data = part.title, _bars(part), part.data
     return {
         "title": title,
-        "anchor": f"{part.dataset.name}-if{part.imbalance_factor:g}",
+        "anchor": part.anchor,
         "copy_of": part.dataset.copy_of,
         "copy_kind": part.dataset.copy_kind,
         "comparable": part.dataset.comparable,
