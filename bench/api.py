@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.method import Method
-    from bench.metrics import Score
+    from bench.metrics import FullScore
     from bench.recipe import Recipe
     from bench.records import Results
 
@@ -222,7 +222,7 @@ def score(
     *,
     many_above: int = 100,
     few_below: int = 20,
-) -> Score:
+) -> FullScore:
     """Score logits: accuracy, many / medium / few-shot accuracy, calibration and more, in percent.
 
     >>> import bench
@@ -240,7 +240,7 @@ def score(
         few_below: few-shot classes have fewer.
 
     Returns:
-        The keys of `bench.metrics.Score`; a group without classes is None.
+        The keys of `bench.metrics.FullScore`; a group without classes is None.
     """
     import numpy as np
 
@@ -248,7 +248,7 @@ def score(
     from bench.cell import ShotRule
 
     shots = ShotRule(many_above=many_above, few_below=few_below)
-    return metrics.score(np.asarray(logits), np.asarray(labels), np.asarray(class_counts), shots)
+    return metrics.full_score(np.asarray(logits), np.asarray(labels), np.asarray(class_counts), shots)
 
 
 def build_method(

@@ -113,10 +113,10 @@ class DataSet(Frozen):
     test set: to choose hyper-parameters by. Shot groups go by the real images alone, whatever `extra_train`
     adds.
 
-    `split_seed` draws the subset, 0 the papers'. `class_order` is the seed of a permutation that says which class
-    gets which count, 0 the order of the labels. `label_noise` is the share of the training labels that are
-    replaced by another class, all alike (drawn by `split_seed`); shot groups go by the true labels, methods see
-    the wrong ones.
+    `split_seed` draws the subset, 0 the papers'. `class_order` is the seed of a permutation that says which
+    class gets which count, 0 the order of the labels. `label_noise` is the share of the training labels that
+    are replaced by another class, all alike, drawn by `split_seed`: methods see the wrong labels, shot groups
+    go by the true ones.
 
     The images of list files (`source: list`) stay on disk, whole. `short_side` is for copies of them that
     `data prepare` shrank until the shorter side has so many pixels: faster to read, and other pixels.
@@ -158,7 +158,7 @@ class DataSet(Frozen):
 
     @property
     def tail(self) -> str:
-        """How the training set is drawn, as far as it is not by the papers' rule, in words; else `STANDARD`."""
+        """How the training set is drawn, in words, where it is not by the papers' rule; else `STANDARD`."""
         told = {
             self.profile: self.profile not in ("exponential", "natural"),
             f"split {self.split_seed}": self.split_seed,
@@ -182,7 +182,7 @@ class DataSet(Frozen):
         if self.comparable and not self.copy_kind:
             raise ValueError("comparable needs copy_of, and copy_kind, which says how the copy differs")
         if self.profile == "natural" and self.class_order:
-            raise ValueError("class_order is not for 'profile: natural', whose classes have the counts they have")
+            raise ValueError("class_order permutes nothing: 'profile: natural' keeps every image")
         if self.profile == "natural" and self.split_seed and not (self.held_out or self.label_noise):
             raise ValueError("split_seed draws nothing: 'profile: natural' keeps every image")
         if self.held_out is not None and self.source == "list":

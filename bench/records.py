@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import ledger
+from bench import ledger, metrics
 from bench.cell import Cell, families
 from bench.errors import BenchError
 from bench.files import write_text
@@ -63,7 +63,7 @@ COLUMNS = {
     "backbone_options": ("string", "cell.backbone.options"),
     "seed": ("Int64", "cell.seed"),
     "mode": ("string", "cell.mode"),
-    **{name: ("Float64", f"metrics.{name}") for name in METRICS},
+    **{name: ("Float64", f"metric.{name}") for name in METRICS},
     "best_accuracy": ("Float64", "best_on_test.accuracy"),
     "best_epoch": ("Int64", "best_on_test.epoch"),
     "chosen_accuracy": ("Float64", "best_on_validation.accuracy"),
@@ -435,6 +435,8 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def _value(run: Result, kind: str, path: str) -> Any:
     """Follow a dotted path as far as there is one; mappings become compact JSON."""
     first, *rest = path.split(".")
+    if first == "metric":
+        return metrics.value(rest[0], run.record, lambda: run.confusion)
     content: Any = getattr(run, first) if first in ("cell", "augmentation") else run.record.get(first)
     for key in rest:
         if content is None:

@@ -48,7 +48,9 @@ def test_another_draw_is_another_tail_of_the_protocol():
 
 # -- profiles -------------------------------------------------------------------------------------
 @settings(max_examples=60, deadline=None)
-@given(st.sampled_from(sorted(longtail.PROFILES)), st.integers(100, 2000), st.floats(1, 100), st.integers(2, 300))
+@given(
+    st.sampled_from(sorted(longtail.PROFILES)), st.integers(100, 2000), st.floats(1, 100), st.integers(2, 300)
+)
 def test_every_profile_falls_from_the_largest_to_the_smallest(profile, n_max, factor, classes):
     counts = longtail.PROFILES[profile](n_max, factor, classes)
     assert counts[0] == n_max
@@ -144,8 +146,8 @@ RECIPE = "methods: {ce: {}}\ngrid:\n  dataset: digits\n  imbalance_factor: 20\n 
 
 
 def test_the_draws_are_axes(tmp_path):
-    axes = "  class_order: [0, 1]\n  label_noise: [0, 0.2]\n  profile: [exponential, pareto]\n  split_seed: [0, 2]\n"
-    (tmp_path / "r.yaml").write_text(RECIPE + axes)
+    axes = "  class_order: [0, 1]\n  label_noise: [0, 0.2]\n  profile: [exponential, pareto]\n"
+    (tmp_path / "r.yaml").write_text(RECIPE + axes + "  split_seed: [0, 2]\n")
     tails = [point.cell.dataset.tail for point in read(tmp_path / "r.yaml").points]
     assert len(set(tails)) == 16
     assert tails[0] == STANDARD
@@ -176,7 +178,7 @@ def test_a_draw_that_is_none_is_refused_at_its_place(tmp_path, line, told):
 
 
 def test_a_natural_tail_has_nothing_to_draw():
-    for field, told in (("class_order", "class_order is not for"), ("split_seed", "split_seed draws nothing")):
+    for field, told in (("class_order", "permutes nothing"), ("split_seed", "draws nothing")):
         with pytest.raises(ValidationError, match=told):
             drawn(profile="natural", n_max=None, **{field: 1})
     drawn(profile="natural", n_max=None, split_seed=1, held_out=3)

@@ -39,8 +39,8 @@ def pareto(n_max: int, imbalance_factor: float, num_classes: int) -> np.ndarray:
     """Return the counts (C,) of a Pareto tail with power 6, from `n_max` to `n_max / imbalance_factor`.
 
     The quantiles x_c = ((c + 1/2) / C)^(-1/6) of the Pareto distribution, scaled linearly and truncated. The
-    power is ImageNet-LT's (Liu et al., CVPR 2019), which was drawn at random: with its 1,000 classes, 1,280 and
-    5 images the rule gives 349, 488 and 163 many-, medium- and few-shot classes; the original has 385, 479 and 136.
+    power is ImageNet-LT's (Liu et al., CVPR 2019), which was drawn at random: with its 1,000 classes of 1,280
+    to 5 images the rule gives 349, 488 and 163 many-, medium- and few-shot classes; it has 385, 479 and 136.
     """
     quantiles = ((np.arange(num_classes) + 0.5) / num_classes) ** (-1 / PARETO_POWER)
     shares = (quantiles - quantiles[-1]) / (quantiles[0] - quantiles[-1])
@@ -99,8 +99,8 @@ def class_counts(
 def select(labels: np.ndarray, counts: np.ndarray, split_seed: int = 0) -> np.ndarray:
     """Pick `counts[c]` images of each class and return their positions, class after class, int64.
 
-    One generator, `RandomState(split_seed)`, shuffles the positions of each class in turn; the first are kept.
-    The seed belongs to the data, not to a repetition: 0 gives the papers' subset.
+    One generator, `RandomState(split_seed)`, shuffles the positions of each class in turn; the first are
+    kept. The seed belongs to the data, not to a repetition: 0 gives the papers' subset.
     """
     classes = _shuffled(labels, len(counts), split_seed)
     return np.concatenate([positions[:kept] for positions, kept in zip(classes, counts, strict=True)])

@@ -211,7 +211,7 @@ def _on_disk(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> OnDis
 def _tail(
     dataset: DataSet, imbalance_factor: float, labels: np.ndarray, class_names: tuple[str, ...]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the class counts (C,) of the long tail, the positions (n,) that make it, and their labels (n,)."""
+    """Return the class counts (C,) of the long tail, and positions (n,) and labels (n,) of its images."""
     available = np.bincount(labels, minlength=len(class_names))
     counts = longtail.class_counts(dataset, imbalance_factor, available, class_names)
     positions = longtail.select(labels, counts, dataset.split_seed)

@@ -141,8 +141,8 @@ FIELDS = {
     ),
     "tail": Field(
         "tail",
-        "how the training set is drawn: standard is the papers' rule, an exponential tail or the data set's own, "
-        "with their subset, class order and labels",
+        "how the training set is drawn: standard is the papers' rule, an exponential tail or the data set's "
+        "own, with their subset, class order and labels",
         lambda run: run.cell.dataset.tail,
         usual=STANDARD,
     ),

@@ -118,7 +118,8 @@ class _Grid:
             if not key.startswith("params.") or _steps(key)[1] in stage.hyperparameters.model_fields
         }
         draft = merge(self._from_card(number, stage), self.base)
-        for key, node in sorted(point.items(), key=lambda item: _steps(item[0])):  # the whole before its parts
+        # the whole before its parts: "dataset" before "split_seed"
+        for key, node in sorted(point.items(), key=lambda item: _steps(item[0])):
             draft = merge(draft, nest(_steps(key), node))
         if stage.backbone is not None:
             draft = replace(draft, value={**draft.mapping, "backbone": stage.backbone})
