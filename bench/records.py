@@ -193,6 +193,11 @@ class Result:
         """Which test images (N,) were classified rightly; None of runs that kept neither scores nor bits."""
         return ledger.hits(self.record) if self.of_line else self.directory.hits(self.record)
 
+    @property
+    def headline(self) -> str:
+        """The metric that ranks it: see `bench.metrics.headline`."""
+        return metrics.headline((self.record.get("data") or {}).get("test_counts") or ())
+
     def packed(self) -> dict[str, Any]:
         """Return what a line says of it, curve and bits aside."""
         return self.record if self.of_line else ledger.packed(self.record)
@@ -412,12 +417,17 @@ def _grid(file: Path) -> Grid:
         raise BenchError(f"{file}: {first_line(error)}; run the recipe again") from error
 
 
-def series(cell: Cell) -> str:
-    """Name what repetitions of a cell share: a hash of all but the seeds, its own and its parents'."""
+def series(cell: Cell, *, across_splits: bool = False) -> str:
+    """Name what repetitions of a cell share: a hash of all but the seeds, its own and its parents'.
+
+    With `across_splits` the split seeds are left out too.
+    """
     content = cell.identity()
     parts = [content]
     for part in parts:
         part.pop("seed", None)  # a default is not in it
+        if across_splits:
+            part["dataset"].pop("split_seed", None)
         parts += [part["parent"]] if "parent" in part else []
         parts += part.get("others", ())
     return hash_of(content)[:10]

@@ -19,7 +19,7 @@ from bench.errors import BenchError, did_you_mean
 from bench.leaderboard import external, sets
 from bench.leaderboard.check import Pair, compared
 from bench.leaderboard.entries import Entry, entries
-from bench.leaderboard.leagues import average_rank, ranked
+from bench.leaderboard.leagues import average_rank, headline_of, ranked
 from bench.leaderboard.lines import Line, Tab
 from bench.leaderboard.protocols import Measured, Number, protocols
 from bench.leaderboard.verdict import Verdict
@@ -218,8 +218,8 @@ def _tab(dataset: str, imbalance_factor: float, lines: Sequence[Line]) -> Tab:
 
 
 def _before(line: Line) -> tuple[bool, float, str]:
-    """Order lines: ours first, each by accuracy."""
-    return line.kind == "published", -(line.entry["accuracy"] or -1), line.key
+    """Order lines: ours first, each by the metric that ranks it."""
+    return line.kind == "published", -(line.entry[headline_of([line.entry])] or -1), line.key
 
 
 # -- settings --------------------------------------------------------------------------------------

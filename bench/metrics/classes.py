@@ -1,7 +1,7 @@
 """Metrics that follow from the accuracies of the classes, or from the confusion of classes.
 
 Every record has class accuracies, so these are known of all runs, however old. Percent, and None where there
-is nothing to compute from. The tests hold them to scikit-learn's and SciPy's, where these have them; to import
+is nothing to compute from. The tests hold them to scikit-learn's and SciPy's where these have them; to import
 either takes longer than to write a page.
 """
 
