@@ -39,7 +39,7 @@ _COLUMNS = (
     _deviation("subset", "standard deviation over the subsets that were drawn (split seeds)", "subset"),
     _deviation(
         "initialisation",
-        "standard deviation over the seeds of the initial weights and the order of images, alike on all splits",
+        "standard deviation over the seeds of initial weights and order of images, alike on all splits",
         "initialisation",
     ),
     _deviation(
