@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from bench.leaderboard import bootstrap
+from bench.leaderboard import bootstrap, track
 from bench.leaderboard.check import near, words
 from bench.leaderboard.entries import Entry, deviation, mean
 from bench.leaderboard.leagues import headline_of
@@ -155,6 +155,13 @@ def interval_of(line: Line) -> Value:
     return Value(f"{text.number(found.low)} to {text.number(found.high)}", round(found.low, 6))
 
 
+def track_mean(line: Line) -> Value:
+    """Return the mean over the test sets of the test-agnostic track."""
+    (row, *_) = track.rows([line]) or [None]
+    value, spread = row.means[track.MEAN] if row is not None else (None, None)
+    return Value(text.around(value, spread), text.order(value))
+
+
 def whole(line: Line, name: str) -> Value:
     """Return a whole number."""
     return Value(text.number(line.entry[name], 0), text.order(line.entry[name]))
@@ -255,6 +262,12 @@ COLUMNS: dict[str, Column] = {
         "of the accuracy, by a bootstrap over seeds and test images; of one seed over images alone. n/a "
         "where it is not kept which images were classified rightly",
         get=interval_of,
+    ),
+    "track": Column(
+        "test-agnostic mean",
+        "plain mean of the accuracies on eleven test sets, from forward 50 over uniform to backward 50, "
+        "without adapting to any",
+        get=track_mean,
     ),
     "parameters": Column("parameters", _PARAMETERS, get=partial(whole, name="parameters")),
     "year": Column("year", "when the number was published", get=year),

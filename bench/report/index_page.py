@@ -15,6 +15,7 @@ from bench.report import board_figures, exports, figures, rank_figure
 from bench.report.columns import COLUMNS, line_table, style
 from bench.report.page import Column, Table, Value, csv, render
 from bench.report.text import counted, group_heads
+from bench.report.track_page import render_track
 from bench.report.widening import CHOICES, choices, leagues, places, protocol
 from bench.rundir import Status
 
@@ -38,7 +39,7 @@ CAPTIONS = {
 
 
 def render_index(board: Board, reports: Path) -> list[Path]:
-    """Write the leaderboard as HTML, Markdown, LaTeX, CSV, JSON and BibTeX; return the paths.
+    """Write the leaderboard as HTML, Markdown, LaTeX, CSV, JSON and BibTeX, and its track; return the paths.
 
     The same results and literature give the same bytes.
     """
@@ -85,7 +86,7 @@ def render_index(board: Board, reports: Path) -> list[Path]:
         written["figures/ranks.svg"] = figures.standalone(across)
     for name, content in written.items():
         write_text(reports / name, content)
-    return [reports / name for name in written]
+    return [*(reports / name for name in written), *render_track(board, reports)]
 
 
 def board_table(tab: Tab, lines: Sequence[Line], *, whole: bool = False) -> Table:
