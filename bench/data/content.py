@@ -19,15 +19,17 @@ from bench.data.pictures import pictures
 from bench.files import write_text
 
 #: Rises when what is kept of a content changes its meaning.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a split is made of: the parts' fingerprints as of `Split`, and the classes' names."""
+    """What a split is made of: fingerprints, the classes' names and counts, image hashes, as of `Split`."""
 
     fingerprint: dict[str, str]
     class_names: list[str]
+    class_counts: list[int]
+    image_hashes: dict[str, str]
 
 
 def is_embedded(dataset: DataSet) -> bool:
@@ -97,15 +99,21 @@ def content(
     kept = data_dir / ".cache" / "contents" / f"{name}.json"
     with suppress(OSError, ValueError, TypeError):
         return Content(**json.loads(kept.read_text(encoding="utf-8")))
+    found = look(dataset, imbalance_factor, subsample, data_dir)
+    with suppress(OSError):  # a read-only or full disk costs the time to look again, no more
+        write_text(kept, json.dumps(asdict(found)))
+    return found
+
+
+def look(dataset: DataSet, imbalance_factor: float, subsample: int | None, data_dir: Path) -> Content:
+    """Return what the split of a data set holds, read anew; errors as of `split.load`."""
     from bench.data.split import load, subsampled  # with torch, which is not needed where it is known
 
     split = load(dataset, imbalance_factor, data_dir)
     if subsample is not None:
         split = subsampled(split, subsample)
-    found = Content(split.fingerprint, list(split.class_names))
-    with suppress(OSError):  # a read-only or full disk costs the time to look again, no more
-        write_text(kept, json.dumps(asdict(found)))
-    return found
+    names, counts = list(split.class_names), split.class_counts.tolist()
+    return Content(split.fingerprint, names, counts, split.image_hashes)
 
 
 def _root(dataset: DataSet, data_dir: Path) -> Path | None:

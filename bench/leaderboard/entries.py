@@ -113,7 +113,7 @@ def _measured(key: str, members: Sequence[Measured]) -> Entry:
         imbalance_factor=first.imbalance_factor,
         selection="last",
         n=len(members),
-        note=first.run.row["copy_kind"] if first.run.row["comparable"] else None,
+        note=first.footnote,
         device_seconds=mean([one.seconds for one in members if one.seconds is not None]),
         **about,
         **first.protocol,
