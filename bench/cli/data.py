@@ -80,12 +80,12 @@ def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
     import numpy as np
 
     from bench.data import folder
-    from bench.data.lists import read_lists
+    from bench.data.listing import listed
     from bench.data.sources import read
 
     passed_over: list[str] = []
-    if dataset.source == "list":
-        lists = read_lists(dataset, data)
+    if dataset.on_disk:
+        lists = listed(dataset, data)
         class_names = lists.class_names
         labels = {part: listing.labels for part, listing in lists.parts.items()}
     else:
@@ -93,8 +93,8 @@ def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
         class_names = images.class_names
         labels = {"train": images.train_labels, "test": images.test_labels}
     if dataset.source == "folder" and dataset.folder:
-        parts = folder.list_tree(folder.below(data, dataset.folder, dataset.name))
-        passed_over = folder.passed_over([path for part in parts for path in part.passed_over])
+        parts = folder.list_tree(folder.below(data, dataset.folder, dataset.name), dataset.parts)
+        passed_over = folder.passed_over([path for part in parts.values() for path in part.passed_over])
     columns = ("images", "classes", "largest", "smallest")
     shown = table(f"{dataset.name}: {dataset.title}", "", *columns, "size", numbers=columns)
     for part, of_part in labels.items():
@@ -187,7 +187,7 @@ def check(
     from bench.data.check import check as held_against
 
     dataset = _find(name, recipe)
-    if dataset.source not in ("list", "folder"):
+    if dataset.source in ("digits", "cifar10", "cifar100"):
         _show(dataset, data)  # to read it is to check it
         return
     root = root or data / str(dataset.folder)
@@ -231,16 +231,20 @@ def prepare(
     python run_bench.py data prepare imagenet_lt
     python run_bench.py data prepare imagenet_lt --short-side 256
     """
-    from bench.data.lists import read_lists
+    from bench.data.listing import listed
+    from bench.data.readers import KINDS, items
     from bench.data.shards import pack, place_of
 
-    dataset = _with_lists(name, recipe)
-    lists = read_lists(dataset, data)
+    dataset = _streamed(name, recipe)
+    lists = listed(dataset, data)
     for part, listing in lists.parts.items():
         place = place_of(data, str(dataset.folder), listing, short_side, dataset.upright)
-        files = [lists.root / listing.path(position) for position in range(len(listing))]
+        files = listing.files(lists.root)
+        contents = None
+        if dataset.source in KINDS:
+            contents = (item.content for item in items(dataset, lists.root, part))
         with _bar(f"{part}: images packed", len(files)) as report:
-            size = pack(files, place, short_side, report, os.cpu_count() or 1, dataset.upright)
+            size = pack(files, place, short_side, report, os.cpu_count() or 1, dataset.upright, contents)
         told = f"{part}  {len(files):,} images, {size / 2**30:.2f} GiB  {place}"
         console().print(told, highlight=False, markup=False)
     if short_side not in (None, dataset.short_side):
@@ -280,10 +284,10 @@ def _find(name: str, recipe: Path | None) -> DataSet:
     return known[name]
 
 
-def _with_lists(name: str, recipe: Path | None) -> DataSet:
+def _streamed(name: str, recipe: Path | None) -> DataSet:
     dataset = _find(name, recipe)
-    if dataset.lists is None:
-        raise BenchError(f"{name} has no list files: it is read into memory, and there is nothing to pack")
+    if not dataset.on_disk:
+        raise BenchError(f"{name} is not streamed but read into memory, so there is nothing to pack")
     return dataset
 
 

@@ -12,10 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.cell import DataSet
-from bench.data import folder, lists, sources
+from bench.data import containers, folder, lists, sources
 from bench.data.cache import key_of
 from bench.data.decoding import RULES
+from bench.data.listing import listed
 from bench.data.pictures import pictures
+from bench.data.readers import KINDS
 from bench.files import write_text
 
 #: Rises when what is kept of a content changes its meaning.
@@ -65,8 +67,12 @@ def key(dataset: DataSet, data_dir: Path) -> str:
         digest.update(_key_of_lists(dataset, data_dir).encode())
     elif dataset.source == "folder":
         assert root is not None
-        train, test = folder.list_tree(root)
-        digest.update(key_of(root, [*train.files, *test.files], list(train.classes)).encode())
+        parts = folder.list_tree(root, dataset.parts)
+        files = [path for part in parts.values() for path in part.files]
+        digest.update(key_of(root, files, list(parts["train"].classes)).encode())
+    elif dataset.source in KINDS:
+        assert root is not None
+        digest.update(containers.key(dataset, root).encode())
     elif root is not None:
         digest.update(key_of(root, sorted(root.iterdir())).encode())
     extra = dataset.extra_train
@@ -79,9 +85,10 @@ def key(dataset: DataSet, data_dir: Path) -> str:
 
 def validation(dataset: DataSet, data_dir: Path) -> str | None:
     """Return the fingerprint of the validation set, None where there is none."""
-    if dataset.lists is None or dataset.lists.val is None:
+    named = dataset.lists or dataset.parts
+    if named is None or named.val is None:
         return None
-    read = lists.read_lists(dataset, data_dir)
+    read = listed(dataset, data_dir)
     assert read.val is not None
     return pictures(dataset, data_dir, read.root, read.val).fingerprint(read.val.labels)
 
@@ -127,6 +134,9 @@ def _root(dataset: DataSet, data_dir: Path) -> Path | None:
 
 def _key_of_lists(dataset: DataSet, data_dir: Path) -> str:
     read = lists.read_lists(dataset, data_dir)
+    if not dataset.on_disk:  # its fingerprint goes by pixels, so times count
+        files = [path for part in read.parts.values() for path in part.files(read.root)]
+        return key_of(read.root, files, read.said)
     parts = {
         name: pictures(dataset, data_dir, read.root, part).fingerprint(part.labels)
         for name, part in read.parts.items()

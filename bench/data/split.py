@@ -14,7 +14,7 @@ from torch import Tensor
 from bench.cell import DataSet
 from bench.data import longtail, sources, subsets
 from bench.data.extra import Extra, read_extra
-from bench.data.lists import read_lists
+from bench.data.listing import listed
 from bench.data.pictures import Pictures, pictures
 from bench.errors import BenchError
 from bench.randomness import generator
@@ -101,7 +101,7 @@ def load(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> Split:
     Raises:
         BenchError: the data is missing or damaged, or cannot give such a tail.
     """
-    if dataset.source == "list":
+    if dataset.on_disk:
         return _on_disk(dataset, imbalance_factor, data_dir)
     return _in_memory(dataset, imbalance_factor, data_dir)
 
@@ -179,7 +179,7 @@ def _with_extra(split: InMemory, extra: Extra) -> InMemory:
 
 
 def _on_disk(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> OnDisk:
-    lists = read_lists(dataset, data_dir)
+    lists = listed(dataset, data_dir)
     on_disk = {part: pictures(dataset, data_dir, lists.root, one) for part, one in lists.parts.items()}
     counts, positions = _tail(dataset, imbalance_factor, lists.train.labels, lists.class_names)
     train, labels = on_disk["train"].take(positions), lists.train.labels[positions]

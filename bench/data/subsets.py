@@ -107,6 +107,15 @@ def recognise(
     return None
 
 
+def is_published(hashes: Mapping[str, str]) -> bool:
+    """Tell whether a training set, whole or a subset of the papers', and its test set are published ones."""
+    return any(
+        known["test", None] == hashes["test"]
+        and hashes["set"] in [code for (part, _), code in known.items() if part != "test"]
+        for known in _known().values()
+    )
+
+
 def digests(labels: np.ndarray, pixels: np.ndarray) -> np.ndarray:
     """Hash each of the images (n, H, W, 3) uint8 together with its shape and label, to (n, 16) uint8."""
     start = hashlib.blake2b(repr(pixels.shape[1:]).encode(), digest_size=_BYTES)
