@@ -29,8 +29,8 @@ from bench.files import TEMPORARY, sha256, write_bytes, write_text
 #: Rises when a record's meaning changes so that older ones can no longer be read beside newer ones.
 SCHEMA = 1
 
-#: What two equal records may differ in.
-INCIDENTAL = ("timing", "environment", "checksum")
+#: What two equal records may differ in; older ones lack the image hashes, and the fingerprint says as much.
+INCIDENTAL = ("timing", "environment", "checksum", "image_hashes")
 
 #: What older records lack, and is then nothing to compare: it follows from scores that have a hash.
 LATER = ("further_metrics",)

@@ -115,7 +115,7 @@ def _measured(key: str, members: Sequence[Measured]) -> Entry:
         selection="last",
         headline=first.run.headline,
         n=len(members),
-        note=first.run.row["copy_kind"] if first.run.row["comparable"] else None,
+        note=first.footnote,
         device_seconds=mean([one.seconds for one in members if one.seconds is not None]),
         **about,
         **first.protocol,

@@ -161,6 +161,7 @@ def _train_and_score(
         "traceback": None,
         "method": describe_method(cell, method),
         "data": describe_data(cell, split),
+        "image_hashes": split.image_hashes or None,
         "model": describe_model(method, loader.images_at(torch.arange(2, device=device))),
         **_results(cell, split, logits, training),
         "files": {
