@@ -261,3 +261,9 @@ def test_sure_re_weights_what_it_is_sure_of():
     assert weights.argsort().tolist()[:1] == [int(sure.argmax())] or weights.max() == 1
     assert (weights <= 1).all()
     assert not any(m.training for m in method.train().modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+def test_dbm_on_bcl_needs_cosines():
+    assert registry.find("dbm_bcl").choose().params["scale"] == 32.0
+    with pytest.raises(BenchError, match="classifier"):
+        build(cell_of("dbm_bcl", classifier="linear"), COUNTS)
