@@ -20,8 +20,8 @@ FAR = 1e4
 TRAINED = [name for name, entry in METHODS.items() if entry.build.trains]
 #: Hyper-parameters that drive scores apart, of methods whose classifier is no layer of its own.
 SCALES = {"scale": FAR, "temperature": 1 / FAR}
-#: Methods whose scores are products of unit vectors in training too.
-BOUNDED = {"etf_dr"}
+#: Methods whose loss sees no logits, or products of unit vectors alone.
+BOUNDED = {"etf_dr", "livt_pretrain"}
 
 
 def equal_images(batch: Batch) -> Batch:
