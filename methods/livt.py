@@ -96,7 +96,7 @@ class Decoder(nn.Module):
         self.embed = nn.Linear(vit.embed_dim, wide)
         self.blank = nn.Parameter(0.02 * torch.randn(wide))
         grid = list(vit.patch_embed.grid_size)
-        self.register_buffer("positions", timm.layers.build_sincos2d_pos_embed(grid, wide))
+        self.register_buffer("positions", timm.layers.pos_embed_sincos.build_sincos2d_pos_embed(grid, wide))
         block = timm.models.vision_transformer.Block
         self.blocks = nn.Sequential(*(block(wide, heads, qkv_bias=True) for _ in range(blocks)))
         self.norm = nn.LayerNorm(wide)
