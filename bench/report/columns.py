@@ -108,9 +108,6 @@ def published(line: Line) -> Value:
     if pair["unstated"]:
         notes.append(("plain", text.counted(len(pair["unstated"]), "field") + " not stated"))
         told.append(f"not stated there, and taken to match: {words(pair['unstated'])}")
-    if pair["by_card"]:
-        notes.append(("plain", text.counted(len(pair["by_card"]), "field") + " by the authors' card"))
-        told.append(f"not stated there, but by the authors' card: {words(pair['by_card'])}")
     return Value(
         text.printed(pair["published"]),
         pair["published"],
