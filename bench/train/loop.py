@@ -33,7 +33,7 @@ from bench.train.checkpoint import read_checkpoint, write_checkpoint
 from bench.train.displaced import displacement
 from bench.train.evaluate import scores_of
 from bench.train.memory import Snapshot, divisible, pieces
-from bench.train.precision import wants_bfloat16
+from bench.train.precision import OtherPrecisionError, wants_bfloat16
 from bench.train.schedule import lr_factor, make_optimizer, set_lr
 
 #: Receives each finished epoch's line, the same as in epochs.jsonl.
@@ -290,6 +290,7 @@ class Training:
             "chosen": self.chosen,
             "micro_batches": self.micro_batches,
             "basis": self.basis,
+            "bfloat16": self.bfloat16,
             "average": None if self.average is None else self.average.state(),
         }
         write_checkpoint(self.run.checkpoint, self.cell.id, state)
@@ -301,6 +302,7 @@ class Training:
         if state is not None and state.get("basis", self.basis) != self.basis:
             state = None  # half of a run on other data, or by other code
         if state is not None:
+            self._refuse_other_precision(state.get("bfloat16", self.bfloat16))  # an older one does not know
             self.method.load_state_dict(state["method"])
             own = self.optimizer.state_dict()["param_groups"]  # the rate's place; the device may be another
             self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": own})
@@ -312,3 +314,11 @@ class Training:
             raise BenchError(f"{self.run.checkpoint}: not the first rank's; let all ranks see one folder")
         self.run.keep_epochs(next_epoch)
         return next_epoch
+
+    def _refuse_other_precision(self, bfloat16: bool) -> None:
+        if bfloat16 != self.bfloat16:
+            theirs, ours = ("bfloat16" if numbers else "float32" for numbers in (bfloat16, self.bfloat16))
+            raise OtherPrecisionError(
+                f"{self.run.checkpoint.name}: trained in {theirs}, and this machine computes in {ours}; it "
+                f"waits for a machine with {theirs}; --force trains it here, or delete {self.run.checkpoint}"
+            )

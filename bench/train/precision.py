@@ -4,8 +4,14 @@ from __future__ import annotations
 
 import torch
 
+from bench.errors import BenchError
+
 #: What a CPU needs to multiply bfloat16; one without is slower by far than in float32.
 _CPU_HAS = ("avx512_bf16", "amx_bf16")
+
+
+class OtherPrecisionError(BenchError):
+    """A checkpoint was trained in other numbers than this machine would go on in."""
 
 
 def wants_bfloat16(mode: str, device: str) -> bool:

@@ -29,7 +29,7 @@ from bench.train.describe import describe_data, describe_method, describe_model,
 from bench.train.interleave import Turns, is_own_fault
 from bench.train.loop import Report, Training
 from bench.train.memory import remedy
-from bench.train.precision import keep_float32, wants_bfloat16
+from bench.train.precision import OtherPrecisionError, keep_float32, wants_bfloat16
 
 
 def run_cell(
@@ -110,6 +110,8 @@ def recorded_steps(
             cell, run, results, data, device, report, checkpoint_seconds, at_once, rests
         )
         return record | done
+    except OtherPrecisionError as error:  # it goes on elsewhere
+        return record | {"status": "interrupted", "reason": str(error), "traceback": None}
     except Exception as error:
         if at_once > 1 and not is_own_fault(error):
             raise
