@@ -18,6 +18,7 @@ from bench.cli.common import (
     RESULTS,
     SOME_FAILED,
     Data,
+    Execute,
     Gpus,
     Jobs,
     Methods,
@@ -62,6 +63,7 @@ def run(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write each run's curves to its events/ as well.")
     ] = False,
+    execute: Execute = None,
     launcher: cluster.Where = cluster.Launcher.local,
     partition: cluster.Partition = None,
     minutes: cluster.Minutes = None,
@@ -97,6 +99,7 @@ def run(
     from bench.launch.together import is_first, run_together, under_torchrun
     from bench.recipe import grid_file
     from bench.stale import SETTLED, refuse_other_content, to_train
+    from bench.train.execution import Execution, choose
 
     together = under_torchrun()
     if together and (jobs or per_gpu or launcher is not cluster.Launcher.local):
@@ -115,7 +118,10 @@ def run(
     )
     if launcher is cluster.Launcher.slurm:
         ask = cluster.ask_of(partition, minutes, gpus_per_run, max_parallel, per_gpu, sbatch)
+    choose(execute)
     chosen = gpus_of(gpus) if launcher is cluster.Launcher.local else []  # it may refuse, so before all else
+    if launcher is cluster.Launcher.local:
+        Execution.here().refuse("cuda" if chosen else "cpu")
     grid, asked = read_cells(recipe, only, set_, methods)
     now = as_now(data)
     runs = records.Results(results, now)

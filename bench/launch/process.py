@@ -28,6 +28,7 @@ from bench.launch.anew import latest, lend, pending, settle
 from bench.records import AGAIN, Busy, Results, RunDir, State
 from bench.registry import load_files
 from bench.rundir import attempt
+from bench.train.execution import EXECUTE
 from bench.train.interleave import Turns, gpu_answers, is_own_fault
 
 #: Trains a cell, yielding after each step, and writes its record: (cell, results, data, device, report, how
@@ -220,7 +221,8 @@ def starter(worker: Worker) -> Callable[[Place], Child]:
     def start(place: Place) -> Child:
         _start_server()  # it may have been killed; without its environment a run has other numbers
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(worker, place, os.getcwd(), theirs))
+        chosen = os.environ.get(EXECUTE, "")  # the server may be older than the choice
+        process = context.Process(target=_serve, args=(worker, place, os.getcwd(), theirs, chosen))
         process.start()
         theirs.close()  # now each side holds one end: when it dies, the other is told
         return Child(place, process, ours, place.room or 1)
@@ -244,13 +246,14 @@ def _start_server() -> None:
             signal.signal(number, handler)
 
 
-def _serve(worker: Worker, place: Place, home: str, launcher: Connection) -> None:
+def _serve(worker: Worker, place: Place, home: str, launcher: Connection, execute: str = "") -> None:
     """Run cells in this process, a step each in turn, until the launcher sends no more of them."""
     for number in SHARED:
         signal.signal(number, signal.SIG_IGN)
     inbox: SimpleQueue[Order | None] = SimpleQueue()
     threading.Thread(target=_receive, args=(launcher, inbox), daemon=True).start()
     os.chdir(home)
+    os.environ[EXECUTE] = execute
     if place.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
         read_with(place.cores)

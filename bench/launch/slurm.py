@@ -31,6 +31,7 @@ from bench.launch.process import Worker
 from bench.launch.progress import watch
 from bench.launch.together import is_first, run_together
 from bench.records import AGAIN, Results, RunDir, State, states
+from bench.train.execution import EXECUTE
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
@@ -77,6 +78,7 @@ class Ask:
             "setup": [
                 "own=$((${SLURM_CPUS_ON_NODE:-1} / ${SLURM_NTASKS_PER_NODE:-1}))",
                 "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-$((own ? own : 1))}",
+                f"export {EXECUTE}={shlex.quote(os.environ.get(EXECUTE, ''))}",
                 f"export PYTHONPATH={shlex.quote(str(Path(__file__).parents[2]))}:$PYTHONPATH",
             ],
             "stderr_to_stdout": True,
