@@ -157,8 +157,8 @@ def interval_of(line: Line) -> Value:
 
 def track_mean(line: Line) -> Value:
     """Return the mean over the test sets of the test-agnostic track."""
-    (row, *_) = track.rows([line]) or [None]
-    value, spread = row.means[track.MEAN] if row is not None else (None, None)
+    rows = track.rows([line])
+    value, spread = rows[0].means[track.MEAN] if rows else (None, None)
     return Value(text.around(value, spread), text.order(value))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from bench.files import write_text
 from bench.leaderboard import Board
@@ -33,7 +34,7 @@ def render_track(board: Board, reports: Path) -> list[Path]:
         for league, lines in tab.leagues.items():
             if members := rows(line for line in lines if line.kind == "measured"):
                 tabs.append((tab.title, protocol(league), _table(members)))
-    content = {"title": TITLE, "about": ABOUT, "tabs": tabs}
+    content: dict[str, Any] = {"title": TITLE, "about": ABOUT, "tabs": tabs}
     files = {
         "test_agnostic.html": render("track.html.jinja", **content),
         "test_agnostic.md": render("track.md.jinja", **content),
