@@ -125,6 +125,9 @@ class Method(nn.Module):
     scores: Scores = "train_prior"
     #: How many networks, branches or heads vote.
     experts: int = 1
+    #: The policy of the two views of unlabelled test images from which its experts' weights are learnt for a
+    #: test set of another class distribution, where it does that.
+    test_views: ClassVar[str] = ""
     #: How its steps leave the weights to find flat minima, where that makes the method what it is.
     sharpness: Sharpness | None = None
     #: The share of a label that its loss spreads over all classes; set by the protocol.
@@ -249,3 +252,7 @@ class Method(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Score images (B, 3, H, W) as (B, C); its kind is declared in `scores`."""
         raise NotImplementedError(f"{type(self).__name__} says no forward")
+
+    def expert_scores(self, images: Tensor) -> Tensor:
+        """Score images by each expert alone, (K, B, C), where the method has `test_views`."""
+        raise NotImplementedError(f"{type(self).__name__} says no scores of its experts")

@@ -37,6 +37,9 @@ class AdjustedExperts(ExpertEnsemble):
     def training_outputs(self, features: Tensor, labels: Tensor) -> Tensor:
         return self.scale * super().training_outputs(features, labels)
 
+    def expert_scores(self, images: Tensor) -> Tensor:
+        return self.scale * super().expert_scores(images)
+
     def forward(self, images: Tensor) -> Tensor:
         return self.scale * super().forward(images)
 
