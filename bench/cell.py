@@ -24,6 +24,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+#: Of each class so many images, or such a share of them.
+HeldOut = Count | Annotated[float, Field(gt=0, lt=1)]
 
 #: Marks a field that describes and does not decide; it is kept in cell.yaml and left out of the id.
 DESCRIBES: JsonDict = {"identity": False}
@@ -105,9 +107,9 @@ class DataSet(Frozen):
     footnote to its numbers. `md5` are the checksums of CIFAR's files in `folder`, as the lines that md5sum
     prints, where these are not the official ones but have their format. `n_max` is the size of the largest
     class (default: all images), `test_per_class` what is held out where a source has no test set of its own.
-    With `held_out` so many training images of each class, which the tail leaves over, take the place of the
-    test set: to choose hyper-parameters by. Shot groups go by the real images alone, whatever `extra_train`
-    adds.
+    With `held_out` training images take the place of the test set, to choose hyper-parameters by: so many of
+    each class, or such a share of its images, as `longtail.held_counts` has it. The tail is cut without them.
+    Shot groups go by the real images alone, whatever `extra_train` adds.
 
     The images of list files (`source: list`) stay on disk, whole. `short_side` is for copies of them that
     `data prepare` shrank until the shorter side has so many pixels: faster to read, and other pixels.
@@ -133,7 +135,7 @@ class DataSet(Frozen):
     profile: Literal["exponential", "step", "natural"] = "exponential"
     n_max: Count | None = None
     test_per_class: Count | None = None
-    held_out: Count | None = None
+    held_out: HeldOut | None = None
     shots: ShotRule = ShotRule()
     extra_train: ExtraTrain | None = None
     orientation: Literal["exif"] | None = None
@@ -158,8 +160,6 @@ class DataSet(Frozen):
             raise ValueError("md5 has lines as md5sum prints them: a checksum and a file name")
         if self.comparable and not self.copy_kind:
             raise ValueError("comparable needs copy_of, and copy_kind, which says how the copy differs")
-        if self.held_out is not None and self.source == "list":
-            raise ValueError("held_out is not for 'source: list'; name another list as test")
         return self
 
 

@@ -29,8 +29,10 @@ from bench.cli.leaderboard import tell, write_board
 from bench.errors import BenchError, did_you_mean, printable
 
 if TYPE_CHECKING:
+    from bench.cell import Cell
     from bench.records import Grid
     from bench.records import Results as AllRuns
+    from bench.search.record import SearchRecord
     from bench.stale import Now
 
 Names = Annotated[
@@ -78,7 +80,17 @@ def status(
         if shown.rows:
             details.append(shown)
     console().print(Group(counts, *details))
+    for name, grid in _chosen(recipes, runs).items():
+        if grid.search:
+            tell_phases(grid.search, {cell.run_id: cell for _, cell in grid.cells}, runs, f"{name}: ")
     tell(runs.conflicts)
+
+
+def tell_phases(search: SearchRecord, cells: Mapping[str, Cell], runs: AllRuns, of: str = "") -> None:
+    """Print how far a recipe's search is, and the training of what won."""
+    from bench.search.outcome import phases
+
+    console().print(escape(of + phases(search, cells, runs)), soft_wrap=True, highlight=False)
 
 
 def report(

@@ -35,7 +35,7 @@ from bench.cli.common import (
     find_run,
     table,
 )
-from bench.cli.results import write_report
+from bench.cli.results import tell_phases, write_report
 from bench.errors import BenchError
 from bench.rundir import RunDir
 
@@ -120,7 +120,7 @@ def run(
     if launcher is cluster.Launcher.slurm:
         ask = cluster.ask_of(partition, minutes, gpus_per_run, max_parallel, per_gpu, sbatch)
     chosen = _gpus(gpus) if launcher is cluster.Launcher.local else []  # it may refuse, so before all else
-    grid, asked = _read(recipe, only, set_, methods)
+    grid, asked = _read(recipe, only, set_, methods, results, data)
     now = _now(data)
     runs = records.Results(results, now)
     known = runs.states(families(asked).values())
@@ -152,6 +152,8 @@ def run(
     after = records.Results(results, _now(data))
     write_report(grid.name, after, reports)
     standing = after.states(families(asked).values())
+    if grid.search:
+        tell_phases(grid.search.record(), _cells(grid), after)
     raise typer.Exit(_sum_up({i: s if s.status == "stale" else ends.get(i, s) for i, s in standing.items()}))
 
 
@@ -182,7 +184,7 @@ def plan(
     from bench.stale import refuse_other_content
 
     slots = places(jobs, _gpus(gpus))
-    grid, cells = _read(recipe, only, set_, methods)
+    grid, cells = _read(recipe, only, set_, methods, results, data)
     labels = _labels(grid)
     family = families(cells)
     now = _now(data)
@@ -211,6 +213,8 @@ def plan(
     if times:
         told += f", {where}: {_time(times, family, len(slots))}"
     console().print(told, highlight=False)
+    if grid.search:
+        tell_phases(grid.search.record(), _cells(grid), runs)
     _tell_stale(known)
 
 
@@ -297,14 +301,20 @@ def _tell_anew(parents: Sequence[str]) -> None:
 
 
 def _read(
-    recipe: Path, only: list[str] | None, sets: list[str] | None, methods: list[Path] | None
+    recipe: Path,
+    only: list[str] | None,
+    sets: list[str] | None,
+    methods: list[Path] | None,
+    results: Path,
+    data: Path,
 ) -> tuple[Grid, list[Cell]]:
-    """Return a recipe and the cells of it that were chosen."""
-    from bench import registry
+    """Return a recipe, with what won its search so far, and the cells of it that were chosen."""
+    from bench import records, registry
     from bench.recipe import load
+    from bench.search.resolve import resolve
 
     registry.load_files(methods or ())
-    grid = load(recipe, sets or ())
+    grid = resolve(load(recipe, sets or ()), records.Results(results, _now(data)))
     if sets:  # other cells than the recipe's own must not take the place of its report
         grid = replace(grid, name=f"{grid.name}-set", title=f"{grid.title} ({', '.join(sets)})")
     return grid, [point.cell for point in grid.only(only or ()).points]
@@ -312,6 +322,10 @@ def _read(
 
 def _labels(grid: Grid) -> dict[str, str]:
     return {point.cell.run_id: point.label for point in grid.points}
+
+
+def _cells(grid: Grid) -> dict[str, Cell]:
+    return {point.cell.run_id: point.cell for point in grid.points}
 
 
 def _now(data: Path) -> Now:

@@ -22,6 +22,7 @@ from bench.metrics import RANKED
 from bench.records import Grid, Result, Results
 from bench.report import figures
 from bench.report.columns import COLUMNS, line_table, seeds_of
+from bench.report.effort import effort_sections
 from bench.report.page import Table, Value, csv, render
 from bench.report.text import blocks, counted, group_heads
 from bench.rundir import State, Status
@@ -117,6 +118,10 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
     runs = results.grid_table(grid)
     parts = sections(results, grid)
     lines = [line for part in parts for line in part.lines]
+    efforts, drawn = effort_sections(results, grid), {}
+    for number, effort in enumerate(efforts, start=1):
+        effort["figure_file"] = f"{recipe}_effort_{number}.svg" if effort["figure"] else None
+        drawn |= {effort["figure_file"]: figures.standalone(effort["figure"])} if effort["figure"] else {}
     counts = Counter(runs.status)
     measured = [(part.title, bars) for part in parts if (bars := _bars(part))]
     page: dict[str, Any] = {
@@ -124,6 +129,7 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
         "recipe": recipe,
         "notes": blocks(grid.notes),
         "statuses": [(status, counts[status]) for status in get_args(Status) if counts[status]],
+        "efforts": efforts,
         "sections": [_section(part) for part in parts],
         "protocol": _protocol(lines),
         "methods": _methods(lines),
@@ -135,6 +141,7 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
         f"{recipe}.html": render("recipe.html.jinja", **page),
         f"{recipe}.md": render("recipe.md.jinja", **page),
         f"{recipe}.csv": csv(runs),
+        **drawn,
     }
     if measured:
         alt = f"Accuracy of the methods of {grid.title}, over all classes and by shot group"
@@ -145,10 +152,13 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
 
 
 def sections(results: Results, grid: Grid) -> list[Section]:
-    """Order a grid's runs into sections, in the order of the recipe."""
+    """Order a grid's runs into sections, in the order of the recipe; a search's trials are told apart."""
     states = results.states(cell for _, cell in grid.cells)
+    trials = set(grid.search.trial_runs) if grid.search else set()
     found = dict[tuple[DataSet, float], dict[str, dict[str, list[Result]]]]()
     for label, cell in grid.cells:
+        if cell.run_id in trials:
+            continue
         run = results.of(cell)
         labels = found.setdefault((cell.dataset, cell.imbalance_factor), {})
         labels.setdefault(label, {}).setdefault(run.series, []).append(run)
