@@ -55,6 +55,11 @@ def _facts(place: Place, grid: Grid) -> list[str]:
         + (f", each with {seeds} seeds" if seeds > 1 else ""),
         f"chosen by balanced accuracy on {kept} of each class, held out; no test image was looked at",
     ]
+    strong = [(k, place.strong(k)) for k in grid.search.budgets]
+    best = [(k, [one.key for one in place.efforts if one.key in keys]) for k, keys in strong]
+    if any(names for _, names in best):
+        shown = "; ".join(f"k = {k} {', '.join(names) or text.NA}" for k, names in best)
+        told.append(f"best, as far as noise lets it be told: {shown}")
     for one in place.efforts:
         if one.failed:
             told.append(f"{one.key}: {text.counted(one.failed, 'trial')} failed, and counts as 0")

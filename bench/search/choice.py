@@ -6,7 +6,7 @@ Scores are the trials' in the order of their draws, percent, higher is better; a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import comb
+from math import comb, fsum
 
 
 def winner(scores: Sequence[float | None]) -> int | None:
@@ -29,6 +29,6 @@ def expected_best(scores: Sequence[float | None]) -> list[float]:
     """
     ordered, n = sorted(score or 0.0 for score in scores), len(scores)
     return [
-        sum(comb(j - 1, k - 1) * ordered[j - 1] for j in range(k, n + 1)) / comb(n, k)
+        fsum(comb(j - 1, k - 1) / comb(n, k) * ordered[j - 1] for j in range(k, n + 1))
         for k in range(1, n + 1)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bench.cell import Frozen, HeldOut
 
@@ -13,7 +13,7 @@ class TrialRecord(Frozen):
     """A setting, the runs that try it, and their mean score: None if it failed, or trials have not ended."""
 
     setting: dict[str, Any]
-    runs: tuple[str, ...]
+    runs: tuple[str, ...] = Field(min_length=1)
     score: float | None = None
 
 
@@ -38,8 +38,14 @@ class MethodRecord(Frozen):
     imbalance_factor: float
     backbone: str
     seeds: int
-    trials: tuple[TrialRecord, ...]
+    trials: tuple[TrialRecord, ...] = Field(min_length=1)
     winners: tuple[WinnerRecord, ...] = Field(())
+
+    @model_validator(mode="after")
+    def _winners_were_tried(self) -> MethodRecord:
+        if any(not 1 <= won.draw <= len(self.trials) for won in self.winners):
+            raise ValueError("a draw won that was not tried")
+        return self
 
 
 class SearchRecord(Frozen):

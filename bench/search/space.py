@@ -111,7 +111,7 @@ def draws(
             found.append(drawn)
     if len(found) < count:
         raise ValueError(
-            f"holds {len(found)} settings for a budget of {count}; give it wider ranges, or more"
+            f"has {len(found)} settings for {count} trials; give it wider ranges, or more of them"
         )
     return found
 
