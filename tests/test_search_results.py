@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 from conftest import Bench
+from hypothesis import given
+from hypothesis import strategies as st
 from records_factory import fail, finish
 
 from bench.errors import BenchError
@@ -15,6 +18,7 @@ from bench.leaderboard.effort import places
 from bench.recipe import Recipe, grid_file, load
 from bench.records import Results, RunDir, write_grid
 from bench.report import render_recipe
+from bench.report.effort import apart
 from bench.search.outcome import outcome, phases
 from bench.search.resolve import resolve
 
@@ -209,6 +213,15 @@ def test_the_page_has_the_settings_and_the_expected_best(page: tuple[str, str], 
     )  # of 40, 50, 60, 60: of all sets of k the mean of the best
     for k, value in enumerate(expected, start=1):
         assert f"\n| {k} | {value:.2f} |" in markdown
+
+
+@given(st.lists(st.floats(0, 180), min_size=1, max_size=25).map(sorted))
+def test_names_of_lines_stand_apart_and_in_order(ends: list[float]) -> None:
+    names = apart(ends, 11, 8)
+    assert names[0] >= 8
+    assert all(after - before >= 11 - 1e-9 for before, after in pairwise(names))
+    if ends[0] >= 8 and all(after - before >= 11 for before, after in pairwise(ends)):
+        assert names == ends
 
 
 def test_a_search_that_is_not_over_is_told_of(recipe: Recipe, tmp_path: Path) -> None:

@@ -17,7 +17,10 @@ from bench.report.plot import Figure, Panel, Scale
 COLOURS = ("#3f8ecf", "#e08b1f", "#17a07c", "#b3589a", "#858b94", "#c0504d")
 
 _FINAL = "test accuracy after the last epoch of the setting that won among the first k trials, mean ± "
-_FINAL += "standard deviation over seeds; bold as in the tables below"
+_FINAL += "standard deviation over seeds; bold: the best, and what noise does not tell from it"
+#: Points between the names of lines.
+_NAME = 11.0
+
 _EXPECTED = "the expected best held-out score of k trials drawn from all that were measured"
 
 
@@ -36,8 +39,9 @@ def effort_sections(results: Results, grid: Grid) -> list[dict[str, Any]]:
             "expected": _expected(place),
             "trials": _trials(place),
             "figure": expected_figure(place),
+            "file": f"effort_{number}.svg",
         }
-        for place in found
+        for number, place in enumerate(found, start=1)
     ]
 
 
@@ -62,7 +66,7 @@ def _facts(place: Place, grid: Grid) -> list[str]:
         told.append(f"best, as far as noise lets it be told: {shown}")
     for one in place.efforts:
         if one.failed:
-            told.append(f"{one.key}: {text.counted(one.failed, 'trial')} failed, and counts as 0")
+            told.append(f"{one.key}: {text.counted(one.failed, 'trial')} failed, counted as 0")
         if one.outdated:
             told.append(f"{one.key}: its trials changed since; run the recipe again")
         if not one.ended:
@@ -155,23 +159,28 @@ def expected_figure(place: Place) -> str | None:
     if not known:
         return None
     values = [value for one in known for value in one.expected]
-    longest = max(len(one.key) for one in known)
-    figure = Figure(360 + 5 * longest, 226)
+    height = max(170, _NAME * len(known))
+    figure = Figure(380 + 5.4 * max(len(one.key) for one in known), height + 56)
     across = Scale(1, max(len(one.expected) for one in known), log=True)
-    panel = Panel(figure, 48, 10, 300, 170, across, Scale.around(values))
+    panel = Panel(figure, 48, 10, 300, height, across, Scale.around(values))
     panel.axes("k, trials of a method", "expected best, held out (%)")
-    ends = sorted(((panel.at(*_last(one))[1], place) for place, one in enumerate(known)), reverse=True)
-    lowest = figure.height
-    for y, number in ends:  # from the lowest up, so that no name stands on another
-        one, colour = known[number], COLOURS[number % len(COLOURS)]
-        points = [panel.at(k, value) for k, value in enumerate(one.expected, start=1)]
-        figure.line(points, colour, 1.4)
-        figure.dot(*points[-1], 2, colour)
-        lowest = min(y, lowest - 11)
-        figure.line([points[-1], (points[-1][0] + 9, lowest)], colour, 0.6)
-        figure.text(points[-1][0] + 12, lowest + 3, one.key)
+    lines = [[panel.at(k, value) for k, value in enumerate(one.expected, start=1)] for one in known]
+    order = sorted(range(len(known)), key=lambda number: lines[number][-1][1])
+    names = apart([lines[number][-1][1] for number in order], _NAME, 8)
+    for number, y in zip(order, names, strict=True):
+        colour, end = COLOURS[number % len(COLOURS)], lines[number][-1]
+        figure.line(lines[number], colour, 1.4)
+        figure.dot(*end, 2, colour)
+        figure.line([end, (end[0] + 9, y)], colour, 0.6)
+        figure.text(end[0] + 12, y + 3, known[number].key)
     return figure.svg("Expected best held-out score of each method against the number of trials")
 
 
-def _last(one: Effort) -> tuple[float, float]:
-    return float(len(one.expected)), one.expected[-1]
+def apart(places: Sequence[float], step: float, first: float) -> list[float]:
+    """Move rising places as little as may be until they are a step apart, none before the first."""
+    found = list(places)
+    for place in range(len(found) - 2, -1, -1):
+        found[place] = min(found[place], found[place + 1] - step)
+    for place in range(len(found)):
+        found[place] = max(found[place], found[place - 1] + step if place else first)
+    return found

@@ -118,10 +118,8 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
     runs = results.grid_table(grid)
     parts = sections(results, grid)
     lines = [line for part in parts for line in part.lines]
-    efforts, drawn = effort_sections(results, grid), {}
-    for number, effort in enumerate(efforts, start=1):
-        effort["figure_file"] = f"{recipe}_effort_{number}.svg" if effort["figure"] else None
-        drawn |= {effort["figure_file"]: figures.standalone(effort["figure"])} if effort["figure"] else {}
+    efforts = effort_sections(results, grid)
+    drawn = {f"{recipe}_{e['file']}": figures.standalone(e["figure"]) for e in efforts if e["figure"]}
     counts = Counter(runs.status)
     measured = [(part.title, bars) for part in parts if (bars := _bars(part))]
     page: dict[str, Any] = {
