@@ -29,10 +29,8 @@ from bench.cli.leaderboard import tell, write_board
 from bench.errors import BenchError, did_you_mean, printable
 
 if TYPE_CHECKING:
-    from bench.cell import Cell
     from bench.records import Grid
     from bench.records import Results as AllRuns
-    from bench.search.record import SearchRecord
     from bench.stale import Now
 
 Names = Annotated[
@@ -58,6 +56,7 @@ def status(
     from bench import records
     from bench.launch import queue
     from bench.rundir import Status
+    from bench.search.outcome import phases
 
     statuses, runs = get_args(Status), records.Results(results, _now(data, methods))
     try:
@@ -82,15 +81,9 @@ def status(
     console().print(Group(counts, *details))
     for name, grid in _chosen(recipes, runs).items():
         if grid.search:
-            tell_phases(grid.search, {cell.run_id: cell for _, cell in grid.cells}, runs, f"{name}: ")
+            told = phases(grid.search, {cell.run_id: cell for _, cell in grid.cells}, runs)
+            console().print(escape(f"{name}: {told}"), soft_wrap=True, highlight=False)
     tell(runs.conflicts)
-
-
-def tell_phases(search: SearchRecord, cells: Mapping[str, Cell], runs: AllRuns, of: str = "") -> None:
-    """Print how far a recipe's search is, and the training of what won."""
-    from bench.search.outcome import phases
-
-    console().print(escape(of + phases(search, cells, runs)), soft_wrap=True, highlight=False)
 
 
 def report(
