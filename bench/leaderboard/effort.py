@@ -9,6 +9,7 @@ from functools import cached_property
 from bench.cell import Cell
 from bench.leaderboard.board import variants
 from bench.leaderboard.compare import best
+from bench.metrics import RANKED
 from bench.records import Grid, Result, Results
 from bench.search.choice import expected_best, winners
 from bench.search.outcome import Outcome, outcome
@@ -63,8 +64,8 @@ class Effort:
         )
 
     def scores(self, budget: int) -> dict[int, float]:
-        """Return the test accuracies of a budget's winner by seed."""
-        return {run.cell.seed: float(run.row["accuracy"]) for run in self.finals.get(budget, ())}
+        """Return what a budget's winner is ranked by, of each seed: test accuracy, or balanced accuracy."""
+        return {run.cell.seed: float(run.row[run.headline]) for run in self.finals.get(budget, ())}
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,12 @@ class Place:
     imbalance_factor: float
     backbone: str
     efforts: tuple[Effort, ...]
+
+    @property
+    def headline(self) -> str:
+        """The metric of the test images that ranks here."""
+        runs = (run for one in self.efforts for some in one.finals.values() for run in some)
+        return next((run.headline for run in runs), RANKED[0])
 
     def strong(self, budget: int) -> set[str]:
         """Return the keys of the methods that are best with a budget, as far as noise lets it be told."""

@@ -8,6 +8,7 @@ from typing import Any
 from bench.leaderboard.board import written
 from bench.leaderboard.effort import Effort, Place, places
 from bench.leaderboard.entries import deviation, mean
+from bench.metrics import METRICS
 from bench.records import Grid, Results
 from bench.report import text
 from bench.report.page import Column, Table, Value
@@ -16,7 +17,7 @@ from bench.report.plot import Figure, Panel, Scale
 #: Of the lines of a figure, which also have their names beside them.
 COLOURS = ("#3f8ecf", "#e08b1f", "#17a07c", "#b3589a", "#858b94", "#c0504d")
 
-_FINAL = "test accuracy after the last epoch of the setting that won among the first k trials, mean ± "
+_FINAL = "test score after the last epoch of the setting that won among the first k trials, mean ± "
 _FINAL += "standard deviation over seeds; bold: the best, and what noise does not tell from it"
 #: Points between the names of lines.
 _NAME = 11.0
@@ -98,7 +99,7 @@ def _finals(place: Place, budgets: Sequence[int]) -> Table:
     columns = [Column("method", numeric=False)]
     columns += [Column(f"k = {budget}", _FINAL) for budget in budgets]
     rows = [[_method(one), *(score(one, budget) for budget in budgets)] for one in place.efforts]
-    return Table(columns, rows, "percent of the test images, of what won with k trials")
+    return Table(columns, rows, f"Of what won with k trials, in percent: {METRICS[place.headline].head}")
 
 
 def _chosen(place: Place) -> Table:
