@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.markup import escape
-from rich.table import Table
 
 from bench.cards import Card
 from bench.cli.common import table
+from bench.cli.tables import FittingTable
 
 
-def card_table(cards: Sequence[Card]) -> Table:
+def card_table(cards: Sequence[Card]) -> FittingTable:
     """Return what each card says, one beneath the other."""
     shown = table("authors' cards: what they trained with", "", "", "")
     shown.show_header = False

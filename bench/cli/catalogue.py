@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from bench.cli.common import AsJson, Methods, console, table
+from bench.cli.common import AsJson, Methods, Wide, console, show, table
 from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
@@ -28,14 +28,11 @@ ALONE = ("about", "params", "cards")
 SHARED = "shared"
 
 #: What it has in a terminal of usual width; of other kinds it has all.
-WIDTH = 80
 NARROW = {
     "methods": ("name", "title", "venue"),
     "datasets": ("name", "title", "image_size", "profile", "n_max"),
     "recipes": ("name", "title"),
 }
-
-Wide = Annotated[bool, typer.Option("--wide", help="Show all columns.")]
 
 
 class Kind(StrEnum):
@@ -88,7 +85,7 @@ def list(
         shown = table(f"{len(chosen)} of {len(rows)} {kind}", *columns)
         for row in chosen:
             shown.add_row(*(escape(_text(row[name])) for name in columns))
-        console().print(shown, width=None if wide else WIDTH)
+        show(shown, wide)
 
 
 def _show_one(row: Row) -> None:

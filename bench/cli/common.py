@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from bench.cli.tables import FittingTable
 from bench.errors import BenchError, did_you_mean
@@ -64,6 +64,13 @@ Data = Annotated[
 ]
 Reports = Annotated[Path, typer.Option("--reports", metavar="DIR", help="Where the pages go.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Show all columns.")]
+
+#: Columns of a terminal of usual width; tables fit it unless they are asked for with all columns.
+WIDTH = 80
+
+#: The characters at the end of a run's name by which it can be named, too.
+SHORT = 10
 
 RESULTS, DATA, REPORTS = Path("results"), Path("data"), Path("reports")
 
@@ -74,12 +81,33 @@ def console() -> Console:
     return terminal if terminal.is_terminal else Console(width=200)
 
 
-def table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> Table:
-    """Return an empty table; columns in `numbers` stand to the right."""
+def table(
+    title: str, *columns: str, numbers: tuple[str, ...] = (), folded: Mapping[str, int] | None = None
+) -> FittingTable:
+    """Return an empty table.
+
+    Args:
+        numbers: columns that are aligned to the right.
+        folded: columns whose text is broken into lines of so many characters.
+    """
     made = FittingTable(title=escape(title), title_justify="left", header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        made.add_column(
+            column,
+            justify="right" if column in numbers else "left",
+            overflow="fold",
+            max_width=(folded or {}).get(column),
+        )
     return made
+
+
+def show(shown: FittingTable, wide: bool = False) -> None:
+    """Print a table: whole, or without lines and no wider than a usual terminal."""
+    out = console()
+    if wide:
+        out.print(shown)
+    else:
+        out.print(shown.narrow(), width=min(WIDTH, out.width))
 
 
 def coloured(status: str) -> str:

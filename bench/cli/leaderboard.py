@@ -4,37 +4,53 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from bench.cli.common import DATA, RESULTS, SOME_FAILED, AsJson, Data, Results, console, find_run, table
+from bench.cli.common import (
+    DATA,
+    RESULTS,
+    SHORT,
+    SOME_FAILED,
+    AsJson,
+    Data,
+    Results,
+    Wide,
+    console,
+    find_run,
+    show,
+    table,
+)
 from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
+    from bench.cli.tables import FittingTable
+    from bench.leaderboard.check import Pair
     from bench.records import Results as AllRuns
 
 VERDICTS = {"reproduced": "green", "close, n = 1": "green", "above": "cyan", "below": "bold red"}
 
 
-def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
-    """Judge every measured cell by the published number nearest in protocol.
+def check(results: Results = RESULTS, wide: Wide = False, as_json: AsJson = False) -> None:
+    """Compare every measured cell with the published number nearest in protocol.
 
-    Exits with 1 if one is below. A number whose protocol differs is never judged.
+    Exits with 1 if a verdict is "below". There is no verdict where the protocols differ. The first column
+    names a run of the cell, as `explain` takes it.
 
     [bold]Examples[/]
 
     \b
     python run_bench.py check
+    python run_bench.py check --wide             # one table with all columns
     python run_bench.py check --results results --json
     """
     from bench import records
     from bench.leaderboard import gather
-    from bench.leaderboard.check import words
-    from bench.report import text
 
     runs = records.Results(records.results_folder(results))
     board = gather(runs)
@@ -42,34 +58,83 @@ def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
     else:
-        columns = ("n", "measured", "published", "gap")
-        shown = table("Verdicts", "run", "method", "data", *columns, "verdict", "by", numbers=columns)
-        ids = {one.key: one.run.run_id[-10:] for one in board.done}  # for `explain`, the last seed's
+        ids = {one.key: one.run.run_id for one in board.done}  # the last seed's
         held = [row for row in rows if row["published"] is not None]
-        for row in sorted(held, key=lambda row: (row["dataset"], row["imbalance_factor"], row["title"])):
-            told = escape(": ".join(filter(None, (row["verdict"], words(row["differs"])))))
-            shown.add_row(
-                ids.get(row["key"], ""),
-                escape(row["title"]),
-                f"{row['dataset']} {row['imbalance_factor']:g}",
-                str(row["n"]),
-                text.number(row["measured"]),
-                text.printed(row["published"]),
-                text.gap(row["d"]),
-                f"[{VERDICTS.get(row['verdict'], 'yellow')}]{told}[/]",
-                escape(row["reported_by"] or ""),
-            )
-        if held:
-            console().print(shown)
-        elif not rows:
-            console().print("nothing is measured yet; start with `run RECIPE`")
+        held.sort(key=lambda row: (row["dataset"], row["imbalance_factor"], row["title"]))
+        for shown in [_all_columns(held, ids)] if wide else _few_columns(held, ids):
+            show(shown, wide)
         if rows:
             seen = Counter(row["verdict"] for row in rows)
-            told = ", ".join(f"{count} {verdict}" for verdict, count in seen.most_common())
-            console().print(f"{len(rows)} measured cells: {told}", highlight=False)
+            counted = ", ".join(f"{count} {verdict}" for verdict, count in seen.most_common())
+            console().print(f"{len(rows)} measured cells: {counted}", highlight=False)
+        else:
+            console().print("nothing is measured yet; start with `run RECIPE`")
         tell(board.problems, "left out: ")
         tell(runs.conflicts)
     raise typer.Exit(SOME_FAILED if failed else 0)
+
+
+def _all_columns(rows: Sequence[Pair], ids: Mapping[str, str]) -> FittingTable:
+    """Return one table of all that have a published number."""
+    from bench.leaderboard.check import words
+
+    numbers = ("n", "measured", "published", "gap")
+    shown = table("Verdicts", "run", "method", "data", *numbers, "verdict", "by", numbers=numbers)
+    for row in rows:
+        differs = f": {words(row['differs'])}" if row["differs"] else ""
+        shown.add_row(
+            ids[row["key"]],
+            escape(row["title"]),
+            f"{row['dataset']} {row['imbalance_factor']:g}",
+            *_numbers(row),
+            _coloured(row["verdict"], differs),
+            escape(row["reported_by"] or ""),
+        )
+    return shown
+
+
+def _few_columns(rows: Sequence[Pair], ids: Mapping[str, str]) -> Iterator[FittingTable]:
+    """Return tables of each data set and imbalance factor: of what has a verdict, and of what has none."""
+    from bench.leaderboard.check import words
+
+    numbers = ("n", "measured", "published", "gap")
+    for (dataset, factor), of_data in groupby(
+        rows, key=lambda row: (row["dataset"], row["imbalance_factor"])
+    ):
+        alike, unlike = [], []
+        for row in of_data:
+            (unlike if row["differs"] else alike).append(row)
+        title = f"{dataset}, imbalance factor {factor:g}"
+        if alike:
+            shown = table(title, "run", "method", *numbers, "verdict", numbers=numbers, folded={"method": 22})
+            for row in alike:
+                verdict = _coloured(row["verdict"])
+                shown.add_row(ids[row["key"]][-SHORT:], escape(row["title"]), *_numbers(row), verdict)
+            yield shown
+        if unlike:
+            columns = ("run", "method", "n", "measured", "protocol differs in")
+            folded = {"method": 22, "protocol differs in": 31}
+            shown = table("" if alike else title, *columns, numbers=numbers, folded=folded)
+            for row in unlike:
+                beginning, method, (n, measured, *_) = (
+                    ids[row["key"]][-SHORT:],
+                    escape(row["title"]),
+                    _numbers(row),
+                )
+                shown.add_row(beginning, method, n, measured, words(row["differs"]))
+            yield shown
+
+
+def _numbers(row: Pair) -> tuple[str, str, str, str]:
+    """Return n, measured, published and gap; no gap where protocols differ, as it would mean nothing."""
+    from bench.report import text
+
+    gap = "" if row["differs"] else text.gap(row["d"])
+    return str(row["n"]), text.number(row["measured"]), text.printed(row["published"]), gap
+
+
+def _coloured(verdict: str, more: str = "") -> str:
+    return f"[{VERDICTS.get(verdict, 'yellow')}]{escape(verdict + more)}[/]"
 
 
 def explain(

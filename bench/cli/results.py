@@ -2,36 +2,46 @@
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
-from rich.console import Group
 from rich.markup import escape
 
 from bench.cli.common import (
     DATA,
     REPORTS,
     RESULTS,
+    SHORT,
+    AsJson,
     Data,
     Methods,
     Reports,
     Results,
+    Wide,
     coloured,
     console,
     find_run,
+    show,
     table,
 )
 from bench.cli.leaderboard import tell, write_board
 from bench.errors import BenchError, did_you_mean, printable
 
 if TYPE_CHECKING:
+    from bench.cli.tables import FittingTable
     from bench.records import Grid
     from bench.records import Results as AllRuns
+    from bench.rundir import State
     from bench.stale import Now
+
+#: States of runs that are shown of all recipes.
+ATTENTION = ("running", "stale", "failed", "unreadable")
 
 Names = Annotated[
     list[str] | None,
@@ -40,18 +50,24 @@ Names = Annotated[
 
 
 def status(
-    recipes: Names = None, methods: Methods = None, results: Results = RESULTS, data: Data = DATA
+    recipes: Names = None,
+    methods: Methods = None,
+    wide: Wide = False,
+    as_json: AsJson = False,
+    results: Results = RESULTS,
+    data: Data = DATA,
 ) -> None:
-    """Count what is done, running, queued on a cluster and failed; of named recipes, show every cell.
+    """Count the runs of each recipe by their state; of recipes that are named, show every run.
 
-    What is done is held against the data and, by the files named, the methods of yours that are here now:
-    where these changed since, it is stale.
+    Without names only runs that need attention are shown. A finished run is stale if its data, or the code
+    of your own methods, changed since.
 
     [bold]Examples[/]
 
     \b
     python run_bench.py status
     python run_bench.py status quick
+    python run_bench.py status quick --wide      # whole names of the runs
     """
     from bench import records
     from bench.launch import queue
@@ -60,25 +76,62 @@ def status(
     statuses, runs = get_args(Status), records.Results(results, _now(data, methods))
     try:
         jobs = queue.jobs(results)
-    except BenchError as error:  # what the run directories tell is true without it
+    except BenchError as error:  # the run directories are true without it
         jobs = {}
-        console().print(f"[yellow]{escape(str(error))}[/]", soft_wrap=True)
+        print(f"warning: {error}", file=sys.stderr)
+    known = {
+        name: queue.with_queue(runs.states(cell for _, cell in grid.cells), jobs)
+        for name, grid in _chosen(recipes, runs).items()
+    }
+    if as_json:
+        print(
+            json.dumps(
+                [row for name in known for row in _rows(name, runs.grids[name], known[name])], indent=1
+            )
+        )
+        return
     counts = table("Recipes", "recipe", "cells", *statuses, numbers=("cells", *statuses))
     details = []
-    for name, grid in _chosen(recipes, runs).items():
-        known = queue.with_queue(runs.states(cell for _, cell in grid.cells), jobs)
-        seen = Counter[str](state.status for state in known.values())
-        counts.add_row(escape(name), str(len(known)), *(str(seen[s] or "") for s in statuses))
-        shown = table(name, "state", "run", "label", "")
-        for label, cell in grid.cells:
-            state = known[cell.run_id]
-            if recipes or state.status in ("running", "stale", "failed", "unreadable"):
-                reason = escape(state.reason or "")
-                shown.add_row(coloured(state.status), cell.run_id, escape(label), reason)
-        if shown.rows:
-            details.append(shown)
-    console().print(Group(counts, *details))
+    for name, states in known.items():
+        seen = Counter[str](state.status for state in states.values())
+        counts.add_row(escape(name), str(len(states)), *(str(seen[s] or "") for s in statuses))
+        rows = [row for row in _rows(name, runs.grids[name], states) if recipes or row["status"] in ATTENTION]
+        if rows:
+            details.append(_states(name, rows, wide))
+    for shown in (counts, *details):
+        show(shown, wide)
     tell(runs.conflicts)
+
+
+def _rows(name: str, grid: Grid, states: Mapping[str, State]) -> list[dict[str, Any]]:
+    """Return the runs of a recipe, each with what tells it from others, and its state."""
+    return [
+        {
+            "recipe": name,
+            "run_id": cell.run_id,
+            "label": label,
+            "dataset": cell.dataset.name,
+            "imbalance_factor": cell.imbalance_factor,
+            "seed": cell.seed,
+            "status": states[cell.run_id].status,
+            "reason": states[cell.run_id].reason,
+        }
+        for label, cell in grid.cells
+    ]
+
+
+def _states(name: str, rows: Sequence[dict[str, Any]], wide: bool) -> FittingTable:
+    shown = table(name, "state", "run", "label", "data", "seed", "", numbers=("seed",))
+    for row in rows:
+        shown.add_row(
+            coloured(row["status"]),
+            row["run_id"] if wide else row["run_id"][-SHORT:],
+            escape(row["label"]),
+            f"{row['dataset']} {row['imbalance_factor']:g}",
+            str(row["seed"]),
+            escape(row["reason"] or ""),
+        )
+    return shown
 
 
 def report(

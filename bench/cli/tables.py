@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.padding import Padding
 from rich.table import Table
@@ -22,28 +21,35 @@ class FittingTable(Table):
         if self._fits(console, options):
             yield from super().__rich_console__(console, options)
             return
-        narrow = self._narrow()
+        narrow = self.narrow()
         if narrow._fits(console, options):
             yield from Table.__rich_console__(narrow, console, options)
         else:
-            yield from narrow._broken(options.max_width)
+            yield from narrow._broken(options.max_width, fold=console.is_terminal)
 
     def _fits(self, console: Console, options: ConsoleOptions) -> bool:
         wide = options.update(max_width=10_000)
         return self.__rich_measure__(console, wide).maximum <= options.max_width
 
-    def _narrow(self) -> FittingTable:
+    def narrow(self) -> FittingTable:
+        """Return it without lines and without empty columns."""
         kept = [i for i, column in enumerate(self.columns) if any(map(str, column._cells))]
-        made = FittingTable(title=self.title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+        made = FittingTable(title=self.title, title_justify="left", header_style="bold", box=None)
         made.padding, made.pad_edge = (0, GAP, 0, 0), False
         for i in kept:
-            made.add_column(self.columns[i].header, justify=self.columns[i].justify, overflow="fold")
+            column = self.columns[i]
+            made.add_column(
+                column.header, justify=column.justify, overflow="fold", max_width=column.max_width
+            )
         for row in zip(*(self.columns[i]._cells for i in kept), strict=True):
             made.add_row(*row)
         return made
 
-    def _broken(self, width: int) -> RenderResult:
-        """Yield each row in lines: the first columns that fit beside each other, and below them the rest."""
+    def _broken(self, width: int, fold: bool) -> RenderResult:
+        """Yield each row in lines: the first columns that fit beside each other, and below them the rest.
+
+        What stands below is folded in a terminal; in a file it stays in one line, where it can be found.
+        """
         columns = [[Text.from_markup(str(cell)) for cell in (c.header, *c._cells)] for c in self.columns]
         widths = [max(cell.cell_len for cell in cells) for cells in columns]
         beside = 1
@@ -61,4 +67,8 @@ class FittingTable(Table):
             yield line
             rest = [cell for cell in row[beside:] if cell.plain.strip()]
             if rest and number:
-                yield Padding(Text("  ").join(rest), (0, 0, 0, INDENT))
+                below = Text("  ").join(rest)
+                if fold:
+                    yield Padding(below, (0, 0, 0, INDENT))
+                else:
+                    yield Text.assemble(" " * INDENT, below, no_wrap=True, overflow="ignore")

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bench.registry import Entry
 
 GROUPS = ("accuracy", "many", "medium", "few")
+PROTOCOL, SCORES = ("data", "protocol"), ("accuracy", "many / medium / few")
 
 
 def method_pages(root: Path) -> dict[str, str]:
@@ -101,33 +102,30 @@ def _texts(entry: Entry) -> Iterator[str]:
 
 
 def _measured(name: str, board: Board) -> Iterator[str]:
+    from bench.leaderboard.check import words
     from bench.report import text
 
     rows = []
     for entry in _sorted(board, "measured", "method", name):
         pair = board.pairs[entry["key"]][0]
-        beside = f": {text.printed(pair['published'])} ({pair['reported_by']})" if pair["published"] else ""
-        differs = f" in {', '.join(pair['differs'])}" if pair["differs"] else ""
+        differs = f": {words(pair['differs'])}" if pair["differs"] else ""
+        beside = f" ({text.printed(pair['published'])}, {pair['reported_by']})" if pair["published"] else ""
         scores = [text.around(entry[group], entry[f"{group}_std"]) for group in GROUPS]
-        rows.append([*_protocol(entry), str(entry["n"]), *scores, f"{pair['verdict']}{differs}{beside}"])
-    heads = ("data", "network", "epochs", "augmentation", "n", *GROUPS, "verdict")
-    yield from _table(heads, rows, "Nothing is measured yet.")
+        rows.append(
+            [*_protocol(entry), str(entry["n"]), *_scores(scores), f"{pair['verdict']}{differs}{beside}"]
+        )
+    yield from _table((*PROTOCOL, "n", *SCORES, "verdict"), rows, "Nothing is measured yet.")
 
 
 def _published(name: str, board: Board) -> Iterator[str]:
     from bench.report import text
 
-    rows = [
-        [
-            *_protocol(entry),
-            *(text.printed(entry[group]) for group in GROUPS),
-            entry["title"],
-            entry["reported_by"],
-        ]
-        for entry in _sorted(board, "published", "literature", name)
-    ]
-    heads = ("data", "network", "epochs", "augmentation", *GROUPS, "called", "reported by")
-    yield from _table(heads, rows, "The literature that was collected has no number for it.")
+    rows = []
+    for entry in _sorted(board, "published", "literature", name):
+        scores = [text.printed(entry[group]) for group in GROUPS]
+        rows.append([*_protocol(entry), *_scores(scores), entry["title"], entry["reported_by"]])
+    empty = "The collected literature has no number for it."
+    yield from _table((*PROTOCOL, *SCORES, "called", "reported by"), rows, empty)
 
 
 def _sorted(board: Board, kind: str, key: str, name: str) -> list[dict[str, Any]]:
@@ -136,10 +134,15 @@ def _sorted(board: Board, kind: str, key: str, name: str) -> list[dict[str, Any]
 
 
 def _protocol(entry: dict[str, Any]) -> list[str]:
-    data = (
-        f"{entry['dataset']} {entry['imbalance_factor']:g}" if entry["imbalance_factor"] else entry["dataset"]
-    )
-    return [data, *(str(entry[field] or "") for field in ("backbone", "epochs", "augmentation"))]
+    data = " ".join([entry["dataset"], *([f"{factor:g}"] if (factor := entry["imbalance_factor"]) else [])])
+    epochs = f"{entry['epochs']} epochs" if entry["epochs"] else None
+    return [data, ", ".join(filter(None, (entry["backbone"], epochs, entry["augmentation"])))]
+
+
+def _scores(scores: Sequence[str]) -> list[str]:
+    """Keep each score in one line, and the shot groups in one column if there are any."""
+    kept = [score.replace(" ", "\u00a0") for score in scores]
+    return [kept[0], " / ".join(kept[1:]) if set(kept[1:]) != {"n/a"} else ""]
 
 
 def _marks(entry: Entry) -> str:
@@ -167,4 +170,5 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]], empty: str = "")
 
 
 def _cell(text: str) -> str:
-    return " ".join(str(text).split()).replace("|", r"\|")
+    text = re.sub(r"[ \n]+", " ", text)  # not the spaces that hold a number together
+    return text if text.startswith("`") else text.replace("|", r"\|")  # code needs no escape
