@@ -70,7 +70,7 @@ def figure(source: str, what: str) -> str:
 def test_every_figure_of_the_findings_is_that_of_the_records() -> None:
     text = FINDINGS.read_text(encoding="utf-8")
     filled = MARKED.sub(lambda m: f"<!-- {m[1]}: {m[2]} -->{figure(m[1], m[2])}<!-- / -->", text)
-    assert text.count("<!-- / -->") == len(MARKED.findall(text)) > 100, "a marker is malformed"
+    assert text.count("<!-- / -->") == len(MARKED.findall(text)) > 40, "a marker is malformed"
     if os.environ.get("UPDATE_EXPECTED"):
         FINDINGS.write_text(filled, encoding="utf-8")
         text = filled
