@@ -35,6 +35,7 @@ COLUMNS: dict[str, str] = {
     "imbalance_factor": "Float64",
     **{name: field.kind for name, field in FIELDS.items()},
     "selection": "string",
+    "headline": "string",  # of a measured entry, the metric that ranks it
     "n": "Int64",  # how many seeds
     **{name: "Float64" for score in SCORES for name in (score, f"{score}_std")},
     "parameters": "Int64",
@@ -112,8 +113,9 @@ def _measured(key: str, members: Sequence[Measured]) -> Entry:
         dataset=first.dataset,
         imbalance_factor=first.imbalance_factor,
         selection="last",
+        headline=first.run.headline,
         n=len(members),
-        note=first.run.row["copy_kind"] if first.run.row["comparable"] else None,
+        note=first.footnote,
         device_seconds=mean([one.seconds for one in members if one.seconds is not None]),
         **about,
         **first.protocol,
