@@ -249,6 +249,11 @@ class RunDir:
         return State("missing"), None
 
 
+def attempt(results: Path, run_id: str) -> RunDir:
+    """Return the directory of a run that is trained once more, beside the old one (`bench.launch.anew`)."""
+    return RunDir(results / "rerun" / run_id, run_id)
+
+
 def cell_from(content: Any) -> Cell:
     """Read a cell from its JSON-able form; what is wrong with it is a ValueError."""
     try:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.cell import STANDARD
+from bench.cell import STANDARD, BackboneChoice
 from bench.controls import control_in
 from bench.data.subsets import Recognised, recognise
 from bench.records import Result
@@ -42,6 +42,9 @@ EPOCHS_CLASSES = ((30, "<=30"), (79, "31-79"), (149, "80-149"), (249, "150-249")
 #: Kinds of pre-training by what a timm model's name says of its weights.
 _WEIGHTS = {"clip": "clip", "in21k": "imagenet21k", "in1k": "imagenet1k"}
 
+#: First stages that the literature counts as pre-training.
+_STAGES = {"livt_pretrain": "mae_same_set"}
+
 
 def epochs_class(epochs: int | None) -> str | None:
     """Name the class of a number of epochs, None where it is not known."""
@@ -60,16 +63,22 @@ def _epochs(run: Result) -> int:
     return max(stage.protocol.epochs for stage in run.cell.family())
 
 
-def _width(run: Result) -> str:
-    options = run.cell.backbone.options
-    if "channels" in options:
+def width_class(backbone: BackboneChoice) -> str:
+    """Name the width of a network."""
+    if "channels" in backbone.options:
         return "other"
-    width = options.get("width", 1)
+    width = backbone.options.get("width", 1)
     return "standard" if width == 1 else f"{width:g}x-wide"
 
 
 def _pretraining(run: Result) -> str:
-    backbone = run.cell.backbone
+    """Name what a run was trained on before, by a first stage or by its network's weights."""
+    stages = (stage.method.name for stage in run.cell.family())
+    return next((_STAGES[name] for name in stages if name in _STAGES), pretraining(run.cell.backbone))
+
+
+def pretraining(backbone: BackboneChoice) -> str:
+    """Name the kind of images that a network's weights were trained on before."""
     if not backbone.options.get("pretrained"):
         return "none"
     return next((kind for part, kind in _WEIGHTS.items() if part in backbone.name), "other")
@@ -125,7 +134,9 @@ FIELDS = {
         lambda run: architecture(run.cell.backbone.name) or None,
     ),
     "width_class": Field(
-        "width", "the network's width; 'other' is built differently under the same name", _width
+        "width",
+        "the network's width; 'other' is built differently under the same name",
+        lambda run: width_class(run.cell.backbone),
     ),
     "epochs": Field("epochs", "of the longest stage", _epochs, "Int64", league=False),
     "epochs_class": Field(
@@ -142,7 +153,9 @@ FIELDS = {
     ),
     "experts": Field("experts", "how many networks or heads vote", _experts, "Int64"),
     "pretraining": Field(
-        "pre-training", "on which other images the network was trained before", _pretraining
+        "pre-training",
+        "on what the network was trained before, by other means",
+        _pretraining,
     ),
     "extra_data": Field(
         "extra data", "images or texts beside the training set", lambda run: run.row["extra_data"] or "none"
