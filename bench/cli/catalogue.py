@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from bench.cli.common import AsJson, Methods, Wide, console, show, table
+from bench.cli.common import WIDTH, AsJson, Methods, Wide, console, show, table
+from bench.cli.tables import GAP
 from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
@@ -82,9 +83,13 @@ def list(
         columns = [name for name in chosen[0] if name not in ALONE]
         if not wide:
             columns = [name for name in columns if name in NARROW.get(kind, columns)]
-        shown = table(f"{len(chosen)} of {len(rows)} {kind}", *columns)
-        for row in chosen:
-            shown.add_row(*(escape(_text(row[name])) for name in columns))
+        cells = [[_text(row[name]) for name in columns] for row in chosen]
+        widths = {name: max(map(len, texts)) for name, *texts in zip(columns, *cells, strict=True)}
+        left = WIDTH - sum(width + GAP for name, width in widths.items() if name != "title")
+        title = f"{len(chosen)} of {len(rows)} {kind}"
+        shown = table(title, *columns, folded={} if wide else {"title": max(20, left)})
+        for texts in cells:
+            shown.add_row(*map(escape, texts))
         show(shown, wide)
 
 

@@ -101,7 +101,8 @@ def _few_columns(rows: Sequence[Pair], ids: Mapping[str, str]) -> Iterator[Fitti
     for (dataset, factor), of_data in groupby(
         rows, key=lambda row: (row["dataset"], row["imbalance_factor"])
     ):
-        alike, unlike = [], []
+        alike: list[Pair] = []
+        unlike: list[Pair] = []
         for row in of_data:
             (unlike if row["differs"] else alike).append(row)
         title = f"{dataset}, imbalance factor {factor:g}"
