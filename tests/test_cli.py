@@ -171,7 +171,7 @@ def test_a_rerun_is_compared_with_the_old_record(story: Path, bench: Bench) -> N
 def test_a_run_is_found_by_what_tells_it_apart(story: Path, bench: Bench) -> None:
     code, out = bench("rerun", "digits-if10-ce", *where(story))
     assert code == 2
-    assert "write more of it" in out
+    assert "write more of the name" in out
     code, out = bench("evaluate", "0123456789", "--results", story / "results")
     assert code == 2
     assert "no run '0123456789'" in out

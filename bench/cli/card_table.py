@@ -1,4 +1,4 @@
-"""The authors' cards on the command line."""
+"""The authors' cards as a table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.cli.tables import FittingTable
 
 
 def card_table(cards: Sequence[Card]) -> FittingTable:
-    """Return what each card says, one beneath the other."""
+    """Return the contents of each card, one below the other."""
     shown = table("authors' cards: what they trained with", "", "", "")
     shown.show_header = False
     for card in cards:

@@ -1,4 +1,4 @@
-"""Measured against published: verdicts that can fail, protocols side by side, predictions of one's own."""
+"""The commands `check`, `explain` and `score`: verdicts, protocols side by side, external predictions."""
 
 from __future__ import annotations
 
@@ -140,11 +140,12 @@ def _coloured(verdict: str, more: str = "") -> str:
 
 def explain(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Its name, the beginning of it, or its last ten characters.")
+        str,
+        typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its last ten characters."),
     ],
     results: Results = RESULTS,
 ) -> None:
-    """Set a run's protocol beside that of each published number of its method, and beside its authors' card.
+    """Compare a run's protocol with those of the published numbers, and show its authors' card.
 
     [bold]Examples[/]
 
@@ -158,8 +159,8 @@ def explain(
     from bench.leaderboard import gather, side_by_side
     from bench.report import text
 
-    told = gather(records.Results(results)).explain(find_run(results, run).run_id)
-    first, ours, theirs = told[0]
+    pairs = gather(records.Results(results)).explain(find_run(results, run).run_id)
+    first, ours, theirs = pairs[0]
     if card := card_of(*(first[key] for key in ("method", "dataset", "imbalance_factor"))):
         console().print(card_table([card]))
     if first["published"] is None:
@@ -171,7 +172,7 @@ def explain(
         shown.add_row(field, escape(mine), escape(other), marked)
     console().print(shown)
     console().print(f"gap {text.gap(first['d'])}: {first['verdict']}", highlight=False)
-    for pair, *_ in told[1:]:
+    for pair, *_ in pairs[1:]:
         beside = f"{text.printed(pair['published']):>6}  gap {text.gap(pair['d'])}, {pair['verdict']}"
         line = ": ".join([beside, *([", ".join(pair["differs"])] if pair["differs"] else [])])
         console().print(escape(f"{line}  ({pair['reported_by']})"), highlight=False, soft_wrap=True)
@@ -180,26 +181,26 @@ def explain(
 def score(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="npz with scores or predictions, or CSV.", show_default=False),
+        typer.Argument(metavar="FILE...", help="npz with logits or predictions, or CSV.", show_default=False),
     ],
-    dataset: Annotated[str, typer.Option("--dataset", help="As in [bold]list datasets[/].")],
+    dataset: Annotated[str, typer.Option("--dataset", help="A name of [bold]list datasets[/].")],
     imbalance_factor: Annotated[float, typer.Option("--imbalance-factor", min=1)] = 100,
     name: Annotated[
-        str | None, typer.Option("--name", help="What to call it; default: the name of the file.")
+        str | None, typer.Option("--name", help="Name of the row; default: the name of the file.")
     ] = None,
     protocol: Annotated[
         list[str] | None,
-        typer.Option("--protocol", metavar="FIELD=VALUE", help="What made it; may be repeated."),
+        typer.Option(
+            "--protocol", metavar="FIELD=VALUE", help="A field of the protocol that made it; may be repeated."
+        ),
     ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Write over what was scored under that name.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the row of that name.")] = False,
     results: Results = RESULTS,
     data: Data = DATA,
 ) -> None:
-    """Score predictions of your own for a test set; `report` then shows them as external rows.
+    """Compute the metrics of your own predictions for a test set; `report` shows them as external rows.
 
-    A file holds scores (N, C) or class numbers (N,) for the test images, in their order.
+    A file holds logits (N, C) or class numbers (N,) of the test images, in the order of the test set.
 
     [bold]Examples[/]
 
@@ -217,7 +218,7 @@ def score(
     if dataset not in DATASETS:
         raise BenchError(f"--dataset: unknown data set {dataset!r}{did_you_mean(dataset, DATASETS)}")
     if name and len(files) > 1:
-        raise BenchError(f"--name: {len(files)} files cannot share one name; leave it out")
+        raise BenchError(f"--name: {len(files)} files cannot have one name; leave it out")
     names = [name or file.stem.lower() for file in files]
     if twice := [file for file, called in zip(files, names, strict=True) if names.count(called) > 1]:
         raise BenchError(f"{twice[0]} and {twice[1]} would have one name; score them one by one, with --name")
@@ -238,7 +239,7 @@ def score(
 
 
 def write_board(runs: AllRuns, reports: Path) -> None:
-    """Render the leaderboard and the pages of what is measured, and say where they are."""
+    """Write the leaderboard and the pages of its runs, and print their paths."""
     from bench.leaderboard import gather
     from bench.report import render_index, render_runs
 
@@ -248,13 +249,13 @@ def write_board(runs: AllRuns, reports: Path) -> None:
     out = console()
     out.print(f"report  {escape(str(index))}", soft_wrap=True, highlight=False)
     if pages:
-        told = f"{escape(str(pages[0].parent))}: {len(pages)} pages"
-        out.print(f"report  {told}", soft_wrap=True, highlight=False)
+        written = f"{escape(str(pages[0].parent))}: {len(pages)} pages"
+        out.print(f"report  {written}", soft_wrap=True, highlight=False)
     tell(board.problems, "left out: ")
 
 
 def tell(problems: Iterable[str], what: str = "") -> None:
-    """Print what is wrong with what was read."""
+    """Print the problems of what was read."""
     for problem in problems:
         console().print(f"[yellow]{what}{escape(problem)}[/]", soft_wrap=True, highlight=False)
 

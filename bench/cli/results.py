@@ -1,4 +1,4 @@
-"""What came out: how runs stand, the pages that tell of them, a trained model on other images."""
+"""The commands on results: `status`, `report`, `evaluate`, `export` and `clean`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ ATTENTION = ("running", "stale", "failed", "unreadable")
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[RECIPE]...", help="Recipes that were run, by file or name; default: all."),
+    typer.Argument(metavar="[RECIPE]...", help="Files or names of recipes that were run; default: all."),
 ]
 
 
@@ -141,9 +141,9 @@ def report(
     reports: Reports = REPORTS,
     data: Data = DATA,
 ) -> None:
-    """Write the leaderboard, its run pages and those of all recipes; or only of recipes that are named.
+    """Write the pages of the leaderboard, its runs and all recipes; or of the named recipes only.
 
-    What is stale, as `status` tells, is in no table.
+    Stale runs (see `status`) are in no table.
 
     [bold]Examples[/]
 
@@ -162,7 +162,7 @@ def report(
 
 
 def _now(data: Path, methods: list[Path] | None) -> Now:
-    """Return the data that are here, and the code of methods files that are named."""
+    """Return the data on this machine, and the code of the given methods files."""
     from bench.stale import Now
 
     if not methods:
@@ -174,7 +174,7 @@ def _now(data: Path, methods: list[Path] | None) -> Now:
 
 
 def write_report(name: str, runs: AllRuns, reports: Path) -> None:
-    """Render one recipe's pages and say where they are."""
+    """Write the pages of one recipe, and print their paths."""
     from bench.report import render_recipe
 
     for path in render_recipe(runs, name, reports):
@@ -182,7 +182,7 @@ def write_report(name: str, runs: AllRuns, reports: Path) -> None:
 
 
 def _chosen(names: Iterable[str] | None, runs: AllRuns) -> Mapping[str, Grid]:
-    """Return the grids of the named recipes, or of all."""
+    """Return the grids of the named recipes, or of all recipes."""
     known = runs.grids
     if not known:
         raise BenchError(f"{runs.root / 'grids'}: no recipe was run yet; start with `run RECIPE`")
@@ -201,13 +201,13 @@ def evaluate(
         str, typer.Argument(metavar="RUN", help="A run's name, its last ten characters, or its weights file.")
     ],
     folder: Annotated[
-        Path | None, typer.Option("--folder", metavar="DIR", help="Images in one folder per class.")
+        Path | None, typer.Option("--folder", metavar="DIR", help="Images, one folder per class.")
     ] = None,
     methods: Methods = None,
     results: Results = RESULTS,
     data: Data = DATA,
 ) -> None:
-    """Score a trained model on its test set, or on any folder of images by class.
+    """Test a trained model on its test set, or on a folder of images.
 
     [bold]Examples[/]
 
@@ -243,13 +243,13 @@ def evaluate(
 def export(
     sources: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FOLDER]...", help="Other results folders whose runs are to be merged too."),
+        typer.Argument(metavar="[FOLDER]...", help="Other results folders to merge."),
     ] = None,
     results: Results = RESULTS,
 ) -> None:
-    """Write finished runs into results/records, the compact text that git keeps.
+    """Write finished runs to results/records, as compact text for git.
 
-    A run that is there stays as it is; two unlike records of one run are refused, and nothing is written.
+    Runs that are there stay unchanged. Two different records of one run are an error, and nothing is written.
 
     [bold]Examples[/]
 
@@ -270,11 +270,14 @@ def export(
 def clean(
     results: Results = RESULTS,
     older_than: Annotated[
-        float, typer.Option("--older-than", metavar="DAYS", min=0, help="Only runs that ended before.")
+        float,
+        typer.Option("--older-than", metavar="DAYS", min=0, help="Only runs that ended earlier than this."),
     ] = 0,
-    apply: Annotated[bool, typer.Option("--apply", help="Delete; without it they are only shown.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Delete them; without it they are only listed.")
+    ] = False,
 ) -> None:
-    """Delete the checkpoints of finished runs, which nothing needs any more.
+    """Delete the checkpoints of finished runs, which are not needed any more.
 
     [bold]Examples[/]
 
@@ -293,5 +296,5 @@ def clean(
             console().print(f"{size / 1e6:9.1f} MB  {escape(str(path))}", soft_wrap=True, highlight=False)
             if apply:
                 path.unlink()
-    told = "deleted" if apply else "in all; delete them with --apply"
-    console().print(f"{freed / 1e6:9.1f} MB  {told}", highlight=False)
+    end = "deleted" if apply else "in total; delete them with --apply"
+    console().print(f"{freed / 1e6:9.1f} MB  {end}", highlight=False)

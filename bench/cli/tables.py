@@ -1,4 +1,4 @@
-"""Tables that are read at any width: what does not fit beside a row stands below it."""
+"""Tables for any width: cells that do not fit in a row are printed below it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-GAP, INDENT = 2, 4  # between columns, and before what stands below a row
+GAP, INDENT = 2, 4  # between columns, and before what is printed below a row
 
 
 class FittingTable(Table):
-    """A table that, where it is too wide, leaves out empty columns and lines, and at last breaks its rows.
+    """A table that drops lines and empty columns if it is too wide, and breaks its rows if it still is.
 
-    No cell is folded as long as it fits a line alone: names and numbers stay whole.
+    A cell is not folded if it fits in a line alone, so names and numbers stay whole.
     """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -32,7 +32,7 @@ class FittingTable(Table):
         return self.__rich_measure__(console, wide).maximum <= options.max_width
 
     def narrow(self) -> FittingTable:
-        """Return it without lines and without empty columns."""
+        """Return the table without lines and empty columns."""
         kept = [i for i, column in enumerate(self.columns) if any(map(str, column._cells))]
         made = FittingTable(title=self.title, title_justify="left", header_style="bold", box=None)
         made.padding, made.pad_edge = (0, GAP, 0, 0), False
@@ -46,9 +46,9 @@ class FittingTable(Table):
         return made
 
     def _broken(self, width: int, fold: bool) -> RenderResult:
-        """Yield each row in lines: the first columns that fit beside each other, and below them the rest.
+        """Yield for each row the columns that fit in a line, and below it the rest.
 
-        What stands below is folded in a terminal; in a file it stays in one line, where it can be found.
+        The rest is folded in a terminal. In a file it stays in one line, so that it can be searched.
         """
         columns = [[Text.from_markup(str(cell)) for cell in (c.header, *c._cells)] for c in self.columns]
         widths = [max(cell.cell_len for cell in cells) for cells in columns]
