@@ -5,7 +5,7 @@ RECIPE ?= quick
 OUT ?= build/gpu/out
 MINUTES ?= 9
 
-.PHONY: help quick test lint format type unit slow slurm gpu bench report clean
+.PHONY: help quick test lint format type unit slow slurm gpu bench report docs clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: *.*##' Makefile | sed -E 's/: *[^#]*## */\t/' | expand -t 12
@@ -44,10 +44,14 @@ gpu: .venv/ok    ## all that wants a GPU, in MINUTES (9), into OUT; TINY=1 rehea
 report: .venv/ok ## render every page in reports/ from results/
 	$(BIN)/python run_bench.py report
 
+docs: .venv/ok   ## build the documentation site, with the leaderboard, in build/site
+	$(BIN)/mkdocs build --strict
+	$(BIN)/python run_bench.py report --reports build/site/reports
+
 clean:           ## remove the environment and caches; results stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info
 
 .venv/ok: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs]"
 	touch $@
