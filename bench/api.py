@@ -88,7 +88,8 @@ def run(
 ) -> pd.DataFrame:
     """Train the cells of a recipe that are not trained yet; return their rows of `load_results`, in order.
 
-    Runs are processes of their own, so in a script the call stands below ``if __name__ == "__main__":``.
+    Of a recipe with a search the first call trains the trials, the next one what won. Runs are processes of
+    their own, so in a script the call stands below ``if __name__ == "__main__":``.
     Stop it with Ctrl-C, or the notebook's stop button; the same call goes on.
 
     >>> import bench
@@ -122,17 +123,18 @@ def run(
     from bench.launch.progress import watch
     from bench.recipe import Recipe, grid_file
     from bench.records import Results, write_grid
+    from bench.search.resolve import resolve
     from bench.stale import Now, refuse_other_content, to_train
 
     files = [Path(file) for file in methods]
     registry.load_files(files)
-    whole = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    cells = [point.cell for point in whole.only(only).points]
     root, images = Path(results), Path(data or os.environ.get("LONGTAIL_DATA") or "data")
-    for cell in {(cell.dataset, cell.imbalance_factor): cell for cell in cells}.values():
-        training_images(cell, images)  # better one error now than one in each run
     now = Now(images, registry.sources())
     runs = Results(root, now)
+    whole = resolve(recipe if isinstance(recipe, Recipe) else load_recipe(recipe), runs)
+    cells = [point.cell for point in whole.only(only).points]
+    for cell in {(cell.dataset, cell.imbalance_factor): cell for cell in cells}.values():
+        training_images(cell, images)  # better one error now than one in each run
     refuse_other_content(cells, runs, now)
     known = runs.states(families(cells).values())
     begun = pending(root, known)

@@ -56,6 +56,7 @@ def status(
     from bench import records
     from bench.launch import queue
     from bench.rundir import Status
+    from bench.search.outcome import phases
 
     statuses, runs = get_args(Status), records.Results(results, _now(data, methods))
     try:
@@ -78,6 +79,10 @@ def status(
         if shown.rows:
             details.append(shown)
     console().print(Group(counts, *details))
+    for name, grid in _chosen(recipes, runs).items():
+        if grid.search:
+            told = phases(grid.search, {cell.run_id: cell for _, cell in grid.cells}, runs)
+            console().print(escape(f"{name}: {told}"), soft_wrap=True, highlight=False)
     tell(runs.conflicts)
 
 

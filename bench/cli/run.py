@@ -32,7 +32,7 @@ from bench.cli.common import (
     find_run,
     table,
 )
-from bench.cli.grids import as_now, gpus_of, labels_of, read_cells, sum_up, tell_anew
+from bench.cli.grids import as_now, gpus_of, labels_of, read_cells, sum_up, tell_anew, tell_search
 from bench.cli.results import write_report
 from bench.errors import BenchError
 
@@ -122,7 +122,7 @@ def run(
     chosen = gpus_of(gpus) if launcher is cluster.Launcher.local else []  # it may refuse, so before all else
     if launcher is cluster.Launcher.local:
         Execution.here().refuse("cuda" if chosen else "cpu")
-    grid, asked = read_cells(recipe, only, set_, methods)
+    grid, asked = read_cells(recipe, only, set_, methods, results, data)
     now = as_now(data)
     runs = records.Results(results, now)
     known = runs.states(families(asked).values())
@@ -156,6 +156,7 @@ def run(
     after = records.Results(results, as_now(data))
     write_report(grid.name, after, reports)
     standing = after.states(families(asked).values())
+    tell_search(grid, after)
     raise typer.Exit(sum_up({i: s if s.status == "stale" else ends.get(i, s) for i, s in standing.items()}))
 
 

@@ -20,7 +20,7 @@ from bench.data.cache import Arrays, key_of, through_cache
 from bench.data.decoding import RULES
 from bench.data.listing import listed
 from bench.data.lists import read_lists
-from bench.data.longtail import class_counts
+from bench.data.longtail import class_counts, hold_out
 from bench.errors import BenchError
 
 ARRAYS = ("train_images", "test_images", "train_labels", "test_labels", "class_names")
@@ -69,6 +69,8 @@ def tail(
         images = read(dataset, data_dir)
         labels, test_labels, class_names = images.train_labels, images.test_labels, images.class_names
     available = np.bincount(labels, minlength=len(class_names))
+    if dataset.held_out is not None:
+        test_labels = labels[hold_out(dataset, labels, len(class_names))]
     return class_counts(dataset, imbalance_factor, available, class_names), test_labels, class_names
 
 

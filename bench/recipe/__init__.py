@@ -20,6 +20,8 @@
   that name, or the one that `base` names, built in or the recipe's.
 * `protocol`: how the cells are trained.
 * `overrides`: a list of {match, protocol, params}: changes to the cells that match all of `match`.
+* `search`: ranges of hyper-parameters, from which as many settings are tried for every method; what wins is
+  trained on everything (see `bench.recipe.search`).
 
 A recipe begins with comments: what it reproduces, what to expect, how long it takes. What wins over what
 is said in `bench.recipe.grid`, what YAML is read in `bench.recipe.yaml_text`.
@@ -38,6 +40,7 @@ from bench.errors import BenchError, did_you_mean
 from bench.recipe.files import read
 from bench.recipe.grid import expand
 from bench.recipe.schema import Sections, each, parse
+from bench.recipe.search import Search, read_search
 from bench.recipe.tree import shown
 from bench.records import is_grid_name
 
@@ -49,11 +52,16 @@ LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Point:
-    """A cell, the label under which the recipe has it, and the run ids of its controls by their names."""
+    """A cell, the label under which the recipe has it, and the run ids of its controls by their names.
+
+    Of a search `method_label` is the label that is searched, and `phase` is "search" or "final".
+    """
 
     label: str
     cell: Cell
     controls: Mapping[str, str] = field(default_factory=dict)
+    method_label: str = ""
+    phase: str = ""
 
     @property
     def axes(self) -> dict[str, str | int | float]:
@@ -73,17 +81,22 @@ class Point:
         cell = self.cell
         factor = {"imbalance_factor": f"{cell.imbalance_factor:g}"}
         ids = {"id": cell.id, "run_id": cell.run_id}
-        return {key: str(value) for key, value in self.axes.items()} | factor | ids
+        search = {"label": self.method_label, "phase": self.phase} if self.phase else {}
+        return {key: str(value) for key, value in self.axes.items()} | factor | ids | search
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A validated recipe: its points in the order of its file, no cell twice."""
+    """A validated recipe: its points in the order of its file, no cell twice.
+
+    With a `search` they are its trials, and once `bench.search.resolve` has looked at these, the winners.
+    """
 
     name: str
     title: str
     notes: str
     points: tuple[Point, ...]
+    search: Search | None = None
 
     def only(self, filters: Sequence[str]) -> Recipe:
         """Keep the points that pass every filter, each "key=value" or "key=value,value".
@@ -129,12 +142,17 @@ def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
     try:
         tree, notes = read(path, sets)
         sections = parse(Sections, tree)
-        points = tuple(Point(*point) for point in expand(tree))
+        search = read_search(tree) if sections.search is not None else None
+        points = (
+            tuple(Point(label, cell, {}, of, "search") for label, cell, of in search.trials())
+            if search
+            else tuple(Point(*point) for point in expand(tree))
+        )
     except BenchError as error:
         lines = str(error).split("\n")
         more = [f"... and {len(lines) - MOST_TOLD} more"] if len(lines) > MOST_TOLD else []
         raise BenchError("\n".join(lines[:MOST_TOLD] + more)) from None
-    return Recipe(path.stem, sections.title or path.stem, notes, points)
+    return Recipe(path.stem, sections.title or path.stem, notes, points, search)
 
 
 def grid_file(recipe: Recipe) -> dict[str, Any]:
@@ -148,4 +166,5 @@ def grid_file(recipe: Recipe) -> dict[str, Any]:
         }
         for p in recipe.points
     ]
-    return {"recipe": recipe.name, "title": recipe.title, "notes": recipe.notes, "cells": cells}
+    told = {"recipe": recipe.name, "title": recipe.title, "notes": recipe.notes, "cells": cells}
+    return told | ({"search": recipe.search.record().model_dump(mode="json")} if recipe.search else {})

@@ -31,6 +31,7 @@ class Sections(Frozen):
     datasets: dict[str, dict[str, Any]] = Field({})
     protocol: dict[str, Any] = Field({})
     overrides: list[dict[str, Any]] = Field([])
+    search: dict[str, Any] | None = None
 
 
 class MethodSection(Frozen):
