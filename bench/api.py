@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -84,6 +85,7 @@ def run(
     retry_failed: bool = False,
     retrain_stale: bool = False,
     methods: Sequence[str | Path] = (),
+    log: Sequence[str] = (),
     progress: bool = True,
 ) -> pd.DataFrame:
     """Train the cells of a recipe that are not trained yet; return their rows of `load_results`, in order.
@@ -107,6 +109,7 @@ def run(
         retry_failed: start over what failed or cannot be read.
         retrain_stale: start over what was done on other data or code than those that are here now.
         methods: Python files with methods of your own.
+        log: loggers, as "tensorboard" and "wandb:project=lt"; default: the recipe's.
         progress: print how the runs go: a line for each that ends, on a terminal bars.
 
     Raises:
@@ -119,6 +122,8 @@ def run(
     from bench.cli.estimate import training_images
     from bench.launch.local import run_grid
     from bench.launch.progress import watch
+    from bench.loggers import chosen
+    from bench.loggers.relay import noted
     from bench.recipe import Recipe, grid_file
     from bench.records import Results, write_grid
     from bench.stale import Now, refuse_other_content, to_train
@@ -126,6 +131,7 @@ def run(
     files = [Path(file) for file in methods]
     registry.load_files(files)
     whole = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    loggers = chosen(log, whole.log)
     cells = [point.cell for point in whole.only(only).points]
     root, images = Path(results), Path(data or os.environ.get("LONGTAIL_DATA") or "data")
     for cell in {(cell.dataset, cell.imbalance_factor): cell for cell in cells}.values():
@@ -137,7 +143,11 @@ def run(
     wanted, over = to_train(cells, known, retrain_stale=retrain_stale, force=force)
     write_grid(root, whole.name, grid_file(whole))
     labels = {point.cell.run_id: point.label for point in whole.points}
-    with watch(labels, Console(quiet=not progress), root) as listen:
+    console = Console(quiet=not progress)
+    with (
+        watch(labels, console, root) as shown,
+        noted(loggers, root, labels, shown, warnings.warn) as listen,
+    ):
         run_grid(
             wanted,
             root,

@@ -33,6 +33,7 @@ DOCUMENTS = [
     "docs/findings.md",
     "docs/gpu.md",
     "docs/fidelity.md",
+    "docs/logging.md",
 ]
 README = (ROOT / "README.md").read_text()
 
