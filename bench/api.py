@@ -361,8 +361,10 @@ def load_leaderboard(results: str | Path = "results") -> pd.DataFrame:
     return table(gather(Results(Path(results))))
 
 
-def load_model(run_id: str, results: str | Path = "results") -> Method:
-    """Load the trained model of a run, ready to score images; its name may be shortened while it is clear.
+def load_model(run_id: str | Path, results: str | Path = "results") -> Method:
+    """Load the trained model of a run, ready to score images.
+
+    Its name may be shortened while it is clear; or it is a folder that `push` wrote.
 
     >>> import bench
     >>> import torch
@@ -376,18 +378,19 @@ def load_model(run_id: str, results: str | Path = "results") -> Method:
     import numpy as np
 
     from bench.cli.common import find_run
+    from bench.hub import opened, with_weights
     from bench.train.build import build
     from bench.train.checkpoint import read_weights
 
-    found = find_run(Path(results), run_id)
-    if found.state.status != "done":
-        raise BenchError(f"{found.run_id}: is {found.state.status}, and has no weights to load")
-    weights = found.directory.weights
-    if not weights.exists():
-        raise BenchError(f"{found.run_id}: its weights are not here; `rerun {found.run_id}` makes them again")
-    counts = found.record["data"].get("epoch_counts", found.record["data"]["class_counts"])
-    method = build(found.cell, np.array(counts))
-    read_weights(weights, method, found.record["files"][weights.name])
+    if (Path(run_id) / "record.json").is_file():
+        run = opened(Path(run_id))
+        cell, record = run.read_cell(), run.read_record()
+    else:
+        found = find_run(Path(results), str(run_id))
+        run, cell, record = with_weights(found), found.cell, found.record
+    counts = record["data"].get("epoch_counts", record["data"]["class_counts"])
+    method = build(cell, np.array(counts))
+    read_weights(run.weights, method, record["files"][run.weights.name])
     return method.eval()
 
 

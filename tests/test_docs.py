@@ -34,6 +34,7 @@ DOCUMENTS = [
     "docs/gpu.md",
     "docs/fidelity.md",
     "docs/logging.md",
+    "docs/hub.md",
 ]
 README = (ROOT / "README.md").read_text()
 
