@@ -1,4 +1,4 @@
-"""Runs on the Hugging Face Hub: out and in."""
+"""Runs that are shared: the Hugging Face Hub, out and in, and files that somebody submits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from bench.cli.common import RESULTS, Methods, Results, console, find_run
+from bench.cli.common import DATA, RESULTS, SOME_FAILED, Data, Methods, Results, console, find_run
 from bench.errors import BenchError
 
 
@@ -83,6 +83,37 @@ def pull(
 
     folder = Path(source) if Path(source).is_dir() else download(source, revision)
     _say(f"run     {install(folder, results).path}")
+
+
+def check_submission(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of results/records.")],
+    results: Results = RESULTS,
+    data: Data = DATA,
+) -> None:
+    """Check runs that are submitted as files of `export`, before they are taken: data, protocol, versions.
+
+    Runs that are in the results already, word for word, are passed over. Exits with 1 if one has a fault.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py check-submission cifar100-resnet32_cifar.jsonl
+    python run_bench.py check-submission results/records/*.jsonl --results ../main/results
+    """
+    from bench.records import Results as Runs
+    from bench.stale import Now
+    from bench.submission import check
+
+    runs, now = Runs(results), Now(data)
+    checked = [found for file in files for found in check(file, runs, now)]
+    for found in checked:
+        mark = "[red]refused[/]" if found.faults else "[green]sound  [/]"
+        console().print(f"{mark} {escape(found.run_id)}", soft_wrap=True, highlight=False)
+        for line in (*found.faults, *found.remarks):
+            _say(f"        {line}")
+    bad = sum(bool(found.faults) for found in checked)
+    _say(f"{len(checked)} runs to take, {bad} of them with a fault")
+    raise typer.Exit(SOME_FAILED if bad else 0)
 
 
 def _say(text: str) -> None:
