@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import catalogue, data, leaderboard, results, run, share, synthesize
+from bench.cli import catalogue, data, leaderboard, plan, results, run, share, synthesize
 from bench.cli.common import USER_MISTAKE
 from bench.errors import BenchError
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Train": (run.run, run.plan, run.rerun, synthesize.synthesize),
+    "Train": (run.run, plan.plan, run.rerun, synthesize.synthesize),
     "Results": (results.status, results.report, results.evaluate, results.export, results.clean),
     "Share": (share.push, share.pull, share.check_submission),
     "Leaderboard": (leaderboard.check, leaderboard.explain, leaderboard.score),

@@ -16,7 +16,6 @@ from typing import ClassVar
 
 from bench.cell import Cell, Scalar
 from bench.errors import BenchError, did_you_mean
-from bench.rundir import RunDir
 
 #: The loggers, and the class of each in its module here.
 KINDS = {"tensorboard": "TensorBoard", "wandb": "Wandb", "mlflow": "MLflow", "trackio": "Trackio"}
@@ -30,19 +29,15 @@ class Started:
     """What a logger is told of a run that starts, or goes on.
 
     `group` names what it shares with its repetitions, `first_epoch` is where it starts: above 0, it goes on
-    with what it had written before. `results` is the folder that all runs share.
+    with what it had written before. `folder` is the run's own, `results` the one that all runs share.
     """
 
     run_id: str
     group: str
     config: Mapping[str, Scalar]
     first_epoch: int
+    folder: Path
     results: Path
-
-    @property
-    def folder(self) -> Path:
-        """The run's own folder."""
-        return RunDir(self.results, self.run_id).path
 
 
 @dataclass
