@@ -146,7 +146,7 @@ def test_measured_stands_beside_published(results: Path, folder: Path) -> None:
 
 
 def test_what_a_source_does_not_state_is_marked(results: Path, tmp_path: Path) -> None:
-    numbers = [{"method": "ce", "value": "57.4", "epochs": "", "experts": ""}]
+    numbers = [{"method": "ce", "value": "57.4", "epochs": "", "experts": "", "original": "no"}]
     _, files = show(results, write_literature(tmp_path / "vague", *numbers))
     assert "57.4<br>2 fields not stated | +0.02<br>" in files["index.md"]
     assert "not stated there, and taken to match: epochs, experts" in files["index.html"]
