@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.method import Method
-    from bench.metrics import Score
+    from bench.metrics import FullScore
     from bench.recipe import Recipe
     from bench.records import Results
 
@@ -160,8 +160,10 @@ def long_tail(
     labels: npt.ArrayLike,
     imbalance_factor: float,
     *,
-    profile: Literal["exponential", "step"] = "exponential",
+    profile: Literal["exponential", "step", "pareto"] = "exponential",
     n_max: int | None = None,
+    split_seed: int = 0,
+    class_order: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut a long tail from a balanced set, as the field does since LDAM-DRW: image by image the same subset.
 
@@ -177,8 +179,11 @@ def long_tail(
     Args:
         labels: (N,) the classes of all images, from 0.
         imbalance_factor: images of the largest class over those of the smallest.
-        profile: counts fall exponentially with the class, or by a step at half of the classes.
+        profile: counts fall exponentially with the class, by a step at half of the classes, or as a Pareto
+            distribution with power 6.
         n_max: images of the largest class; default: all.
+        split_seed: draws the subset; 0 is the papers'.
+        class_order: seed of a permutation that says which class gets which count; 0 is the labels' order.
 
     Returns:
         The positions of the chosen images, class after class, and the class counts (C,), both int64.
@@ -197,10 +202,17 @@ def long_tail(
             f"labels should be whole numbers from 0, one per image; got {known.dtype} {known.shape}"
         )
     available = np.bincount(known)
-    tail = DataSet(name="labels", source="folder", profile=profile, n_max=n_max)
+    tail = DataSet(
+        name="labels",
+        source="folder",
+        profile=profile,
+        n_max=n_max,
+        split_seed=split_seed,
+        class_order=class_order,
+    )
     names = [str(c) for c in range(len(available))]
     counts = longtail.class_counts(tail, imbalance_factor, available, names)
-    return longtail.select(known, counts), counts
+    return longtail.select(known, counts, split_seed), counts
 
 
 def score(
@@ -210,7 +222,7 @@ def score(
     *,
     many_above: int = 100,
     few_below: int = 20,
-) -> Score:
+) -> FullScore:
     """Score logits: accuracy, many / medium / few-shot accuracy, calibration and more, in percent.
 
     >>> import bench
@@ -228,7 +240,7 @@ def score(
         few_below: few-shot classes have fewer.
 
     Returns:
-        The keys of `bench.metrics.Score`; a group without classes is None.
+        The keys of `bench.metrics.FullScore`; a group without classes is None.
     """
     import numpy as np
 
@@ -236,7 +248,7 @@ def score(
     from bench.cell import ShotRule
 
     shots = ShotRule(many_above=many_above, few_below=few_below)
-    return metrics.score(np.asarray(logits), np.asarray(labels), np.asarray(class_counts), shots)
+    return metrics.full_score(np.asarray(logits), np.asarray(labels), np.asarray(class_counts), shots)
 
 
 def build_method(

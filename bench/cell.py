@@ -29,6 +29,10 @@ Count = Annotated[int, Field(ge=1)]
 DESCRIBES: JsonDict = {"identity": False}
 
 
+#: The tail of a data set that is drawn as in the papers: their profile, subset, class order and labels.
+STANDARD = "standard"
+
+
 class Frozen(BaseModel):
     """Base of all validated values: unknown keys and wrong types are errors, nothing changes."""
 
@@ -109,6 +113,11 @@ class DataSet(Frozen):
     test set: to choose hyper-parameters by. Shot groups go by the real images alone, whatever `extra_train`
     adds.
 
+    `split_seed` draws the subset, 0 the papers'. `class_order` is the seed of a permutation that says which
+    class gets which count, 0 the order of the labels. `label_noise` is the share of the training labels that
+    are replaced by another class, all alike, drawn by `split_seed`: methods see the wrong labels, shot groups
+    go by the true ones.
+
     The images of list files (`source: list`) stay on disk, whole. `short_side` is for copies of them that
     `data prepare` shrank until the shorter side has so many pixels: faster to read, and other pixels.
 
@@ -130,7 +139,10 @@ class DataSet(Frozen):
     image_size: Count = 32
     mean: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
     std: tuple[float, float, float] = (0.2023, 0.1994, 0.2010)
-    profile: Literal["exponential", "step", "natural"] = "exponential"
+    profile: Literal["exponential", "step", "pareto", "natural"] = "exponential"
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    class_order: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    label_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
     n_max: Count | None = None
     test_per_class: Count | None = None
     held_out: Count | None = None
@@ -143,6 +155,17 @@ class DataSet(Frozen):
     def upright(self) -> bool:
         """Whether images are turned as their EXIF orientation says."""
         return self.orientation == "exif"
+
+    @property
+    def tail(self) -> str:
+        """How the training set is drawn, in words, where it is not by the papers' rule; else `STANDARD`."""
+        told = {
+            self.profile: self.profile not in ("exponential", "natural"),
+            f"split {self.split_seed}": self.split_seed,
+            f"class order {self.class_order}": self.class_order,
+            f"label noise {self.label_noise:g}": self.label_noise,
+        }
+        return ", ".join(words for words, differs in told.items() if differs) or STANDARD
 
     @model_validator(mode="after")
     def _lists_have_a_source(self) -> DataSet:
@@ -158,6 +181,10 @@ class DataSet(Frozen):
             raise ValueError("md5 has lines as md5sum prints them: a checksum and a file name")
         if self.comparable and not self.copy_kind:
             raise ValueError("comparable needs copy_of, and copy_kind, which says how the copy differs")
+        if self.profile == "natural" and self.class_order:
+            raise ValueError("class_order permutes nothing: 'profile: natural' keeps every image")
+        if self.profile == "natural" and self.split_seed and not (self.held_out or self.label_noise):
+            raise ValueError("split_seed draws nothing: 'profile: natural' keeps every image")
         if self.held_out is not None and self.source == "list":
             raise ValueError("held_out is not for 'source: list'; name another list as test")
         return self

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import ledger
+from bench import ledger, metrics
 from bench.cell import Cell, families
 from bench.errors import BenchError
 from bench.files import write_text
@@ -52,6 +52,10 @@ COLUMNS = {
     "dataset": ("string", "cell.dataset.name"),
     "imbalance_factor": ("Float64", "cell.imbalance_factor"),
     "held_out": ("Int64", "cell.dataset.held_out"),
+    "profile": ("string", "cell.dataset.profile"),
+    "split_seed": ("Int64", "cell.dataset.split_seed"),
+    "class_order": ("Int64", "cell.dataset.class_order"),
+    "label_noise": ("Float64", "cell.dataset.label_noise"),
     "method": ("string", "cell.method.name"),
     "version": ("Int64", "cell.method.version"),
     "params": ("string", "cell.method.params"),
@@ -59,7 +63,7 @@ COLUMNS = {
     "backbone_options": ("string", "cell.backbone.options"),
     "seed": ("Int64", "cell.seed"),
     "mode": ("string", "cell.mode"),
-    **{name: ("Float64", f"metrics.{name}") for name in METRICS},
+    **{name: ("Float64", f"metric.{name}") for name in METRICS},
     "best_accuracy": ("Float64", "best_on_test.accuracy"),
     "best_epoch": ("Int64", "best_on_test.epoch"),
     "chosen_accuracy": ("Float64", "best_on_validation.accuracy"),
@@ -188,6 +192,11 @@ class Result:
     def hits(self) -> np.ndarray | None:
         """Which test images (N,) were classified rightly; None of runs that kept neither scores nor bits."""
         return ledger.hits(self.record) if self.of_line else self.directory.hits(self.record)
+
+    @property
+    def headline(self) -> str:
+        """The metric that ranks it: see `bench.metrics.headline`."""
+        return metrics.headline((self.record.get("data") or {}).get("test_counts") or ())
 
     def packed(self) -> dict[str, Any]:
         """Return what a line says of it, curve and bits aside."""
@@ -408,12 +417,17 @@ def _grid(file: Path) -> Grid:
         raise BenchError(f"{file}: {first_line(error)}; run the recipe again") from error
 
 
-def series(cell: Cell) -> str:
-    """Name what repetitions of a cell share: a hash of all but the seeds, its own and its parents'."""
+def series(cell: Cell, *, across_splits: bool = False) -> str:
+    """Name what repetitions of a cell share: a hash of all but the seeds, its own and its parents'.
+
+    With `across_splits` the split seeds are left out too.
+    """
     content = cell.identity()
     parts = [content]
     for part in parts:
         part.pop("seed", None)  # a default is not in it
+        if across_splits:
+            part["dataset"].pop("split_seed", None)
         parts += [part["parent"]] if "parent" in part else []
         parts += part.get("others", ())
     return hash_of(content)[:10]
@@ -431,6 +445,8 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def _value(run: Result, kind: str, path: str) -> Any:
     """Follow a dotted path as far as there is one; mappings become compact JSON."""
     first, *rest = path.split(".")
+    if first == "metric":
+        return metrics.value(rest[0], run.record, lambda: run.confusion)
     content: Any = getattr(run, first) if first in ("cell", "augmentation") else run.record.get(first)
     for key in rest:
         if content is None:

@@ -32,6 +32,9 @@ SCHEMA = 1
 #: What two equal records may differ in.
 INCIDENTAL = ("timing", "environment", "checksum")
 
+#: What older records lack, and is then nothing to compare: it follows from scores that have a hash.
+LATER = ("further_metrics",)
+
 #: How a run can end; the other states are seen from outside.
 ENDS = ("done", "failed", "interrupted")
 
@@ -272,7 +275,8 @@ def differences(old: Any, new: Any, where: str = "") -> list[tuple[str, Any, Any
         return [] if old == new else [(where, old, new)]
     found = []
     for key in dict.fromkeys([*old, *new]):
-        if where or key not in INCIDENTAL:
+        unknown = key in LATER and not (key in old and key in new)
+        if where or not (key in INCIDENTAL or unknown):
             found += differences(old.get(key), new.get(key), f"{where}.{key}".strip("."))
     return found
 

@@ -18,7 +18,7 @@ SOURCES = ["bench", "methods", "recipes", "results/published", "tests", "benchma
 
 RECIPE = """\
 # Two cells, for a test.
-include: mission_digits_base.yaml
+include: core_digits_base.yaml
 grid: {backbone: resnet8_cifar, seed: 0}
 protocol: {epochs: 1, evaluate_every: 1, schedule: {warmup_epochs: 0}}
 methods: {ce: {}, ldam_drw: {}}

@@ -26,7 +26,7 @@ class Split:
 
     Attributes:
         positions: (n,) int64 into the training images: the long-tailed subset, class after class.
-        labels: (n + k,) int64, of the subset and of the k extra images of an epoch.
+        labels: (n + k,) int64, of the subset (with the noise there is) and of the k extra images of an epoch.
         test_labels: (M,) int64.
         class_counts: (C,) int64, real training images of each class: what shot groups go by.
         fingerprint: of "train" (the subset), "test" and, where there are extra images, "extra_train"; see
@@ -127,9 +127,8 @@ def subsampled(split: Split, ratio: int) -> Split:
 def _in_memory(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> InMemory:
     source = sources.read(dataset, data_dir)
     if dataset.held_out is not None:
-        source = _holding_out(source, dataset.held_out)
-    counts, positions = _tail(dataset, imbalance_factor, source.train_labels, source.class_names)
-    labels = np.asarray(source.train_labels)[positions]
+        source = _holding_out(source, dataset.held_out, dataset.split_seed)
+    counts, positions, labels = _tail(dataset, imbalance_factor, source.train_labels, source.class_names)
     test_labels = np.array(source.test_labels)
     split = InMemory(
         dataset=dataset,
@@ -150,14 +149,15 @@ def _in_memory(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> InM
     return split if extra is None else _with_extra(split, extra)
 
 
-def _holding_out(source: sources.Images, per_class: int) -> sources.Images:
+def _holding_out(source: sources.Images, per_class: int, split_seed: int) -> sources.Images:
     """Put training images in the place of the test set; the tail is then cut without them."""
-    held = longtail.hold_out(source.train_labels, per_class, len(source.class_names))
+    held = longtail.hold_out(source.train_labels, per_class, len(source.class_names), split_seed)
+    drawn = f"-split-{split_seed}" if split_seed else ""
     return replace(
         source,
         test_images=source.train_images[held],
         test_labels=source.train_labels[held],
-        key=f"{source.key}-held-out-{per_class}",
+        key=f"{source.key}-held-out-{per_class}{drawn}",
     )
 
 
@@ -177,8 +177,8 @@ def _with_extra(split: InMemory, extra: Extra) -> InMemory:
 def _on_disk(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> OnDisk:
     lists = read_lists(dataset, data_dir)
     on_disk = {part: pictures(dataset, data_dir, lists.root, one) for part, one in lists.parts.items()}
-    counts, positions = _tail(dataset, imbalance_factor, lists.train.labels, lists.class_names)
-    train, labels = on_disk["train"].take(positions), lists.train.labels[positions]
+    counts, positions, labels = _tail(dataset, imbalance_factor, lists.train.labels, lists.class_names)
+    train = on_disk["train"].take(positions)
     fingerprint = {
         "train": train.fingerprint(labels),
         "test": on_disk["test"].fingerprint(lists.test.labels),
@@ -210,8 +210,12 @@ def _on_disk(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> OnDis
 
 def _tail(
     dataset: DataSet, imbalance_factor: float, labels: np.ndarray, class_names: tuple[str, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the class counts (C,) of the long tail, and the positions (n,) that make it."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the class counts (C,) of the long tail, and positions (n,) and labels (n,) of its images."""
     available = np.bincount(labels, minlength=len(class_names))
     counts = longtail.class_counts(dataset, imbalance_factor, available, class_names)
-    return counts, longtail.select(labels, counts)
+    positions = longtail.select(labels, counts, dataset.split_seed)
+    chosen = np.asarray(labels)[positions]
+    if dataset.label_noise:
+        chosen = longtail.with_noise(chosen, dataset.label_noise, len(counts), dataset.split_seed)
+    return counts, positions, chosen

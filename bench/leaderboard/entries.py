@@ -37,6 +37,7 @@ COLUMNS: dict[str, str] = {
     **{name: field.kind for name, field in FIELDS.items()},
     "selection": "string",
     "by_card": "string",  # which of these a published row does not state, but its authors' card
+    "headline": "string",  # of a measured entry, the metric that ranks it
     "n": "Int64",  # how many seeds
     **{name: "Float64" for score in SCORES for name in (score, f"{score}_std")},
     "parameters": "Int64",
@@ -114,6 +115,7 @@ def _measured(key: str, members: Sequence[Measured]) -> Entry:
         dataset=first.dataset,
         imbalance_factor=first.imbalance_factor,
         selection="last",
+        headline=first.run.headline,
         n=len(members),
         note=first.run.row["copy_kind"] if first.run.row["comparable"] else None,
         device_seconds=mean([one.seconds for one in members if one.seconds is not None]),

@@ -43,18 +43,24 @@ def league_of(entry: Entry) -> League:
 def ranked(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries with their `league`, their `rank` in it and `of`, how many are ranked there.
 
-    They are ranked by accuracy: equal values share the better rank; an entry without one has no rank and
-    counts nowhere.
+    They are ranked by accuracy, or by balanced accuracy where the test set of one is not balanced. Equal
+    values share the better rank; an entry without one has no rank and counts nowhere.
     """
     found = [entry | {"league": league_of(entry), "rank": None, "of": 0} for entry in entries]
     for members in by_league(found).values():
-        known = [entry for entry in members if entry["accuracy"] is not None]
-        falling = sorted(-entry["accuracy"] for entry in known)
+        name = headline_of(members)
+        known = [entry for entry in members if entry[name] is not None]
+        falling = sorted(-entry[name] for entry in known)
         for entry in members:
             entry["of"] = len(known)
         for entry in known:
-            entry["rank"] = bisect_left(falling, -entry["accuracy"]) + 1
+            entry["rank"] = bisect_left(falling, -entry[name]) + 1
     return found
+
+
+def headline_of(entries: Iterable[Entry]) -> str:
+    """Name the metric that ranks entries beside each other."""
+    return "balanced" if any(entry["headline"] == "balanced" for entry in entries) else "accuracy"
 
 
 def by_league(entries: Iterable[Entry]) -> dict[League, list[Entry]]:

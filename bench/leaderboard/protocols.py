@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bench.cell import BackboneChoice
+from bench.cell import STANDARD, BackboneChoice
 from bench.controls import control_in
 from bench.records import Result
 
@@ -103,6 +103,7 @@ class Field:
         of: what a run of ours has, in the words of the literature.
         league: whether rows are ranked together only if they share it.
         judged: whether a published number judges only what shares it.
+        usual: the value that goes without saying.
     """
 
     label: str
@@ -111,6 +112,7 @@ class Field:
     kind: str = "string"
     league: bool = True
     judged: bool = True
+    usual: Any = None
 
 
 #: All of them; a published or external row has a column for each.
@@ -149,6 +151,13 @@ FIELDS = {
     ),
     "data_copy": Field(
         "data copy", "the images themselves: a copy that was saved otherwise is other data", _copy
+    ),
+    "tail": Field(
+        "tail",
+        "how the training set is drawn: standard is the papers' rule, an exponential tail or the data set's "
+        "own, with their subset, class order and labels",
+        lambda run: run.cell.dataset.tail,
+        usual=STANDARD,
     ),
 }
 
@@ -231,7 +240,8 @@ def _odd_pixels(done: Sequence[Result]) -> dict[str, str]:
     for run in done:
         row = run.row
         pixels = "".join(row[f"fingerprint_{part}"] or "" for part in ("train", "test", "extra_train"))
-        copy = (row["dataset"], row["imbalance_factor"], _copy(run), row["extra_train"])
+        tail = run.cell.dataset.tail
+        copy = (row["dataset"], row["imbalance_factor"], _copy(run), row["extra_train"], tail)
         places[run.run_id] = copy, pixels
         seen.setdefault(copy, Counter())[pixels] += 1
     # of a tie the pixels that sort first, so the order of runs is nothing to it

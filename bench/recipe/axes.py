@@ -23,7 +23,10 @@ Point = dict[str, Node]
 MOST_CELLS = 100_000
 
 _NEEDED = ("dataset", "imbalance_factor", "backbone")
-_PLAIN = (*_NEEDED, "seed", "mode")
+#: Axes that change how the tail of each data set is drawn.
+OF_THE_TAIL = ("profile", "split_seed", "class_order", "label_noise")
+
+_PLAIN = (*_NEEDED, *OF_THE_TAIL, "seed", "mode")
 _INSIDE = ("protocol.", "params.", "backbone.options.")
 
 

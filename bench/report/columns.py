@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.leaderboard.check import near, words
 from bench.leaderboard.entries import Entry, deviation, mean
+from bench.leaderboard.leagues import headline_of
 from bench.leaderboard.lines import Asked, Line, Marks
 from bench.metrics import METRICS
 from bench.report import text
@@ -196,6 +197,8 @@ _METHOD = (
     "what was measured leads to its page: configuration, curves, classes, protocol. Below it: who reports "
     "the number; several reports of one method and protocol are one row"
 )
+#: The head of what ranks where classes have unequal numbers of test images, as accuracy would favour some.
+BALANCED = "balanced accuracy (last epoch): the test set is imbalanced"
 _PARAMETERS = "all that the method learns; its scores may need fewer"
 _MACHINE = "it depends on the machine and on what else ran there"
 
@@ -290,12 +293,20 @@ def line_table(
         more: `kinds` and `data` of `Table`.
     """
     columns = []
-    for name in names:
+    first = headline_of(line.entry for line in lines)
+    for name in _headline_first(names, first):
         column = COLUMNS[name]
         get = partial(score, name=name, marks=marks) if name in marks.bold else column.get
-        head = heads.get(name, column.head)
-        columns.append(replace(column, name=name, head=head, get=get, hidden=name in hidden))
+        head = BALANCED if name == first != "accuracy" else heads.get(name, column.head)
+        told = {"name": name, "head": head, "get": get, "headline": name == first}
+        columns.append(replace(column, **told, hidden=name in hidden and name != first))
     return Table.of(columns, lines, caption, **more)
+
+
+def _headline_first(names: Iterable[str], first: str) -> list[str]:
+    """Put the metric that ranks in the place of the accuracy, and that in its."""
+    swapped = {"accuracy": first, first: "accuracy"}
+    return [swapped.get(name, name) for name in dict.fromkeys((*names, first))]
 
 
 def seed_table(rows: Sequence[Mapping[str, Any]], heads: Mapping[str, str]) -> Table:

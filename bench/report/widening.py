@@ -61,8 +61,9 @@ def leagues(tab: Tab, fields: Sequence[Choice]) -> list[tuple[str, str]]:
 
 
 def protocol(league: League) -> str:
-    """Write all fields of a league but its data set."""
-    return ", ".join(_worded(field, league[field]) for field in SHARED)
+    """Write all fields of a league but its data set, and what goes without saying."""
+    told = (field for field in SHARED if league[field] is None or league[field] != FIELDS[field].usual)
+    return ", ".join(_worded(field, league[field]) for field in told)
 
 
 def _worded(field: str, value: Any) -> str:

@@ -20,7 +20,7 @@ from bench.data.split import Split, load, subsampled
 from bench.data.streaming import loader_for
 from bench.errors import BenchError, memory_ran_out, reason_of, traceback_of
 from bench.method import Method
-from bench.metrics import confusion_matrix, score
+from bench.metrics import confusion_matrix, further, score
 from bench.rundir import RunDir
 from bench.stale import mark, rests_on
 from bench.train.build import build
@@ -198,6 +198,7 @@ def _results(cell: Cell, split: Split, logits: np.ndarray, training: Training) -
     confusion = confusion_matrix(logits.argmax(axis=1), split.test_labels, classes).tolist()
     return {
         "metrics": {"selection": "last_epoch", "epoch": last_epoch, **metrics},
+        "further_metrics": further(logits, split.test_labels, split.class_counts, cell.dataset.shots),
         "best_on_test": training.best,
         "best_on_validation": training.chosen,
         **told,
