@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from bench.errors import BenchError
 from bench.method import Batch, MakeBackbone, Method, View
 from bench.registry import register
-from methods.logit_adjustment import LogitAdjustment, log_class_prior
+from methods.logit_adjustment import LogitAdjustment
 from methods.parts.contrast import inner_products
 from methods.parts.heads import CosineHead
 from methods.parts.projector import Projector
+from methods.parts.weights import log_class_prior
 
 
 @register("gml_teacher")

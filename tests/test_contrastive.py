@@ -9,12 +9,11 @@ import torch.nn.functional as F
 
 from bench import backbones
 from bench.method import Batch
-from methods.bccl import centroid_loss
+from methods.bccl import ClassQueue, centroid_loss
 from methods.bcl import balanced_contrast_loss
 from methods.cgm_gcll import class_mixture_loss, graph_contrast_loss
 from methods.gml import GML, class_slots, distillation_loss, mixture_contrast_loss
 from methods.ldam import LDAM
-from methods.parts.class_queue import ClassQueue
 from methods.parts.kmeans import kmeans
 from methods.parts.prototypes import RunningPrototypes
 from methods.supcon import supcon_loss

@@ -7,15 +7,14 @@ import torch
 import torch.nn.functional as F
 from golden_values import check, golden
 
-from methods.bccl import centroid_loss
+from methods.bccl import ClassQueue, centroid_loss
 from methods.bcl import balanced_contrast_loss
 from methods.gml import distillation_loss, mixture_contrast_loss
-from methods.logit_adjustment import log_class_prior
-from methods.parts.class_queue import ClassQueue
 from methods.parts.contrast import class_averaged_contrast, count_of_class
 from methods.parts.heads import CosineHead
 from methods.parts.kmeans import kmeans
 from methods.parts.projector import Projector
+from methods.parts.weights import log_class_prior
 from methods.supcon import supcon_loss
 
 EXACT = {"rtol": 1e-6, "grad_rtol": 1e-5, "atol": 1e-7}
