@@ -103,9 +103,9 @@ def run(
         jobs: how many at once; default: one per core, or what the GPUs have room for.
         gpus: as CUDA_VISIBLE_DEVICES names them; default: all; none: the runs are on the CPU.
         per_gpu: how many runs share a GPU; default: as many as pay.
-        force: start over, done or not.
-        retry_failed: start over what failed or cannot be read.
-        retrain_stale: start over what was done on other data or code than those that are here now.
+        force: train once more, done or not: beside what is there, whose place it takes when it is done.
+        retry_failed: train once more what failed or cannot be read, likewise.
+        retrain_stale: train once more what was done on other data or code than those here now, likewise.
         methods: Python files with methods of your own.
         progress: print how the runs go: a line for each that ends, on a terminal bars.
 
@@ -117,6 +117,7 @@ def run(
     from bench import registry
     from bench.cell import families
     from bench.cli.estimate import training_images
+    from bench.launch.anew import pending
     from bench.launch.local import run_grid
     from bench.launch.progress import watch
     from bench.recipe import Recipe, grid_file
@@ -134,7 +135,8 @@ def run(
     runs = Results(root, now)
     refuse_other_content(cells, runs, now)
     known = runs.states(families(cells).values())
-    wanted, over = to_train(cells, known, retrain_stale=retrain_stale, force=force)
+    begun = pending(root, known)
+    wanted, over = to_train(cells, known, retrain_stale=retrain_stale, force=force, begun=begun)
     write_grid(root, whole.name, grid_file(whole))
     labels = {point.cell.run_id: point.label for point in whole.points}
     with watch(labels, Console(quiet=not progress), root) as listen:
@@ -145,7 +147,6 @@ def run(
             jobs=jobs,
             gpus=_all_gpus() if gpus is None else gpus,
             per_gpu=per_gpu,
-            force=force,
             retry_failed=retry_failed,
             over=over,
             methods=files,

@@ -29,8 +29,8 @@ from bench.files import TEMPORARY, sha256, write_bytes, write_text
 #: Rises when a record's meaning changes so that older ones can no longer be read beside newer ones.
 SCHEMA = 1
 
-#: What two equal records may differ in.
-INCIDENTAL = ("timing", "environment", "checksum")
+#: What two equal records may differ in; older ones lack the image hashes, and the fingerprint says as much.
+INCIDENTAL = ("timing", "environment", "checksum", "image_hashes")
 
 #: What older records lack, and is then nothing to compare: it follows from scores that have a hash.
 LATER = ("further_metrics",)
@@ -247,6 +247,11 @@ class RunDir:
             reason = f"epochs done: {len(self.epochs())}; the next run goes on"
             return State("interrupted", reason), None
         return State("missing"), None
+
+
+def attempt(results: Path, run_id: str) -> RunDir:
+    """Return the directory of a run that is trained once more, beside the old one (`bench.launch.anew`)."""
+    return RunDir(results / "rerun" / run_id, run_id)
 
 
 def cell_from(content: Any) -> Cell:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from bench.cell import DataSet
-from bench.data import longtail, sources
+from bench.data import longtail, sources, subsets
 from bench.data.extra import Extra, read_extra
-from bench.data.lists import read_lists
+from bench.data.listing import listed
 from bench.data.pictures import Pictures, pictures
 from bench.errors import BenchError
 from bench.randomness import generator
@@ -31,6 +31,8 @@ class Split:
         class_counts: (C,) int64, real training images of each class: what shot groups go by.
         fingerprint: of "train" (the subset), "test" and, where there are extra images, "extra_train"; see
             `longtail.fingerprint` and `Pictures.fingerprint`.
+        image_hashes: by which the images are recognised (see `bench.data.subsets`), as far as they are in
+            memory and not held out.
     """
 
     dataset: DataSet
@@ -40,6 +42,7 @@ class Split:
     class_counts: np.ndarray
     class_names: tuple[str, ...]
     fingerprint: dict[str, str]
+    image_hashes: dict[str, str] = field(default_factory=dict)
     extra: Extra | None = None
 
     @property
@@ -98,7 +101,7 @@ def load(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> Split:
     Raises:
         BenchError: the data is missing or damaged, or cannot give such a tail.
     """
-    if dataset.source == "list":
+    if dataset.on_disk:
         return _on_disk(dataset, imbalance_factor, data_dir)
     return _in_memory(dataset, imbalance_factor, data_dir)
 
@@ -143,6 +146,7 @@ def _in_memory(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> InM
             "train": longtail.fingerprint(positions, labels, source.train_images[positions]),
             "test": longtail.fingerprint(np.arange(len(test_labels)), test_labels, source.test_images),
         },
+        image_hashes={} if dataset.held_out else subsets.hashes_of(source, positions, data_dir),
         key=source.key,
     )
     extra = read_extra(dataset, counts, source.class_names, data_dir)
@@ -175,7 +179,7 @@ def _with_extra(split: InMemory, extra: Extra) -> InMemory:
 
 
 def _on_disk(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> OnDisk:
-    lists = read_lists(dataset, data_dir)
+    lists = listed(dataset, data_dir)
     on_disk = {part: pictures(dataset, data_dir, lists.root, one) for part, one in lists.parts.items()}
     counts, positions, labels = _tail(dataset, imbalance_factor, lists.train.labels, lists.class_names)
     train = on_disk["train"].take(positions)

@@ -36,8 +36,8 @@ COLUMNS: dict[str, str] = {
     "imbalance_factor": "Float64",
     **{name: field.kind for name, field in FIELDS.items()},
     "selection": "string",
-    "by_card": "string",  # which of these a published row does not state, but its authors' card
     "headline": "string",  # of a measured entry, the metric that ranks it
+    "by_card": "string",  # which of these a published row does not state, but its authors' card
     "n": "Int64",  # how many seeds
     **{name: "Float64" for score in SCORES for name in (score, f"{score}_std")},
     "parameters": "Int64",
@@ -117,7 +117,7 @@ def _measured(key: str, members: Sequence[Measured]) -> Entry:
         selection="last",
         headline=first.run.headline,
         n=len(members),
-        note=first.run.row["copy_kind"] if first.run.row["comparable"] else None,
+        note=first.footnote,
         device_seconds=mean([one.seconds for one in members if one.seconds is not None]),
         **about,
         **first.protocol,

@@ -9,6 +9,7 @@ from typing import Any
 
 from bench.cell import STANDARD, BackboneChoice
 from bench.controls import control_in
+from bench.data.subsets import Recognised, recognise
 from bench.records import Result
 
 #: A row of the literature, as of `bench.published.plain`.
@@ -88,7 +89,17 @@ def _experts(run: Result) -> Any:
     return run.row["experts"] or run.cell.method.params.get("experts", 1)
 
 
+def _recognised(run: Result) -> Recognised | None:
+    """Tell by its images on which published data a run was trained, None where its name has to tell."""
+    counts = (run.record.get("data") or {}).get("class_counts") or ()
+    found = recognise(run.record.get("image_hashes") or {}, counts, run.cell.imbalance_factor)
+    by_its_files = run.cell.dataset.source in ("cifar10", "cifar100")  # in an order that checksums prove
+    return None if found and found.draw == "unknown" and by_its_files else found
+
+
 def _copy(run: Result) -> str:
+    if recognised := _recognised(run):
+        return recognised.copy
     if run.row["comparable"]:
         return "original"  # a footnote says how it differs
     kind = run.row["copy_kind"]
@@ -172,6 +183,7 @@ class Measured:
         key: what it shares with the repetitions that saw the same pixels.
         literature: the name under which the published table has what was run, None where it has not.
         protocol: its `FIELDS`.
+        footnote: how its images differ from those of published numbers, though these judge it.
         seconds: the device's time with all it starts from, None where a part is not known.
     """
 
@@ -181,6 +193,7 @@ class Measured:
     imbalance_factor: float
     literature: str | None
     protocol: Mapping[str, Any]
+    footnote: str | None = None
     seconds: float | None = None
 
 
@@ -191,7 +204,8 @@ def protocols(runs: Iterable[Result], numbers: Sequence[Number]) -> list[Measure
     Of several stages `epochs` are those of the longest; a first stage alone is not what was published of
     two, nor is a control (see `bench.controls`) what was published of its method. A copy of a published data
     set goes under that set's name, with its kind as `data_copy`; other pixels under the same name are another
-    copy. A data set whose tail is natural takes the imbalance factor that the literature gives it.
+    copy. What has the images of a published set is that set, whatever its name and format. A data set whose
+    tail is natural takes the imbalance factor that the literature gives it.
     """
     every = list(runs)
     done = [run for run in every if run.row["status"] == "done" and run.row["held_out"] is None]
@@ -206,6 +220,10 @@ def protocols(runs: Iterable[Result], numbers: Sequence[Number]) -> list[Measure
         protocol = {name: field.of(run) for name, field in FIELDS.items()}
         protocol["data_copy"] += odd[run.run_id]
         dataset, factor = run.row["copy_of"] or run.cell.dataset.name, run.cell.imbalance_factor
+        footnote = run.row["copy_kind"] if run.row["comparable"] else None
+        if recognised := _recognised(run):
+            dataset, factor = recognised.published, recognised.imbalance_factor
+            footnote = recognised.footnote
         found.append(
             Measured(
                 run=run,
@@ -214,6 +232,7 @@ def protocols(runs: Iterable[Result], numbers: Sequence[Number]) -> list[Measure
                 imbalance_factor=natural.get(dataset, factor) if factor == 1 else factor,
                 literature=None if control else listed.get(">".join(stages)) or listed.get(stages[-1]),
                 protocol=protocol,
+                footnote=footnote,
                 seconds=None if None in spent else sum(part or 0 for part in spent),
             )
         )

@@ -126,7 +126,7 @@ def _dataset(node: Node, datasets: dict[str, DataSet]) -> Node:
 
 
 #: What published numbers of a built-in data set are of; under its name it stays so.
-MEANT_BY_A_NAME = {"image_size", "n_max", "orientation", "profile", "short_side", "source"}
+MEANT_BY_A_NAME = {"image_size", "n_max", "orientation", "profile", "short_side", "source", "streamed"}
 
 
 def read_datasets(section: Node | None) -> dict[str, DataSet]:

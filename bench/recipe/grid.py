@@ -245,7 +245,7 @@ def _check_policies(cell: Cell, draft: Node) -> None:
     from bench.data.samplers import SAMPLERS
 
     protocol = cell.protocol
-    policies = NAMES if cell.dataset.source == "list" else tuple(POLICIES)
+    policies = NAMES if cell.dataset.on_disk else tuple(POLICIES)
     named = {
         "augmentation": ((protocol.augmentation,), policies),
         "views": (protocol.views, (*policies, "main")),

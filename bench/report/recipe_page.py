@@ -238,13 +238,14 @@ def _facts(part: Section) -> list[str]:
         return ["Nothing is measured yet."]
     counts, tests = part.data["class_counts"], part.data["test_counts"]
     devices = dict.fromkeys(run.row["device"] for run in part.done if run.row["device"])
+    precisions = dict.fromkeys(run.row["precision"] for run in part.done if run.row["precision"])
     return [
         f"{sum(counts):,} training images of {counted(len(counts), 'class')}, "
         f"from {max(counts):,} to {min(counts):,} per class "
         f"(Gini coefficient {gini(counts):.2f}, Pareto ratio {pareto_ratio(counts):.2g})",
         f"{sum(tests):,} {'held-out training' if part.dataset.held_out else 'test'} images",
         f"split (train/test) {' and '.join(part.splits)}",
-        f"measured on {', '.join(devices) or 'n/a'}",
+        f"measured on {', '.join(devices) or 'n/a'}, trained in {' and '.join(precisions) or 'n/a'}",
         *(part.backbones if len(part.backbones) == 1 else []),
     ]
 

@@ -73,7 +73,7 @@ def _folder(folder: Path, class_names: list[str], dataset: DataSet) -> tuple[np.
                 f"{folder / name}: the run knows no class {name!r}{did_you_mean(name, class_names)}"
             )
     labels = [class_names.index(name) for name, files in classes.items() for _ in files]
-    framed = test_frame if dataset.source == "list" else None
+    framed = test_frame if dataset.on_disk else None
     return decode(classes, dataset.image_size, framed, upright=dataset.upright), np.array(labels)
 
 
