@@ -80,7 +80,8 @@ class Entry(Facts):
                     fields.setdefault(p.name, (hints[p.name], defaults.get(p.name, p.default)))
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):
                 break
-        return create_model(self.name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+        config = ConfigDict(extra="forbid", strict=True, validate_default=True)
+        return create_model(self.name, __config__=config, **fields)
 
     @property
     def arguments(self) -> dict[str, str]:
@@ -94,20 +95,26 @@ class Entry(Facts):
         return told
 
     def choose(self, **params: Any) -> MethodChoice:
-        """Check hyper-parameters and write out all of them, with those named that differ from defaults.
+        """Check hyper-parameters, and write out all of them.
 
         Raises:
             pydantic.ValidationError: an unknown name or a wrong type.
         """
-        defaults = self._plain(self.hyperparameters().model_dump())
-        given = self._plain(self.hyperparameters(**params).model_dump())
-        changed = tuple(sorted(name for name in given if given[name] != defaults[name]))
-        return MethodChoice(name=self.name, version=self.version, params=given, changed=changed)
+        return self.choice(self.hyperparameters(**params))
 
-    def _plain(self, values: dict[str, Any]) -> dict[str, Any]:
-        # validated again, because pydantic does not look at defaults: an int there may stand for a float
-        checked = self.hyperparameters.model_validate(values).model_dump()
-        return {name: tuple(v) if isinstance(v, list) else v for name, v in checked.items()}
+    def choice(self, given: BaseModel) -> MethodChoice:
+        """Write out checked hyper-parameters, and name those that are not the defaults."""
+        values = _plain(given)
+        changed = tuple(sorted(name for name in values if values[name] != self._defaults[name]))
+        return MethodChoice(name=self.name, version=self.version, params=values, changed=changed)
+
+    @cached_property
+    def _defaults(self) -> dict[str, Any]:
+        return _plain(self.hyperparameters())
+
+
+def _plain(values: BaseModel) -> dict[str, Any]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.model_dump().items()}
 
 
 def register(
