@@ -148,7 +148,7 @@ class ClassQueue(nn.Module):
         self.begun.fill_(True)
 
     def filled(self) -> Tensor:
-        """Tell which rows are in use, (C, size) bool."""
+        """Return which rows are in use, (C, size) bool."""
         return torch.arange(self.size, device=self.counts.device) < self.counts[:, None]
 
     def pick(self, order: Tensor, count: int) -> Tensor:

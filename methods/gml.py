@@ -53,7 +53,7 @@ class GML(Method):
     The first view is classified and distilled, the second queries, and the teacher's features of the third
     wait in a queue with slots for each class, embedded anew at every step. The parent is the teacher: the
     authors' is "gml_teacher" on a larger network (they say the size is not essential), and any balanced one
-    serves. A teacher that follows the training prior, as LDAM-DRW's scores do, costs the student its rare
+    serves. A teacher that follows the training prior, as LDAM-DRW's logits do, costs the student its rare
     classes.
 
     Args:

@@ -39,6 +39,7 @@ class RSGMethod(LDAM):
     """
 
     capturable = False  # how many maps are generated depends on the batch
+    is_head: Tensor
     generating: Tensor
 
     def __init__(
