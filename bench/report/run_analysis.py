@@ -19,8 +19,8 @@ Part = tuple[str, str, Table | str]
 
 _CALIBRATION = (
     "Calibration",
-    "Confidence above accuracy is what a long tail does to its rare classes. Percent; NLL in nats, Brier from "
-    "0 to 2. By the shot group of the image, class-wise ECE by that of the class.",
+    "Confidence above accuracy is what a long tail does to its rare classes. Percent; NLL is in nats, Brier "
+    "from 0 to 2. By the shot group of the image, class-wise ECE by that of the class.",
 )
 
 
