@@ -206,14 +206,16 @@ def _results(cell: Cell, split: Split, logits: np.ndarray, training: Training) -
         by = cell.protocol.averaging
         of_mean = score(averaged, split.test_labels, split.class_counts, cell.dataset.shots)
         told["averaged"] = {"kind": by and by.kind, "epoch": last_epoch, **of_mean}
-    confusion = confusion_matrix(logits.argmax(axis=1), split.test_labels, classes).tolist()
+    confusion = None
+    if classes <= 200:  # beyond, it outgrows all else in the record
+        confusion = confusion_matrix(logits.argmax(axis=1), split.test_labels, classes).tolist()
     return {
         "metrics": {"selection": "last_epoch", "epoch": last_epoch, **metrics},
         "further_metrics": further(logits, split.test_labels, split.class_counts, cell.dataset.shots),
         "best_on_test": training.best,
         "best_on_validation": training.chosen,
         **told,
-        "confusion": confusion if classes <= 200 else None,  # beyond, it outgrows all else in the record
+        "confusion": confusion,
     }
 
 
