@@ -145,4 +145,6 @@ def test_many_images_are_scored_as_few_are(monkeypatch) -> None:
     assert got["accuracy"] == pytest.approx(100 * (logits.argmax(axis=1) == labels).mean())
     whole = full_score(logits, labels, np.array([5, 5, 5]), RULE)
     monkeypatch.setattr("bench.metrics.probabilities.CHUNK_NUMBERS", 100)
-    assert full_score(logits, labels, np.array([5, 5, 5]), RULE) == pytest.approx(whole)
+    assert full_score(logits, labels, np.array([5, 5, 5]), RULE) == whole | {
+        name: pytest.approx(value) for name, value in whole.items() if isinstance(value, float)
+    }
