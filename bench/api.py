@@ -402,10 +402,8 @@ def compare(ours: str, theirs: str, results: str | Path = "results") -> pd.DataF
     for run in found:
         if run.state.status != "done":
             raise BenchError(f"{run.run_id}: is {run.state.status}, and has no accuracy to compare")
-    series = (
-        [run for run in every if run.state.status == "done" and run.series == one.series] for one in found
-    )
-    return compared(*series)
+    done = [run for run in every if run.state.status == "done"]
+    return compared(*([run for run in done if run.series == one.series] for one in found))
 
 
 def load_model(run_id: str | Path, results: str | Path = "results") -> Method:

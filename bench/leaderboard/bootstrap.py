@@ -83,9 +83,9 @@ def compared(ours: Sequence[Result], theirs: Sequence[Result]) -> pd.DataFrame:
     """Compare the accuracies of two series by the seeds that both have, ours minus theirs, in points.
 
     Returns:
-        A row for what may vary, "seeds" (a t interval), "images" and "seeds and images", with `difference`, `low`,
-        `high`, `seeds`, `images` and `wins`, the number of seeds on which ours is better. What is not known is NA:
-        one seed has no interval over seeds, and without kept hits there is none over images.
+        A row for what may vary, "seeds" (a t interval), "images" and "seeds and images", with `difference`,
+        `low`, `high`, `seeds`, `images` and `wins`, the number of seeds on which ours is better. What is not
+        known is NA: one seed has no interval over seeds, and without kept hits there is none over images.
 
     Raises:
         BenchError: they have no seed in common, or were tested on different images.
