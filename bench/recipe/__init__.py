@@ -11,6 +11,8 @@
 * `card`: `authors` trains each method as its authors did (see `bench.cards`), or another card's name; `none`
   by default. What the recipe says lies over it; a backbone need not be said.
 * `controls`: true adds to each method its controls, which show what its parts add (see `bench.controls`).
+* `log`: a logger, or a list of them, as `tensorboard` or `wandb:project=lt` (see `bench.loggers`); it is no
+  part of a cell.
 * `grid`: axes, all combined; each a value or a list of values. There are `dataset`, `imbalance_factor`
   (which data sets of `profile: natural` do without, as they keep the tail that they have),
   `backbone` (a name, or {name, options}), `seed`, `mode`, and any `protocol.*`, `params.*` (for the methods
@@ -37,11 +39,12 @@ from typing import Any
 
 from bench.cell import Cell
 from bench.errors import BenchError, did_you_mean
+from bench.loggers import parse as parse_logger
 from bench.recipe.files import read
 from bench.recipe.grid import expand
 from bench.recipe.schema import Sections, each, parse
 from bench.recipe.search import Search, read_search
-from bench.recipe.tree import shown
+from bench.recipe.tree import Node, shown
 from bench.records import is_grid_name
 
 __all__ = ["Point", "Recipe", "grid_file", "load"]
@@ -96,6 +99,7 @@ class Recipe:
     title: str
     notes: str
     points: tuple[Point, ...]
+    log: tuple[str, ...] = ()
     search: Search | None = None
 
     def only(self, filters: Sequence[str]) -> Recipe:
@@ -148,11 +152,21 @@ def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
             if search
             else tuple(Point(*point) for point in expand(tree))
         )
+        log = tuple(each(_logger, tree.mapping["log"].elements if "log" in tree.mapping else ()))
     except BenchError as error:
         lines = str(error).split("\n")
         more = [f"... and {len(lines) - MOST_TOLD} more"] if len(lines) > MOST_TOLD else []
         raise BenchError("\n".join(lines[:MOST_TOLD] + more)) from None
-    return Recipe(path.stem, sections.title or path.stem, notes, points, search)
+    return Recipe(path.stem, sections.title or path.stem, notes, points, log, search)
+
+
+def _logger(node: Node) -> str:
+    """Return what a recipe says of one logger, if there is such a one."""
+    try:
+        parse_logger(str(node.value))
+    except BenchError as error:
+        raise node.fault(str(error)) from None
+    return str(node.value)
 
 
 def grid_file(recipe: Recipe) -> dict[str, Any]:

@@ -44,7 +44,7 @@ SHOWN = (
 )
 
 #: Columns that a reader may choose besides.
-OPTIONAL = tuple(name for name in METRICS if name not in SHOWN)
+OPTIONAL = ("interval", "track", *(name for name in METRICS if name not in SHOWN))
 
 _CAPTION = (
     "percent; mean ± standard deviation over n seeds; bold is the best over three seeds or more, and all "
