@@ -209,7 +209,7 @@ def test_a_method_of_ones_own_may_fail_and_be_tried_again_and_scored(
     recipe = tmp_path / "own.yaml"
     recipe.write_text(RECIPE.replace("ce: {}", "ce: {method: moody}").replace("[0, 1]", "0"))
     command = ["run", recipe, *where(tmp_path), "--reports", tmp_path / "reports"]
-    command += ["--methods", tmp_path / "moody.py", "--tensorboard"]
+    command += ["--methods", tmp_path / "moody.py", "--log", "tensorboard"]
     code, out = bench(*command)
     assert code == 1
     assert "RuntimeError: in a bad mood" in out

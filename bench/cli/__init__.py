@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli import catalogue, data, leaderboard, plan, results, run, synthesize
+from bench.cli import catalogue, data, leaderboard, plan, results, run, share, synthesize
 from bench.cli.common import USER_MISTAKE
 from bench.errors import BenchError
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (run.run, plan.plan, run.rerun, synthesize.synthesize),
     "Results": (results.status, results.report, results.evaluate, results.export, results.clean),
+    "Share": (share.push, share.pull, share.check_submission),
     "Leaderboard": (leaderboard.check, leaderboard.explain, leaderboard.score),
     "Information": (catalogue.list,),
 }
@@ -31,20 +30,17 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import PackageNotFoundError, version
+        from bench.version import version
 
-        try:
-            print(f"longtail-bench {version('longtail-bench')}")
-        except PackageNotFoundError:  # run from a folder, not installed
-            text = (Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8")
-            print(f"longtail-bench {tomllib.loads(text)['project']['version']}")
+        print(f"longtail-bench {version()}")
         raise typer.Exit
 
 
 @app.callback()
 def _about(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print version and revision."),
     ] = False,
 ) -> None:
     """Train and compare methods for long-tailed image classification.

@@ -46,6 +46,15 @@ Methods = Annotated[
     list[Path] | None,
     typer.Option("--methods", metavar="FILE", help="A Python file with your own methods; may be repeated."),
 ]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="LOGGER",
+        help="Curves for tensorboard, wandb, mlflow or trackio too, as wandb:project=lt; may be repeated; "
+        "none: not even what the recipe says.",
+    ),
+]
 Jobs = Annotated[
     int | None,
     typer.Option("--jobs", min=1, help="Runs at once [dim](default: one per core, or what the GPUs take)[/]"),

@@ -72,6 +72,7 @@ def status(
     from bench import records
     from bench.launch import queue
     from bench.rundir import Status
+    from bench.search.outcome import phases
 
     statuses, runs = get_args(Status), records.Results(results, _now(data, methods))
     try:
@@ -100,6 +101,11 @@ def status(
             details.append(_states(name, rows, wide))
     for shown in (counts, *details):
         show(shown, wide)
+    for name in known:
+        grid = runs.grids[name]
+        if grid.search:
+            told = phases(grid.search, {cell.run_id: cell for _, cell in grid.cells}, runs)
+            console().print(escape(f"{name}: {told}"), soft_wrap=True, highlight=False)
     tell(runs.conflicts)
 
 
