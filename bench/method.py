@@ -143,6 +143,8 @@ class Method(nn.Module):
     key_momentum: ClassVar[str] = ""
     #: False for methods that only re-read a trained parent: no step is made.
     trains: ClassVar[bool] = True
+    #: Whether it can answer a whole test set at once, by its unlabelled images: see `adapt`.
+    adapts: ClassVar[bool] = False
 
     class_counts: Tensor
 
@@ -245,6 +247,18 @@ class Method(nn.Module):
 
     def after_step(self, clock: Clock, batch: Batch) -> None:
         """Follow the optimiser: momentum encoders, queues, constraints."""
+
+    def member_logits(self, images: Tensor) -> Tensor:
+        """Return what `adapt` sees of images: the logits (B, K, C) of K networks or experts."""
+        raise NotImplementedError(f"{type(self).__name__} says no logits of its members")
+
+    def adapt(self, logits: Tensor, weights: Tensor) -> Tensor:
+        """Return logits (N, C) of a test set, of which all images' `member_logits` (N, K, C) are known.
+
+        An image counts by its weight (N,), so that one set of images stands for several distributions. What
+        adapts is told no labels; it stands in rows of its own, and is ranked with nothing that does not.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not adapt")
 
     def forward(self, images: Tensor) -> Tensor:
         """Score images (B, 3, H, W) as (B, C); its kind is declared in `scores`."""
