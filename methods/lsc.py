@@ -112,7 +112,7 @@ def largest(logits: Tensor, count: int) -> Tensor:
 
 
 def kept_for(logits: Tensor, labels: Tensor, recall: float) -> int:
-    """Return the smallest k for which the own class is among the k largest logits (N, C) in more than `recall`."""
+    """Return the smallest k: of more than `recall`, the label is among the k largest logits (N, C)."""
     rank = (logits > logits.gather(1, labels[:, None])).sum(dim=1)
     share = rank.bincount(minlength=logits.shape[1]).cumsum(0) / len(labels)
     return int((share <= recall).sum()) + 1
@@ -161,8 +161,8 @@ def label_shift(
 ) -> Tensor | None:
     """Return the class shares (C,) of a test set of logits (N, K, C), None where its tail is not clear.
 
-    The estimator sees the mean logits of which ten different numbers are kept, and `kept`. By the mean of what
-    it says, the set is forward, backward or neither; its shares are then what the estimator says of those means
+    The estimator sees mean logits of which ten different numbers are kept, and `kept`. By the mean of what it
+    says, the set is forward, backward or neither; its shares are then what the estimator says of those means
     that hold most of the head, or of the tail.
 
     Args:

@@ -1,4 +1,4 @@
-"""Scoring a method that adapts to its test set, on test sets with a tail of their own (see `Method.adapts`)."""
+"""Scoring a method that adapts (`Method.adapts`) on test sets with a tail of their own."""
 
 from __future__ import annotations
 
