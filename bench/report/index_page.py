@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bench.files import write_text
-from bench.leaderboard import FEWEST, Board, Verdict
+from bench.leaderboard import FEWEST, Board, Verdict, friedman
 from bench.leaderboard.lines import Line, Tab, marks
 from bench.metrics import RANKED
-from bench.report import board_figures, exports, figures
+from bench.report import board_figures, exports, figures, rank_figure
 from bench.report.columns import COLUMNS, line_table, style
 from bench.report.page import Column, Table, Value, csv, render
 from bench.report.text import counted, group_heads
+from bench.report.track_page import render_track
 from bench.report.widening import CHOICES, choices, leagues, places, protocol
 from bench.rundir import Status
 
@@ -38,12 +39,15 @@ CAPTIONS = {
 
 
 def render_index(board: Board, reports: Path) -> list[Path]:
-    """Write the leaderboard as HTML, Markdown, LaTeX, CSV, JSON and BibTeX; return the paths.
+    """Write the leaderboard as HTML, Markdown, LaTeX, CSV, JSON and BibTeX, and its track; return the paths.
 
     The same results and literature give the same bytes.
     """
     agreement = board_figures.agreement(board.lines, "Measured against published accuracy")
+    across, told = _across(board)
     page: dict[str, Any] = {
+        "across": across,
+        "across_told": told,
         "title": TITLE,
         "summary": _summary(board),
         "verdicts": _verdicts(board.lines),
@@ -78,9 +82,11 @@ def render_index(board: Board, reports: Path) -> list[Path]:
         written |= {f"figures/{anchor}_{name}.svg": figures.standalone(svg) for name, svg in svgs.items()}
     if agreement:
         written["figures/agreement.svg"] = figures.standalone(agreement)
+    if across:
+        written["figures/ranks.svg"] = figures.standalone(across)
     for name, content in written.items():
         write_text(reports / name, content)
-    return [reports / name for name in written]
+    return [*(reports / name for name in written), *render_track(board, reports)]
 
 
 def board_table(tab: Tab, lines: Sequence[Line], *, whole: bool = False) -> Table:
@@ -137,6 +143,15 @@ def rank_table(board: Board) -> Table:
         ),
     ]
     return Table.of(columns, sorted(board.average_ranks, key=lambda row: row[2] < FEW_LEAGUES))
+
+
+def _across(board: Board) -> tuple[str | None, str]:
+    """Draw the mean ranks of methods across data sets, None where too few meet, and say what is drawn."""
+    ranking = friedman.across(board.entries)
+    if ranking is None:
+        return None, ""
+    told = rank_figure.caption(ranking)
+    return rank_figure.critical_difference(ranking, board.titles, told), told
 
 
 def _summary(board: Board) -> str:

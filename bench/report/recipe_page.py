@@ -22,6 +22,7 @@ from bench.metrics import METRICS, RANKED, gini, pareto_ratio
 from bench.records import Grid, Result, Results
 from bench.report import figures
 from bench.report.columns import COLUMNS, line_table, seeds_of
+from bench.report.effort import effort_sections
 from bench.report.page import Table, Value, csv, render
 from bench.report.text import blocks, counted, group_heads
 from bench.report.variance_table import variance_table
@@ -43,7 +44,7 @@ SHOWN = (
 )
 
 #: Columns that a reader may choose besides.
-OPTIONAL = tuple(name for name in METRICS if name not in SHOWN)
+OPTIONAL = ("interval", "track", *(name for name in METRICS if name not in SHOWN))
 
 _CAPTION = (
     "percent; mean ± standard deviation over n seeds; bold is the best over three seeds or more, and all "
@@ -128,6 +129,8 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
     runs = results.grid_table(grid)
     parts = sections(results, grid)
     lines = [line for part in parts for line in part.lines]
+    efforts = effort_sections(results, grid)
+    drawn = {f"{recipe}_{e['file']}": figures.standalone(e["figure"]) for e in efforts if e["figure"]}
     counts = Counter(runs.status)
     measured = [(part.title, bars) for part in parts if (bars := _bars(part))]
     page: dict[str, Any] = {
@@ -135,6 +138,7 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
         "recipe": recipe,
         "notes": blocks(grid.notes),
         "statuses": [(status, counts[status]) for status in get_args(Status) if counts[status]],
+        "efforts": efforts,
         "sections": [_section(part) for part in parts],
         "variance": variance_table(lines),
         "protocol": _protocol(lines),
@@ -147,6 +151,7 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
         f"{recipe}.html": render("recipe.html.jinja", **page),
         f"{recipe}.md": render("recipe.md.jinja", **page),
         f"{recipe}.csv": csv(runs),
+        **drawn,
     }
     if measured:
         alt = f"Accuracy of the methods of {grid.title}, over all classes and by shot group"
@@ -157,10 +162,13 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
 
 
 def sections(results: Results, grid: Grid) -> list[Section]:
-    """Order a grid's runs into sections, in the order of the recipe."""
+    """Order a grid's runs into sections, in the order of the recipe; a search's trials are told apart."""
     states = results.states(cell for _, cell in grid.cells)
+    trials = set(grid.search.trial_runs) if grid.search else set()
     found = dict[tuple[DataSet, float], dict[str, dict[str, list[Result]]]]()
     for label, cell in grid.cells:
+        if cell.run_id in trials:
+            continue
         run = results.of(cell)
         labels = found.setdefault((cell.dataset, cell.imbalance_factor), {})
         labels.setdefault(label, {}).setdefault(run.series, []).append(run)
