@@ -228,5 +228,5 @@ class _Launcher:
     def _tell_end(self, order: Order, reason: str | None) -> None:
         order.settle()
         state, record = order.run.look()
-        detail = {"reason": reason or state.reason} if state.status != "done" else record
+        detail = {"reason": order.told(reason or state.reason)} if state.status != "done" else record
         self.listen(order.cell, state.status, detail or {})

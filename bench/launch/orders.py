@@ -52,6 +52,13 @@ class Order:
             return RunDir(self.results, parent.run_id).look()[0]
         return State("running") if new.status == "done" else new  # it is about to take its place
 
+    def told(self, reason: str | None) -> str | None:
+        """Add to why a run did not come to its end that an old one stands, if one does."""
+        own = RunDir(self.results, self.cell.run_id)
+        if reason is None or self.run.path == own.path or not own.is_done():
+            return reason
+        return f"{reason}; the old run stands as it was"
+
     def settle(self) -> None:
         """Let a new training that has ended take the old one's place, if it shall."""
         if self.beside:
