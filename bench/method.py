@@ -125,9 +125,6 @@ class Method(nn.Module):
     scores: Scores = "train_prior"
     #: How many networks, branches or heads vote.
     experts: int = 1
-    #: The policy of the two views of unlabelled test images from which its experts' weights are learnt for a
-    #: test set of another class distribution, where it does that.
-    test_views: ClassVar[str] = ""
     #: How its steps leave the weights to find flat minima, where that makes the method what it is.
     sharpness: Sharpness | None = None
     #: The share of a label that its loss spreads over all classes; set by the protocol.
@@ -146,6 +143,10 @@ class Method(nn.Module):
     key_momentum: ClassVar[str] = ""
     #: False for methods that only re-read a trained parent: no step is made.
     trains: ClassVar[bool] = True
+    #: Whether it can answer a whole test set at once, by its unlabelled images: see `adapt`.
+    adapts: ClassVar[bool] = False
+    #: The policy of two augmented views of the test images that `adapt` wants besides, if it does.
+    test_views: ClassVar[str] = ""
 
     class_counts: Tensor
 
@@ -237,22 +238,31 @@ class Method(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the scalar to descend on."""
-        raise NotImplementedError(f"{type(self).__name__} says no loss")
+        raise NotImplementedError(f"{type(self).__name__} has no loss")
 
     def losses(self, batch: Batch) -> Tensor:
         """Return what each image costs, (B,), where `loss` is their mean: for steps that weigh images.
 
         It holds for the class that says it, as `mean_over_images` does.
         """
-        raise NotImplementedError(f"{type(self).__name__} says no loss of each image")
+        raise NotImplementedError(f"{type(self).__name__} has no loss of each image")
 
     def after_step(self, clock: Clock, batch: Batch) -> None:
         """Follow the optimiser: momentum encoders, queues, constraints."""
 
+    def member_logits(self, images: Tensor) -> Tensor:
+        """Return what `adapt` sees of images: the logits (B, K, C) of K networks or experts."""
+        raise NotImplementedError(f"{type(self).__name__} has no logits of its members")
+
+    def adapt(self, logits: Tensor, weights: Tensor, views: Tensor | None = None) -> Tensor:
+        """Return logits (N, C) of a test set, of which all images' `member_logits` (N, K, C) are known.
+
+        An image counts by its weight (N,), so that one set of images stands for several distributions. No
+        labels are given. `views` are the logits (2, N, K, C) of its `test_views`. What adapts has rows of its
+        own, which are not ranked with others.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not adapt")
+
     def forward(self, images: Tensor) -> Tensor:
         """Score images (B, 3, H, W) as (B, C); its kind is declared in `scores`."""
-        raise NotImplementedError(f"{type(self).__name__} says no forward")
-
-    def expert_scores(self, images: Tensor) -> Tensor:
-        """Score images by each expert alone, (K, B, C), where the method has `test_views`."""
-        raise NotImplementedError(f"{type(self).__name__} says no scores of its experts")
+        raise NotImplementedError(f"{type(self).__name__} has no forward")

@@ -26,6 +26,7 @@ class SADE(AdjustedExperts):
         tau: how far the third expert leans to the tail; 2, on iNaturalist 1.
     """
 
+    adapts = True
     test_views = "crop_flip_simclr_blur"
 
     def __init__(

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from bench.method import MakeBackbone
+from bench.metrics.adapt import expert_weights
+from bench.randomness import generator
 from methods.parts.experts import ExpertEnsemble, PerExpert
 from methods.parts.heads import CosineHead
 from methods.parts.weights import weighted_cross_entropy
@@ -37,8 +39,16 @@ class AdjustedExperts(ExpertEnsemble):
     def training_outputs(self, features: Tensor, labels: Tensor) -> Tensor:
         return self.scale * super().training_outputs(features, labels)
 
-    def expert_scores(self, images: Tensor) -> Tensor:
-        return self.scale * super().expert_scores(images)
+    def member_logits(self, images: Tensor) -> Tensor:
+        return self.scale * super().member_logits(images)
+
+    def adapt(self, logits: Tensor, weights: Tensor, views: Tensor | None = None) -> Tensor:
+        """Weigh the experts as SADE does, see `bench.metrics.adapt`; images are drawn by their weights."""
+        assert views is not None
+        rng, share = generator("adapt"), (weights / weights.max()).cpu().numpy()
+        drawn = np.flatnonzero(rng.random(len(share)) < share)
+        found = expert_weights(views[:, drawn].cpu().numpy(), order=rng.permutation(len(drawn)))
+        return torch.einsum("k,nkc->nc", torch.from_numpy(found).to(logits), logits)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.scale * super().forward(images)
