@@ -143,6 +143,8 @@ class Method(nn.Module):
     key_momentum: ClassVar[str] = ""
     #: False for methods that only re-read a trained parent: no step is made.
     trains: ClassVar[bool] = True
+    #: Whether it can answer a whole test set at once, by its unlabelled images: see `adapt`.
+    adapts: ClassVar[bool] = False
 
     class_counts: Tensor
 
@@ -234,18 +236,30 @@ class Method(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the scalar to descend on."""
-        raise NotImplementedError(f"{type(self).__name__} says no loss")
+        raise NotImplementedError(f"{type(self).__name__} has no loss")
 
     def losses(self, batch: Batch) -> Tensor:
         """Return what each image costs, (B,), where `loss` is their mean: for steps that weigh images.
 
         It holds for the class that says it, as `mean_over_images` does.
         """
-        raise NotImplementedError(f"{type(self).__name__} says no loss of each image")
+        raise NotImplementedError(f"{type(self).__name__} has no loss of each image")
 
     def after_step(self, clock: Clock, batch: Batch) -> None:
         """Follow the optimiser: momentum encoders, queues, constraints."""
 
+    def member_logits(self, images: Tensor) -> Tensor:
+        """Return what `adapt` sees of images: the logits (B, K, C) of K networks or experts."""
+        raise NotImplementedError(f"{type(self).__name__} has no logits of its members")
+
+    def adapt(self, logits: Tensor, weights: Tensor) -> Tensor:
+        """Return logits (N, C) of a test set, of which all images' `member_logits` (N, K, C) are known.
+
+        An image counts by its weight (N,), so that one set of images stands for several distributions. No
+        labels are given. What adapts has rows of its own, which are not ranked with others.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not adapt")
+
     def forward(self, images: Tensor) -> Tensor:
         """Score images (B, 3, H, W) as (B, C); its kind is declared in `scores`."""
-        raise NotImplementedError(f"{type(self).__name__} says no forward")
+        raise NotImplementedError(f"{type(self).__name__} has no forward")

@@ -16,7 +16,8 @@ from bench.cell import Cell, DataSet, families
 from bench.data import content
 from bench.errors import BenchError
 from bench.facts import built_in
-from bench.rundir import State, cell_from, hash_of
+from bench.json_text import hash_of
+from bench.rundir import State, cell_from
 
 if TYPE_CHECKING:
     from bench.records import Result, Results

@@ -36,6 +36,7 @@ from bench.cli.common import (
 from bench.cli.grids import as_now, gpus_of, labels_of, read_cells, sum_up, tell_anew, tell_search
 from bench.cli.results import write_report
 from bench.errors import BenchError
+from bench.rundir import Busy
 
 if TYPE_CHECKING:
     from bench.cell import Cell
@@ -152,6 +153,8 @@ def run(
         options = {"start": run_together, "gpus": chosen, **how}
     else:
         options = {"jobs": jobs, "gpus": chosen, "per_gpu": per_gpu, **how}
+    if force and launcher is cluster.Launcher.local:
+        options["stopped"] = "stopped; the same command without --force goes on from here"
     if is_first():
         states = records.AGAIN | BAD if retry_failed else records.AGAIN
         tell_anew(runs.needed(cells, states, again))
@@ -198,6 +201,8 @@ def rerun(
     for run_id, state in runs.states(family.values()).items():
         if state.status == "stale":
             raise BenchError(f"{run_id}: {state.reason}; a rerun needs the data and code of the old record")
+    if found.directory.is_running():
+        raise Busy(f"{cell.run_id}: another process is running it")
     tell_anew(runs.needed([cell], forced=[cell.run_id]))
     options: dict[str, Any] = {"gpus": gpus_of(gpus)[:1], "retry_failed": True, "over": [cell.run_id]}
     before = kept(results, cell.run_id)

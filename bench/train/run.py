@@ -23,6 +23,7 @@ from bench.method import Method
 from bench.metrics import confusion_matrix, further, score
 from bench.rundir import RunDir
 from bench.stale import mark, rests_on
+from bench.train.adapted import adapted_accuracies
 from bench.train.build import build
 from bench.train.checkpoint import read_weights, write_weights
 from bench.train.describe import describe_data, describe_method, describe_model, environment
@@ -170,6 +171,7 @@ def _train_and_score(
         "method": describe_method(cell, method),
         "data": describe_data(cell, split),
         "image_hashes": split.image_hashes or None,
+        **_adapted(method, loader, split),
         "model": describe_model(method, loader.images_at(torch.arange(2, device=device))),
         **_results(cell, split, logits, training),
         "files": {
@@ -213,6 +215,14 @@ def _results(cell: Cell, split: Split, logits: np.ndarray, training: Training) -
         **told,
         "confusion": confusion if classes <= 200 else None,  # beyond, it outgrows all else in the record
     }
+
+
+def _adapted(method: Method, loader: Loader, split: Split) -> dict[str, Any]:
+    if not method.adapts:
+        return {}
+    images = (images for images, _ in loader.test())
+    accuracy = adapted_accuracies(method, images, split.test_labels, split.class_counts)
+    return {"test_agnostic": {"accuracy": accuracy}}
 
 
 def _averaged_file(run: RunDir, split: Split, training: Training) -> dict[str, str]:
