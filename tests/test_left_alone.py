@@ -149,7 +149,7 @@ def test_gpus_that_are_not_here_are_refused_before_anything_is_read(tmp_path: Pa
 def test_the_version_is_told(bench: Bench) -> None:
     code, out = bench("--version")
     assert code == 0
-    assert re.fullmatch(r"longtail-bench \d+\.\d+\.\d+\n", out)
+    assert re.fullmatch(r"longtail-bench \d+\.\d+\.\d+( \(\w+(-dirty)?\))?\n", out)
 
 
 # -- failures ----------------------------------------------------------------------------------------
