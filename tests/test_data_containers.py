@@ -19,12 +19,13 @@ from PIL import Image
 from test_data_subsets import FACTOR, official, recognised  # noqa: F401
 
 from bench.cell import Columns, DataSet, Parts
-from bench.data import containers, content, subsets
-from bench.data.catalogue import DATASETS
-from bench.data.check import before_training, check
-from bench.data.containers import index
-from bench.data.sources import read
-from bench.data.split import InMemory, OnDisk, load
+from bench.data.read import containers
+from bench.data.read.containers import index
+from bench.data.read.sources import read
+from bench.data.sets import content, subsets
+from bench.data.sets.catalogue import DATASETS
+from bench.data.sets.check import before_training, check
+from bench.data.split.load import InMemory, OnDisk, load
 from bench.errors import BenchError
 from bench.recipe.axes import read_datasets
 from bench.recipe.files import read as recipe_file

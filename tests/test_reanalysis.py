@@ -15,7 +15,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 from bench.cell import ShotRule
-from bench.data.longtail import exponential
+from bench.data.split.longtail import exponential
 from bench.errors import BenchError
 from bench.leaderboard import reanalysis
 from bench.leaderboard.reanalysis import SHOT_RULES, Stored
