@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 from golden_values import golden
-from test_methods import cell_of
 
 from bench.cell import BackboneChoice, Cell, Protocol
 from bench.data.catalogue import DATASETS
@@ -16,13 +15,13 @@ from bench.data.loader import Loader
 from bench.data.split import load
 from bench.method import View
 from bench.metrics import agnostic
-from bench.metrics.adapt import expert_weights
 from bench.metrics.agnostic import TEST_SETS
 from bench.registry import find
 from bench.rundir import RunDir, cell_from
-from bench.train.build import build
+from bench.train import adapting
 from bench.train.run import run_cell
 from methods.parts import adjusted_experts
+from methods.parts.expert_weights import expert_weights
 
 
 def test_the_authors_weights():
@@ -50,17 +49,10 @@ def views() -> np.ndarray:
 
 def test_the_expert_of_the_frequent_classes_gains(views):
     labels = np.arange(60) % 6
-    forward, backward = (np.where(labels < 3, *pair) for pair in ((10.0, 1.0), (1.0, 10.0)))
-    assert expert_weights(views, forward)[0] > 0.55
-    assert expert_weights(views, backward)[1] > 0.55
+    forward, backward = (np.repeat(np.arange(60), np.where(labels < 3, *pair)) for pair in ((10, 1), (1, 10)))
+    assert expert_weights(views[:, forward])[0] > 0.55
+    assert expert_weights(views[:, backward])[1] > 0.55
     assert expert_weights(views).sum() == pytest.approx(1)
-
-
-def test_shares_count_as_images_do(views):
-    twice = np.concatenate([views, views[:, :20]], axis=1)
-    shares = np.where(np.arange(60) < 20, 2.0, 1.0)
-    options = {"batch": 1000, "epochs": 3}
-    np.testing.assert_allclose(expert_weights(twice, **options), expert_weights(views, shares, **options))
 
 
 def test_an_expert_that_is_not_wanted_ends_the_learning():
@@ -78,9 +70,6 @@ def test_an_expert_that_is_not_wanted_ends_the_learning():
 
 # -- in a run -------------------------------------------------------------------------------------
 DIGITS = DATASETS["digits"]
-
-#: What the track of a run that does not adapt is computed from.
-PLAIN = (("metrics", "per_class"), ("data", "class_counts"))
 
 
 @pytest.fixture(scope="module")
@@ -104,51 +93,40 @@ def trained(tmp_path_factory) -> dict[str, dict]:
 
 
 def test_a_run_of_a_method_that_adapts_has_both_kinds_of_numbers(trained):
-    assert "test_agnostic" not in trained["ce"]
+    assert trained["ce"]["test_agnostic"] is None
     for name in ("sade", "dirmixe"):
-        told = trained[name]["test_agnostic"]["accuracy"]
-        plain = agnostic.track(*(np.array(trained[name][block][key]) for block, key in PLAIN))
-        assert list(told) == list(plain)
-        assert all(0 <= value <= 100 for value in told.values())
-
-
-@pytest.mark.parametrize("name", ["sade", "dirmixe"])
-def test_the_expert_of_the_classes_that_a_test_set_has_is_listened_to(name, views):
-    method = build(cell_of(name), np.array([60, 50, 40, 30, 20, 10]))
-    third = np.random.default_rng(2).normal(0, 0.1, (*views.shape[:2], 1, 6))
-    logits = torch.from_numpy(np.concatenate([views, third], axis=2))
-    first = torch.arange(60) % 6 < 3
-    for share, expert in ((0.02, 0), (50.0, 1)):
-        found = method.adapt(logits[0], torch.where(first, 1.0, share), logits)
-        design, target = logits[0].transpose(1, 2).reshape(-1, 3), found.reshape(-1, 1)
-        mix = torch.linalg.lstsq(design, target.to(design)).solution.flatten()
-        assert mix.sum() == pytest.approx(1, abs=1e-5)
-        assert int(mix.argmax()) == expert
+        told = trained[name]["test_agnostic"]
+        assert list(told["accuracy"]) == list(TEST_SETS)
+        assert all(0 <= value <= 100 for value in told["accuracy"].values())
 
 
 def test_equal_weights_have_what_does_not_adapt(trained, monkeypatch, tmp_path):
     """With the weights left where they start the accuracies are those of the plain mean of the experts."""
     seen = []
 
-    def unmoved(views, order):
+    def unmoved(views):
         seen.append(views.shape)
-        assert sorted(order) == list(range(views.shape[1]))
         return np.full(3, 1 / 3)
 
     monkeypatch.setattr(adjusted_experts, "expert_weights", unmoved)
     cell = cell_from(trained["sade"]["cell"])
     run_cell(cell, tmp_path, tmp_path)
     record = RunDir(tmp_path, cell.run_id).read_record()
-    expected = agnostic.track(*(np.array(record[block][key]) for block, key in PLAIN))
+    metrics, counts = record["metrics"], np.array(record["data"]["class_counts"])
+    expected = agnostic.track(np.array(metrics["per_class"]), counts)
     # but for images whose best scores are equal once they are rounded for the store
     assert record["test_agnostic"]["accuracy"] == pytest.approx(expected, abs=0.5)
-    shapes = dict(zip(TEST_SETS, seen, strict=True))
-    assert shapes["uniform"] == (2, 500, 3, 10)
-    # as many images as a test set of the authors has, but for chance: 50 of the largest class down to 1
-    sizes = [sum(int(50 * r ** -(c / 9)) for c in range(10)) for r in (2, 10, 50)]
-    for ratio, size in zip((2, 10, 50), sizes, strict=True):
-        for direction in ("forward", "backward"):
-            assert shapes[f"{direction} {ratio}"][1] == pytest.approx(size, rel=0.2)
+    assert dict(zip(TEST_SETS, seen, strict=True))["uniform"] == (2, 500, 3, 10)
+
+
+def test_the_drawn_test_sets_have_the_sizes_of_sade_s():
+    """CIFAR-100's 100 images of each class at ratio 50: from 100 down to 2."""
+    labels, counts = np.repeat(np.arange(100), 100), np.arange(100)[::-1]
+    forward = adapting.drawn_counts(labels, counts, 50.0)
+    assert forward.tolist() == [int(100 * (1 / 50) ** (c / 99)) for c in range(100)]
+    assert forward[[0, -1]].tolist() == [100, 2]
+    assert adapting.drawn_counts(labels, counts, 1 / 50).tolist() == forward[::-1].tolist()
+    assert adapting.drawn_counts(labels, counts, 1.0).tolist() == [100] * 100
 
 
 def test_a_test_view_is_the_test_set_in_its_order(trained):

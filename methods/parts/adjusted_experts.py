@@ -8,9 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.method import MakeBackbone
-from bench.metrics.adapt import expert_weights
-from bench.randomness import generator
+from bench.method import MakeBackbone, Unlabelled
+from methods.parts.expert_weights import expert_weights
 from methods.parts.experts import ExpertEnsemble, PerExpert
 from methods.parts.heads import CosineHead
 from methods.parts.weights import weighted_cross_entropy
@@ -42,13 +41,12 @@ class AdjustedExperts(ExpertEnsemble):
     def member_logits(self, images: Tensor) -> Tensor:
         return self.scale * super().member_logits(images)
 
-    def adapt(self, logits: Tensor, weights: Tensor, views: Tensor | None = None) -> Tensor:
-        """Weigh the experts as SADE does, see `bench.metrics.adapt`; images are drawn by their weights."""
-        assert views is not None
-        rng, share = generator("adapt"), (weights / weights.max()).cpu().numpy()
-        drawn = np.flatnonzero(rng.random(len(share)) < share)
-        found = expert_weights(views[:, drawn].cpu().numpy(), order=rng.permutation(len(drawn)))
-        return torch.einsum("k,nkc->nc", torch.from_numpy(found).to(logits), logits)
+    def adapt(self, test: Unlabelled) -> Tensor:
+        """Weigh the experts as SADE does, by two views of the sample."""
+        assert test.views is not None, "test_views asks for them"
+        sample = test.views[:, test.sample.to(test.views.device)]
+        weights = torch.from_numpy(expert_weights(sample.cpu().numpy())).to(test.logits)
+        return torch.einsum("k,nkc->nc", weights, test.logits)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.scale * super().forward(images)
