@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,12 +213,16 @@ class Result:
 
 @dataclass(frozen=True)
 class Grid:
-    """What a recipe asked for: its path, title and header comment, and each cell with the recipe's label."""
+    """What a recipe asked for: its path, title and header comment, and each cell with the recipe's label.
+
+    `controls` has by the run id of a method those of its controls, by their names (see `bench.controls`).
+    """
 
     recipe: str
     title: str
     notes: str
     cells: tuple[tuple[str, Cell], ...]
+    controls: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 class Results:
@@ -403,7 +407,8 @@ def _grid(file: Path) -> Grid:
         for entry, (label, cell) in zip(grid["cells"], cells, strict=True):
             if cell.run_id != entry["run_id"] or not isinstance(label, str):
                 raise ValueError(f"not the cell of {str(entry['run_id'])[:200]!r}")
-        return Grid(str(grid["recipe"]), grid["title"], grid["notes"], tuple(cells))
+        controls = {e["run_id"]: dict(e["controls"]) for e in grid["cells"] if e.get("controls")}
+        return Grid(str(grid["recipe"]), grid["title"], grid["notes"], tuple(cells), controls)
     except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise BenchError(f"{file}: {first_line(error)}; run the recipe again") from error
 

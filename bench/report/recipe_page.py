@@ -21,9 +21,10 @@ from bench.leaderboard.lines import Asked, marks
 from bench.metrics import RANKED
 from bench.records import Grid, Result, Results
 from bench.report import figures
-from bench.report.columns import COLUMNS, line_table, seeds_of
+from bench.report.columns import COLUMNS, line_table
 from bench.report.page import Table, Value, csv, render
 from bench.report.text import blocks, counted, group_heads
+from bench.report.values import seeds_of
 from bench.rundir import State, Status
 
 #: The columns of a recipe's tables.
@@ -118,7 +119,7 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
     parts = sections(results, grid)
     lines = [line for part in parts for line in part.lines]
     counts = Counter(runs.status)
-    measured = [(part.title, bars) for part in parts if (bars := _bars(part))]
+    measured = [(part.title, rows) for part in parts if (rows := _rows(part))]
     page: dict[str, Any] = {
         "title": grid.title,
         "recipe": recipe,
@@ -192,7 +193,7 @@ def split_of(run: Result) -> str:
 
 def _section(part: Section) -> dict[str, Any]:
     """Gather what a section shows; figures are None while nothing is known."""
-    title, bars, data = part.title, _bars(part), part.data
+    title, rows, data = part.title, _rows(part), part.data
     return {
         "title": title,
         "anchor": f"{part.dataset.name}-if{part.imbalance_factor:g}",
@@ -205,7 +206,7 @@ def _section(part: Section) -> dict[str, Any]:
         "not_done": [told for line in part.lines for told in _not_done(line)] + _not_begun(part),
         "counts_figure": data
         and figures.class_counts(data["class_counts"], part.groups, f"Training images per class of {title}"),
-        "accuracy_figure": figures.accuracies([("", bars)], f"Accuracies on {title}") if bars else None,
+        "accuracy_figure": figures.accuracies([("", rows)], f"Accuracies on {title}") if rows else None,
     }
 
 
@@ -234,14 +235,14 @@ def _facts(part: Section) -> list[str]:
     ]
 
 
-def _bars(part: Section) -> list[figures.Bars]:
+def _rows(part: Section) -> list[figures.Row]:
     lines = [line for line in part.lines if line.runs]
     titles = Counter(line.name for line in lines)
     labels = {line.label: f"[{line.label}]" if titles[line.name] > 1 else "" for line in lines}
     return [
-        (
+        figures.Row(
             " ".join(filter(None, (line.name, labels[line.label], line.variant, line.split))),
-            {metric: line.values(metric) for metric in RANKED},
+            {metric: line.by_seed(metric) for metric in RANKED},
         )
         for line in lines
     ]
