@@ -210,13 +210,17 @@ class Tab:
 
 
 def rows(lines: Iterable[Line]) -> list[Line]:
-    """Return what has a row of its own: a published number that judges a measured line stands in its row."""
+    """Return what has a row of its own: a published number that judges a measured line stands in its row.
+
+    If it is of another league, since it leaves a field unstated, it has a row there too.
+    """
     known = list(lines)
-    told = {line.pair["place"] for line in known if line.pair and line.judged}
+    told = {(line.league, line.pair["place"]) for line in known if line.pair and line.judged}
     return [
         line
         for line in known
-        if line.kind != "published" or told.isdisjoint(e["key"] for e in line.reports.get("accuracy", ()))
+        if line.kind != "published"
+        or told.isdisjoint((line.league, entry["key"]) for entry in line.reports.get("accuracy", ()))
     ]
 
 

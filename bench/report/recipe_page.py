@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -15,14 +15,16 @@ from bench.cell import DataSet
 from bench.data.longtail import shot_groups
 from bench.errors import BenchError, did_you_mean
 from bench.files import write_text
-from bench.leaderboard.board import settings, variants, written
+from bench.leaderboard.board import variants
 from bench.leaderboard.entries import entry, over_seeds
 from bench.leaderboard.lines import Asked, marks
+from bench.leaderboard.sets import tail
 from bench.metrics import RANKED
 from bench.records import Grid, Result, Results
 from bench.report import figures
 from bench.report.columns import COLUMNS, line_table
-from bench.report.page import Table, Value, csv, render
+from bench.report.page import Table, csv, render
+from bench.report.recipe_settings import method_table, protocol_table
 from bench.report.text import blocks, counted, group_heads
 from bench.report.values import seeds_of
 from bench.rundir import State, Status
@@ -41,6 +43,9 @@ SHOWN = (
     "speed",
     "minutes",
 )
+
+#: What a reader may take along, and how each file ends.
+FILES = {"CSV, a line for each run": "csv", "Markdown": "md", "LaTeX": "tex"}
 
 _CAPTION = (
     "percent; mean ± standard deviation over n seeds; bold is the best over three seeds or more, and all "
@@ -65,10 +70,7 @@ class Section:
         """What it is called."""
         name = self.dataset.title or self.dataset.name
         if self.dataset.profile == "natural":
-            counts = self.data and self.data["class_counts"]
-            return f"{name}, its own tail" + (
-                f" of {max(counts):,} to {min(counts):,} images" if counts else ""
-            )
+            return f"{name}, {tail(self.data['class_counts']) if self.data else 'its own tail'}"
         return f"{name}, imbalance factor {self.imbalance_factor:g}"
 
     @cached_property
@@ -104,9 +106,10 @@ class Section:
 
 
 def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
-    """Write a recipe's page as HTML and Markdown, its figure, and its runs as CSV; return their paths.
+    """Write a recipe's page as HTML, Markdown and LaTeX, its figure, and its runs as CSV; return their paths.
 
-    The same results give the same bytes.
+    The same results give the same bytes, but for links to the leaderboard and to the pages of runs, which are
+    there if those are.
 
     Raises:
         BenchError: no recipe of that name was run.
@@ -119,22 +122,26 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
     parts = sections(results, grid)
     lines = [line for part in parts for line in part.lines]
     counts = Counter(runs.status)
+    pages = {page.stem.rpartition("-")[2]: f"runs/{page.name}" for page in reports.glob("runs/*.html")}
     measured = [(part.title, rows) for part in parts if (rows := _rows(part))]
     page: dict[str, Any] = {
         "title": grid.title,
         "recipe": recipe,
         "notes": blocks(grid.notes),
         "statuses": [(status, counts[status]) for status in get_args(Status) if counts[status]],
-        "sections": [_section(part) for part in parts],
-        "protocol": _protocol(lines),
-        "methods": _methods(lines),
+        "sections": [_section(part, pages) for part in parts],
+        "protocol": protocol_table(lines),
+        "methods": method_table(lines),
         "hints": {name: COLUMNS[name].hint for name in SHOWN if COLUMNS[name].hint},
         "figure": f"{recipe}_shots.svg" if measured else None,
+        "leaderboard": (reports / "index.html").exists(),
         "csv": f"{recipe}.csv",
+        "files": [(kind, f"{recipe}.{end}") for kind, end in FILES.items()],
     }
     files = {
         f"{recipe}.html": render("recipe.html.jinja", **page),
         f"{recipe}.md": render("recipe.md.jinja", **page),
+        f"{recipe}.tex": render("recipe.tex.jinja", **page),
         f"{recipe}.csv": csv(runs),
     }
     if measured:
@@ -191,9 +198,17 @@ def split_of(run: Result) -> str:
     return f"{str(run.row['fingerprint_train'])[:6]}/{str(run.row['fingerprint_test'])[:6]}"
 
 
-def _section(part: Section) -> dict[str, Any]:
-    """Gather what a section shows; figures are None while nothing is known."""
-    title, rows, data = part.title, _rows(part), part.data
+def _section(part: Section, pages: Mapping[str, str]) -> dict[str, Any]:
+    """Gather what a section shows; figures are None while nothing is known.
+
+    Args:
+        pages: those of measured series that are there, by the series.
+    """
+    title, rows, data, table = part.title, _rows(part), part.data, _table(part)
+    leading = [
+        [replace(row[0], href=pages.get(line.runs[0].series if line.runs else "", row[0].href)), *row[1:]]
+        for line, row in zip(part.begun, table.rows, strict=True)
+    ]
     return {
         "title": title,
         "anchor": f"{part.dataset.name}-if{part.imbalance_factor:g}",
@@ -202,7 +217,8 @@ def _section(part: Section) -> dict[str, Any]:
         "comparable": part.dataset.comparable,
         "splits": part.splits,
         "facts": _facts(part),
-        "table": _table(part),
+        "table": table,
+        "leading": replace(table, rows=leading),
         "not_done": [told for line in part.lines for told in _not_done(line)] + _not_begun(part),
         "counts_figure": data
         and figures.class_counts(data["class_counts"], part.groups, f"Training images per class of {title}"),
@@ -264,49 +280,3 @@ def _not_begun(part: Section) -> list[tuple[str, str, str]]:
     if not names or len(part.begun) == len(part.lines):
         return []
     return [("missing", counted(len(names), "label") + " not run yet", ", ".join(names))]
-
-
-def _protocol(lines: Iterable[Asked]) -> Table:
-    """List the settings: first those that differ, by value, then those that all methods share."""
-    said: dict[str, dict[str, list[str]]] = {}
-    for line in lines:
-        for name, value in settings(line.asked[0].cell).items():
-            labels = said.setdefault(name, {}).setdefault(written(value), [])
-            if line.label not in labels:
-                labels.append(line.label)
-    rows = [
-        (name, value, of)
-        for name, values in sorted(said.items(), key=lambda item: len(item[1]) == 1)
-        for value, of in _of(values)
-    ]
-    return Table.listing(("setting", "value", "of"), rows)
-
-
-def _of(values: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
-    """Say which labels have each value, the one that is usual last; it need not name them."""
-    rarest_first = sorted(values, key=lambda value: len(values[value]))
-    told = [(value, ", ".join(values[value])) for value in rarest_first]
-    usual = rarest_first[-1]
-    if len(values) == 1:
-        return [(usual, "all methods")]
-    named = {label for value in rarest_first[:-1] for label in values[value]}
-    if len(values[usual]) > 2 and named.isdisjoint(values[usual]):
-        told[-1] = usual, "all others"
-    return told
-
-
-def _methods(lines: Iterable[Asked]) -> Table:
-    """List each label's method and hyper-parameters, those that are not its defaults first."""
-    rows = {}
-    for line in lines:
-        method, paper = line.asked[0].cell.method, line.runs[0].row["paper"] if line.runs else None
-        changed = {name: value for name, value in method.params.items() if name in method.changed}
-        kept = {name: value for name, value in method.params.items() if name not in method.changed}
-        name = Value(f"{line.name}, version {method.version}", href=paper)
-        rows[line.label, str(method)] = (line.label, name, _listed(changed), _listed(kept))
-    heads = ("label", "method", "hyper-parameters set", "at their defaults")
-    return Table.listing(heads, rows.values())
-
-
-def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {written(value)}" for name, value in values.items()) or "none"
