@@ -132,7 +132,7 @@ def board_table(tab: Tab, lines: Sequence[Line], *, whole: bool = False) -> Tabl
 def _shown(tab: Tab, lines: Sequence[Line], whole: bool) -> list[str]:
     """Return the columns in which any of the lines has something to say."""
     kinds = {line.kind for line in lines}
-    ours, compared = kinds != {"published"}, any(line.pair for line in lines)
+    ours, compared = kinds != {"published"}, any(line.pair or line.controls for line in lines)
     says = {name: any(line.entry[name] is not None for line in lines) for name in RANKED[1:]}
     says |= {"accuracy": ours, "best": "measured" in kinds, "gap": compared, "time": "measured" in kinds}
     says |= {"published": any(line.reported is not None for line in lines)}
