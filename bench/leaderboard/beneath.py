@@ -43,10 +43,10 @@ def beneath(grids: Iterable[Grid], done: Sequence[Measured]) -> Beneath:
         wanted |= {keys[run_id] for run_id in labels.keys() & keys.keys()}
     mere -= wanted  # a recipe has these for themselves too
     for one in done:
-        name = control_in(one.run.cell)
-        whole = name and _whole(one, controls()[one.run.cell.method.name][name], done)
-        if name and whole:
-            names.setdefault(whole, {})[name] = one.key
+        own = control_in(one.run.cell)
+        of = _whole(one, controls()[one.run.cell.method.name][own], done) if own else None
+        if own and of:
+            names.setdefault(of, {})[own] = one.key
             mere.add(one.key)
     return Beneath(names, frozenset(mere))
 

@@ -28,8 +28,10 @@ from bench.metrics import RANKED
 from bench.records import Result, Results
 
 #: What is told of the report that a published method is shown by.
-_TOLD = ("key", "n", "epochs", "selection", "reported_by", "original", "source", "year", "trust", "note")
-_TOLD += ("doubtful",)
+_TOLD = (
+    *("key", "n", "epochs", "selection", "reported_by", "original", "source", "year", "trust", "note"),
+    "doubtful",
+)
 
 
 @dataclass(frozen=True)

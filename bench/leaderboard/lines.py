@@ -75,7 +75,7 @@ class Line:
     def reported(self) -> float | None:
         """The published number that its row shows: its own, or the one that judges what was measured."""
         if self.kind == "published":
-            return self.entry["accuracy"]  # type: ignore[no-any-return]
+            return self.entry["accuracy"]
         return self.pair["published"] if self.pair and self.judged else None
 
     @property

@@ -17,11 +17,11 @@
   const against = (way) => (a, b) => (a === null || b === null ? (a === null) - (b === null) : way * (a - b));
   const known = (value) => (Number.isNaN(Number.parseFloat(value)) ? null : Number.parseFloat(value));
   DataTable.type("known", { className: "", order: { pre: known, asc: against(1), desc: against(-1) } });
-  const columns = (table) => [
-    { targets: (_i, _data, head) => head && !head.classList.contains("text"), type: "known", orderSequence: ["desc", "asc"] },
-    { targets: (_i, _data, head) => head?.dataset.name === "rank", orderSequence: ["asc", "desc"] },
-    { targets: "_all", orderSequence: ["asc", "desc"] },
-  ];
+  const column = (head, i) => {
+    const down = !head.classList.contains("text") && head.dataset.name !== "rank";
+    const type = head.classList.contains("text") ? {} : { type: "known" };
+    return { targets: i, orderSequence: down ? ["desc", "asc"] : ["asc", "desc"], ...type };
+  };
 
   // A control stands beneath its method however the rows are sorted and searched.
   const take = (table) => {
@@ -41,14 +41,14 @@
   };
 
   const make = (table) => {
-    const many = table.tBodies[0].rows.length > 8;
+    const many = table.tBodies[0].rows.length > 5;
     const controls = take(table);
     const { dt } = new ITable(table, {
       paging: false,
       info: false,
       order: [],
       autoWidth: false,
-      columnDefs: columns(table),
+      columnDefs: [...table.tHead.rows[0].cells].map(column),
       layout: {
         topStart: { buttons: [{ extend: "colvis", text: "Columns", columns: ":gt(0)" }, "copy", "csv"] },
         topEnd: many ? { search: { text: "", placeholder: "Search" } } : null,
