@@ -469,7 +469,7 @@ def test_the_index_stays_small_with_the_literature_and_300_runs(
     board = gather(Results(results))
     assert (len(board.done), sum(tab.measured for tab in board.tabs)) == (300, 100)
     index, *_ = render_index(board, tmp_path / "reports")
-    assert index.stat().st_size < 3_000_000
+    assert index.stat().st_size < 2_500_000
 
 
 # -- run pages -------------------------------------------------------------------------------------

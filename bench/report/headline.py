@@ -29,9 +29,10 @@ def agreement(lines: Sequence[Line]) -> str:
     verdicts = [f"{counts[v]} {v}" for v in Verdict if counts[v]]
     gaps = sorted(pair["d"] for pair in pairs)
     spread = text.gap(gaps[0]) + (f" to {text.gap(gaps[-1])}" if len(gaps) > 1 else "")
+    single = " (one seed each)" if {pair["n"] for pair in pairs} == {1} else ""
     return (
         f"Of {text.counted(len(ours), 'measured method')}, {len(pairs)} beside a published number: "
-        f"{', '.join(verdicts)}; measured minus published {spread}."
+        f"{', '.join(verdicts)}{single}; measured minus published {spread}."
     )
 
 

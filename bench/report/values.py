@@ -14,7 +14,7 @@ from bench.report.page import Column, Value
 
 #: Footnotes of published numbers, by their letters.
 FOOTNOTES = {
-    "b": "the best epoch on the test set",
+    "b": "the best epoch on the test set, and held against our best",
     "q": "quoted by others than its authors",
     "i": "read from an image",
     "u": "a part of its protocol is not stated, and taken to match",
