@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from bench.method import Method
-    from bench.metrics import Score
+    from bench.metrics import FullScore
     from bench.recipe import Recipe
     from bench.records import Results
 
@@ -103,9 +103,9 @@ def run(
         jobs: how many at once; default: one per core, or what the GPUs have room for.
         gpus: as CUDA_VISIBLE_DEVICES names them; default: all; none: the runs are on the CPU.
         per_gpu: how many runs share a GPU; default: as many as pay.
-        force: start over, done or not.
-        retry_failed: start over what failed or cannot be read.
-        retrain_stale: start over what was done on other data or code than those that are here now.
+        force: train once more, done or not: beside what is there, whose place it takes when it is done.
+        retry_failed: train once more what failed or cannot be read, likewise.
+        retrain_stale: train once more what was done on other data or code than those here now, likewise.
         methods: Python files with methods of your own.
         progress: print how the runs go: a line for each that ends, on a terminal bars.
 
@@ -117,6 +117,7 @@ def run(
     from bench import registry
     from bench.cell import families
     from bench.cli.estimate import training_images
+    from bench.launch.anew import pending
     from bench.launch.local import run_grid
     from bench.launch.progress import watch
     from bench.recipe import Recipe, grid_file
@@ -134,7 +135,8 @@ def run(
     runs = Results(root, now)
     refuse_other_content(cells, runs, now)
     known = runs.states(families(cells).values())
-    wanted, over = to_train(cells, known, retrain_stale=retrain_stale, force=force)
+    begun = pending(root, known)
+    wanted, over = to_train(cells, known, retrain_stale=retrain_stale, force=force, begun=begun)
     write_grid(root, whole.name, grid_file(whole))
     labels = {point.cell.run_id: point.label for point in whole.points}
     with watch(labels, Console(quiet=not progress), root) as listen:
@@ -145,7 +147,6 @@ def run(
             jobs=jobs,
             gpus=_all_gpus() if gpus is None else gpus,
             per_gpu=per_gpu,
-            force=force,
             retry_failed=retry_failed,
             over=over,
             methods=files,
@@ -160,8 +161,10 @@ def long_tail(
     labels: npt.ArrayLike,
     imbalance_factor: float,
     *,
-    profile: Literal["exponential", "step"] = "exponential",
+    profile: Literal["exponential", "step", "pareto"] = "exponential",
     n_max: int | None = None,
+    split_seed: int = 0,
+    class_order: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cut a long tail from a balanced set, as the field does since LDAM-DRW: image by image the same subset.
 
@@ -177,8 +180,11 @@ def long_tail(
     Args:
         labels: (N,) the classes of all images, from 0.
         imbalance_factor: images of the largest class over those of the smallest.
-        profile: counts fall exponentially with the class, or by a step at half of the classes.
+        profile: counts fall exponentially with the class, by a step at half of the classes, or as a Pareto
+            distribution with power 6.
         n_max: images of the largest class; default: all.
+        split_seed: draws the subset; 0 is the papers'.
+        class_order: seed of a permutation that says which class gets which count; 0 is the labels' order.
 
     Returns:
         The positions of the chosen images, class after class, and the class counts (C,), both int64.
@@ -197,10 +203,17 @@ def long_tail(
             f"labels should be whole numbers from 0, one per image; got {known.dtype} {known.shape}"
         )
     available = np.bincount(known)
-    tail = DataSet(name="labels", source="folder", profile=profile, n_max=n_max)
+    tail = DataSet(
+        name="labels",
+        source="folder",
+        profile=profile,
+        n_max=n_max,
+        split_seed=split_seed,
+        class_order=class_order,
+    )
     names = [str(c) for c in range(len(available))]
     counts = longtail.class_counts(tail, imbalance_factor, available, names)
-    return longtail.select(known, counts), counts
+    return longtail.select(known, counts, split_seed), counts
 
 
 def score(
@@ -210,7 +223,7 @@ def score(
     *,
     many_above: int = 100,
     few_below: int = 20,
-) -> Score:
+) -> FullScore:
     """Score logits: accuracy, many / medium / few-shot accuracy, calibration and more, in percent.
 
     >>> import bench
@@ -228,7 +241,7 @@ def score(
         few_below: few-shot classes have fewer.
 
     Returns:
-        The keys of `bench.metrics.Score`; a group without classes is None.
+        The keys of `bench.metrics.FullScore`; a group without classes is None.
     """
     import numpy as np
 
@@ -236,7 +249,7 @@ def score(
     from bench.cell import ShotRule
 
     shots = ShotRule(many_above=many_above, few_below=few_below)
-    return metrics.score(np.asarray(logits), np.asarray(labels), np.asarray(class_counts), shots)
+    return metrics.full_score(np.asarray(logits), np.asarray(labels), np.asarray(class_counts), shots)
 
 
 def build_method(

@@ -26,12 +26,17 @@ WARM_UP = 3
 
 
 class Play(Protocol):
-    """Carries out a piece, `function`, known by its `key`, that moves the tensors `moves`."""
+    """Carries out a piece, `function`, known by its `key`, that moves the tensors `moves`.
 
-    def __call__(self, key: Hashable, function: Callable[[], T], moves: Moves) -> T: ...
+    What it returns holds until another piece is carried out, or if it is `lasting`, until the same one is.
+    """
+
+    def __call__(
+        self, key: Hashable, function: Callable[[], T], moves: Moves, *, lasting: bool = False
+    ) -> T: ...
 
 
-def at_once(key: Hashable, function: Callable[[], T], moves: Moves) -> T:
+def at_once(key: Hashable, function: Callable[[], T], moves: Moves, *, lasting: bool = False) -> T:
     """Carry it out, as nothing but a call."""
     return function()
 
@@ -45,8 +50,9 @@ def play_for(mode: str, device: torch.device) -> Play:
 class Graphs:
     """Records each piece when it is first wanted, and replays it; results lie where they lay before.
 
-    The current stream must not be the default one. All graphs share one pool of memory, so they may only be
-    replayed one after the other, and what outlives a replay must be a result or one of the `moves`.
+    The current stream must not be the default one. Graphs share a pool of memory, so they may only be
+    replayed one after the other, and what outlives a replay must be a result or one of the `moves`. Those
+    whose results are `lasting` have a second pool: a graph recorded before them would write over these.
 
     A recording that fails leaves torch's allocator believing that it goes on (up to torch 2.12 at least), so
     that no other succeeds in the process: `spoilt`. One that runs out of memory ends well, but later torch
@@ -56,29 +62,34 @@ class Graphs:
     spoilt: ClassVar[bool] = False
 
     def __init__(self) -> None:
-        self.pool = torch.cuda.graph_pool_handle()
+        self._new_pools()
         self.recorded: dict[Hashable, tuple[torch.cuda.CUDAGraph, object]] = {}
 
-    def __call__(self, key: Hashable, function: Callable[[], T], moves: Moves) -> T:
+    def _new_pools(self) -> None:
+        self.pools = {lasting: torch.cuda.graph_pool_handle() for lasting in (False, True)}
+
+    def __call__(self, key: Hashable, function: Callable[[], T], moves: Moves, *, lasting: bool = False) -> T:
         if key not in self.recorded:
             warm_up(function, moves)
-            self.recorded[key] = self._record(function)
+            self.recorded[key] = self._record(function, self.pools[lasting])
             torch.cuda.manual_seed(torch.cuda.initial_seed())  # the warm-up drew from it
         graph, result = self.recorded[key]
         graph.replay()
         return result  # type: ignore[return-value]
 
-    def _record(self, function: Callable[[], object]) -> tuple[torch.cuda.CUDAGraph, object]:
+    def _record(
+        self, function: Callable[[], object], pool: tuple[int, int]
+    ) -> tuple[torch.cuda.CUDAGraph, object]:
         graph = torch.cuda.CUDAGraph()
         try:
             # other threads may go on: one that pins memory for another run's batches, say
             with torch.cuda.graph(
-                graph, self.pool, torch.cuda.current_stream(), capture_error_mode="thread_local"
+                graph, pool, torch.cuda.current_stream(), capture_error_mode="thread_local"
             ):
                 made = function()
         except torch.OutOfMemoryError:
             self.recorded.clear()
-            self.pool = torch.cuda.graph_pool_handle()
+            self._new_pools()
             raise
         except RuntimeError as error:
             Graphs.spoilt = True

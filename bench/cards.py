@@ -33,6 +33,7 @@ class Card(Frozen):
     `protocol` and `params` are what differs from our defaults. `views` are the policies of the images that
     are trained on, "main" written out, and `sampler` is the last epoch's: both follow from the method and the
     protocol, and stand here to be held against them. `reported` says which epoch's accuracy was published.
+    `own` is false where the authors released no training and the card is that of re-implementations.
     """
 
     methods: tuple[Name, ...]
@@ -46,6 +47,7 @@ class Card(Frozen):
     sampler: str = "shuffle"
     reported: Literal["last epoch", "best epoch on the test set", "best epoch on the validation set"]
     source: str
+    own: bool = True
     quirk: str = ""
 
     def whole_protocol(self) -> Protocol:

@@ -29,6 +29,10 @@ Count = Annotated[int, Field(ge=1)]
 DESCRIBES: JsonDict = {"identity": False}
 
 
+#: The tail of a data set that is drawn as in the papers: their profile, subset, class order and labels.
+STANDARD = "standard"
+
+
 class Frozen(BaseModel):
     """Base of all validated values: unknown keys and wrong types are errors, nothing changes."""
 
@@ -96,6 +100,25 @@ class ListFiles(Frozen):
     classes: str | None = Field(None, json_schema_extra=DESCRIBES)
 
 
+class Parts(Frozen):
+    """What the parts of a data set are called where it lies: folders, splits, or words in the names of files.
+
+    A name with `*` or `?` is a pattern of paths. `test` is by default the first that is there of test,
+    validation and val; `val` serves to select a checkpoint where images are streamed.
+    """
+
+    train: str = "train"
+    test: str | None = None
+    val: str | None = None
+
+
+class Columns(Frozen):
+    """Which columns, or suffixes in WebDataset shards, have the images and the labels, where that is open."""
+
+    image: str | None = None
+    label: str | None = None
+
+
 class DataSet(Frozen):
     """A data set and how its long tail is cut.
 
@@ -109,8 +132,14 @@ class DataSet(Frozen):
     test set: to choose hyper-parameters by. Shot groups go by the real images alone, whatever `extra_train`
     adds.
 
-    The images of list files (`source: list`) stay on disk, whole. `short_side` is for copies of them that
-    `data prepare` shrank until the shorter side has so many pixels: faster to read, and other pixels.
+    `split_seed` draws the subset, 0 the papers'. `class_order` is the seed of a permutation that says which
+    class gets which count, 0 the order of the labels. `label_noise` is the share of the training labels that
+    are replaced by another class, all alike, drawn by `split_seed`: methods see the wrong labels, shot groups
+    go by the true ones.
+
+    Images that are `streamed` stay on disk, whole, as those of list files do by default; all others are read
+    into memory at `image_size`. `short_side` is for copies of them that `data prepare` shrank until the
+    shorter side has so many pixels: faster to read, and other pixels.
 
     With `orientation: exif` images are turned as their files say, which is ignored otherwise (the other rules
     of decoding are in `bench.data.decoding`). `allow_leak` says that test images may be trained on, as in a
@@ -118,10 +147,13 @@ class DataSet(Frozen):
     """
 
     name: Name
-    source: Literal["digits", "cifar10", "cifar100", "folder", "list"]
+    source: Literal["digits", "cifar10", "cifar100", "folder", "list", "parquet", "datasets", "webdataset"]
     title: str = Field("", json_schema_extra=DESCRIBES)
     folder: str | None = Field(None, json_schema_extra=DESCRIBES)
     lists: ListFiles | None = None
+    parts: Parts | None = None
+    columns: Columns | None = None
+    streamed: bool | None = None
     short_side: Count | None = None
     copy_of: str | None = Field(None, json_schema_extra=DESCRIBES)
     copy_kind: str | None = Field(None, json_schema_extra=DESCRIBES)
@@ -130,7 +162,10 @@ class DataSet(Frozen):
     image_size: Count = 32
     mean: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
     std: tuple[float, float, float] = (0.2023, 0.1994, 0.2010)
-    profile: Literal["exponential", "step", "natural"] = "exponential"
+    profile: Literal["exponential", "step", "pareto", "natural"] = "exponential"
+    split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    class_order: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    label_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
     n_max: Count | None = None
     test_per_class: Count | None = None
     held_out: Count | None = None
@@ -144,22 +179,50 @@ class DataSet(Frozen):
         """Whether images are turned as their EXIF orientation says."""
         return self.orientation == "exif"
 
+    @property
+    def tail(self) -> str:
+        """How the training set is drawn, in words, where it is not by the papers' rule; else `STANDARD`."""
+        told = {
+            self.profile: self.profile not in ("exponential", "natural"),
+            f"split {self.split_seed}": self.split_seed,
+            f"class order {self.class_order}": self.class_order,
+            f"label noise {self.label_noise:g}": self.label_noise,
+        }
+        return ", ".join(words for words, differs in told.items() if differs) or STANDARD
+
+    @property
+    def on_disk(self) -> bool:
+        """Whether its images stay on disk."""
+        return self.source == "list" if self.streamed is None else self.streamed
+
     @model_validator(mode="after")
     def _lists_have_a_source(self) -> DataSet:
         if (self.source == "list") != (self.lists is not None):
             raise ValueError("'source: list' needs lists: {train, test}, and only it has them")
         if self.source == "list" and not self.folder:
             raise ValueError("'source: list' needs folder, a path below the data directory")
-        if self.short_side is not None and self.source != "list":
-            raise ValueError("short_side is for 'source: list'")
+        if self.source in ("parquet", "datasets", "webdataset") and not self.folder:
+            raise ValueError(f"'source: {self.source}' needs folder, a path below the data directory")
+        if self.source in ("digits", "cifar10", "cifar100") and (self.streamed or self.parts):
+            raise ValueError(f"'source: {self.source}' is read into memory, and has its own parts")
+        if self.parts is not None and (self.source == "list" or (self.parts.val and not self.on_disk)):
+            raise ValueError("parts is for other sources than list, and its val for images that are streamed")
+        if self.columns is not None and self.source not in ("parquet", "datasets", "webdataset"):
+            raise ValueError("columns is for 'source: parquet', 'datasets' and 'webdataset'")
+        if self.short_side is not None and not self.on_disk:
+            raise ValueError("short_side is for 'source: list', and what is streamed")
         if self.md5 and not (self.source in ("cifar10", "cifar100") and self.folder and self.copy_of):
             raise ValueError("md5 is for files in the format of CIFAR: it needs source, folder and copy_of")
         if any(len(line.split()) != 2 for line in self.md5):
             raise ValueError("md5 has lines as md5sum prints them: a checksum and a file name")
         if self.comparable and not self.copy_kind:
             raise ValueError("comparable needs copy_of, and copy_kind, which says how the copy differs")
-        if self.held_out is not None and self.source == "list":
-            raise ValueError("held_out is not for 'source: list'; name another list as test")
+        if self.profile == "natural" and self.class_order:
+            raise ValueError("class_order permutes nothing: 'profile: natural' keeps every image")
+        if self.profile == "natural" and self.split_seed and not (self.held_out or self.label_noise):
+            raise ValueError("split_seed draws nothing: 'profile: natural' keeps every image")
+        if self.held_out is not None and self.on_disk:
+            raise ValueError("held_out is not for 'source: list', nor what is streamed; name another test")
         return self
 
 

@@ -182,6 +182,11 @@ class Method(nn.Module):
         """Say whether `loss` heeds `label_smoothing`."""
         return False
 
+    def joins_steps(self) -> bool:
+        """Say whether nothing happens between steps, so that several can be carried out as one."""
+        own = type(self)
+        return own.before_step is Method.before_step and own.after_step is Method.after_step
+
     def phase(self, epoch: int, epochs: int) -> int:
         """Number the structure of the step: where it changes with time, a new graph is captured."""
         return 0

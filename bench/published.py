@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 
 from bench import facts, shipped, typed_csv
+from bench.cell import STANDARD
 from bench.errors import BenchError, did_you_mean
 from bench.typed_csv import Column
 
@@ -66,6 +67,7 @@ COLUMNS = {
     "augmentation": Column("string", typed_csv.one_of(*AUGMENTATIONS)),
     **_shared,
     "data_copy": Column("string", _slug),
+    "tail": _any,
     "metric": Column("string", typed_csv.one_of("top1"), True),
     "shots": Column("string", typed_csv.one_of("all", "many", "medium", "few"), True),
     "value": Column("Float64", typed_csv.number(0, 100), True),
@@ -136,6 +138,7 @@ def load(*extra: Path, folder: Path = HOME, problems: list[str] | None = None) -
                 told.append(f"{place}: value: the row is that of {earlier} again; leave one out")
                 continue
             row |= {"method": method, "label": row["label"] or row["method"], "place": place}
+            row["tail"] = row["tail"] or STANDARD
             if row["doubtful"] is None:  # a file without the column says it in the note
                 row["doubtful"] = "doubtful" in (row["note"] or "")
             rows.append(_completed(row, known[method]))

@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bench import ledger
+from bench import ledger, metrics
 from bench.cell import Cell, families
 from bench.errors import BenchError
 from bench.files import write_text
 from bench.metrics import METRICS
-from bench.rundir import Busy, RunDir, State, canonical, cell_from, equal, first_line, hash_of
+from bench.rundir import Busy, RunDir, State, attempt, canonical, cell_from, equal, first_line, hash_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +52,10 @@ COLUMNS = {
     "dataset": ("string", "cell.dataset.name"),
     "imbalance_factor": ("Float64", "cell.imbalance_factor"),
     "held_out": ("Int64", "cell.dataset.held_out"),
+    "profile": ("string", "cell.dataset.profile"),
+    "split_seed": ("Int64", "cell.dataset.split_seed"),
+    "class_order": ("Int64", "cell.dataset.class_order"),
+    "label_noise": ("Float64", "cell.dataset.label_noise"),
     "method": ("string", "cell.method.name"),
     "version": ("Int64", "cell.method.version"),
     "params": ("string", "cell.method.params"),
@@ -59,7 +63,7 @@ COLUMNS = {
     "backbone_options": ("string", "cell.backbone.options"),
     "seed": ("Int64", "cell.seed"),
     "mode": ("string", "cell.mode"),
-    **{name: ("Float64", f"metrics.{name}") for name in METRICS},
+    **{name: ("Float64", f"metric.{name}") for name in METRICS},
     "best_accuracy": ("Float64", "best_on_test.accuracy"),
     "best_epoch": ("Int64", "best_on_test.epoch"),
     "chosen_accuracy": ("Float64", "best_on_validation.accuracy"),
@@ -81,6 +85,7 @@ COLUMNS = {
     "device_seconds": ("Float64", "timing.device_seconds"),
     "peak_memory_mb": ("Float64", "timing.peak_memory_mb"),
     "device": ("string", "environment.device"),
+    "precision": ("string", "precision"),
     "finished": ("string", "timing.finished"),
     "copy_of": ("string", "data.copy_of"),
     "copy_kind": ("string", "data.copy_kind"),
@@ -90,6 +95,10 @@ COLUMNS = {
     "paper": ("string", "method.paper"),
     "reconstruction": ("boolean", "method.reconstruction"),
 }
+
+
+#: Where values come from that a `Result` finds out itself.
+_OWN = ("cell", "augmentation", "precision")
 
 
 class Result:
@@ -134,7 +143,11 @@ class Result:
     def state(self) -> State:
         """How it stands; of its parents only whether what is done still stands for them."""
         own = self._own
-        return own if own.status != "done" or self._among is None else self._among.judge(self)
+        if self._among is None:
+            return own
+        judged = self._among.judge(self) if own.status == "done" else own
+        told = [judged.reason, self._among.attempts.get(self.run_id)]
+        return State(judged.status, "; ".join(filter(None, told)) or None)
 
     @property
     def _own(self) -> State:
@@ -172,6 +185,12 @@ class Result:
         return protocol.augmentation if first == "main" else first
 
     @property
+    def precision(self) -> str | None:
+        """In which numbers it was trained: bfloat16 or float32; None where its record does not say."""
+        told = (self.record.get("environment") or {}).get("bfloat16")
+        return None if told is None else "bfloat16" if told else "float32"
+
+    @property
     def curve(self) -> list[dict[str, Any]]:
         """What is known of each epoch."""
         return ledger.curve(self.record) if self.of_line else self.directory.epochs()
@@ -188,6 +207,11 @@ class Result:
     def hits(self) -> np.ndarray | None:
         """Which test images (N,) were classified rightly; None of runs that kept neither scores nor bits."""
         return ledger.hits(self.record) if self.of_line else self.directory.hits(self.record)
+
+    @property
+    def headline(self) -> str:
+        """The metric that ranks it: see `bench.metrics.headline`."""
+        return metrics.headline((self.record.get("data") or {}).get("test_counts") or ())
 
     def packed(self) -> dict[str, Any]:
         """Return what a line says of it, curve and bits aside."""
@@ -258,6 +282,19 @@ class Results:
         run.cell = cell
         return run
 
+    @cached_property
+    def attempts(self) -> dict[str, str]:
+        """What is to be said of runs that are trained once more, beside what is there."""
+        told = dict[str, str]()
+        for path in self.root.glob("rerun/*/runs/"):
+            run_id = path.parent.name
+            state = attempt(self.root, run_id).look()[0]
+            if state.status != "missing":
+                told[run_id] = (
+                    f"trained once more: {state.status}{f', {state.reason}' if state.reason else ''}"
+                )
+        return told
+
     def judge(self, run: Result) -> State:
         """Say how a run stands whose record says that it is done."""
         from bench.stale import judged  # which reads images' folders
@@ -296,17 +333,24 @@ class Results:
                 found |= {e.run_id: None for e in elders if e.of_line and e.local.status in again}
         return list(found)
 
-    def states(self, cells: Iterable[Cell]) -> dict[str, State]:
-        """Say by run id how each cell stands; a cell with a failed ancestor is blocked."""
+    def states(self, cells: Iterable[Cell], asked: Collection[str] = ()) -> dict[str, State]:
+        """Say by run id how each cell stands; a cell with a failed ancestor is blocked.
+
+        Args:
+            asked: ids of runs that stand as their new training does, while there is one beside.
+        """
         known: dict[str, State] = {}
 
         def state(cell: Cell) -> State:
             if cell.run_id not in known:
-                own = self.of(cell).state
+                new = attempt(self.root, cell.run_id)
+                anew = cell.run_id in asked and new.path.exists()
+                own = new.look()[0] if anew else self.of(cell).state
                 if own.status in ("missing", "interrupted"):
                     for parent in cell.parents:
                         # of a committed parent what counts is whether it could be trained anew
-                        for elder in (state(parent), self[parent.run_id].local):
+                        local = [] if parent.run_id in asked else [self[parent.run_id].local]
+                        for elder in (state(parent), *local):
                             if elder.status in ("failed", "blocked", "unreadable", "stale"):
                                 own = State("blocked", f"{elder.status} parent {parent.run_id}")
                 known[cell.run_id] = own
@@ -362,9 +406,9 @@ def load_results(results: str | Path = "results") -> pd.DataFrame:
     return Results(results_folder(Path(results))).table()
 
 
-def states(results: Path, cells: Iterable[Cell]) -> dict[str, State]:
-    """Say by run id how each cell stands at this moment; a cell with a failed ancestor is blocked."""
-    return Results(results).states(cells)
+def states(results: Path, cells: Iterable[Cell], asked: Collection[str] = ()) -> dict[str, State]:
+    """Say by run id how each cell stands at this moment, as `Results.states` does."""
+    return Results(results).states(cells, asked)
 
 
 def results_folder(path: Path) -> Path:
@@ -413,12 +457,17 @@ def _grid(file: Path) -> Grid:
         raise BenchError(f"{file}: {first_line(error)}; run the recipe again") from error
 
 
-def series(cell: Cell) -> str:
-    """Name what repetitions of a cell share: a hash of all but the seeds, its own and its parents'."""
+def series(cell: Cell, *, across_splits: bool = False) -> str:
+    """Name what repetitions of a cell share: a hash of all but the seeds, its own and its parents'.
+
+    With `across_splits` the split seeds are left out too.
+    """
     content = cell.identity()
     parts = [content]
     for part in parts:
         part.pop("seed", None)  # a default is not in it
+        if across_splits:
+            part["dataset"].pop("split_seed", None)
         parts += [part["parent"]] if "parent" in part else []
         parts += part.get("others", ())
     return hash_of(content)[:10]
@@ -436,7 +485,9 @@ def _table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 def _value(run: Result, kind: str, path: str) -> Any:
     """Follow a dotted path as far as there is one; mappings become compact JSON."""
     first, *rest = path.split(".")
-    content: Any = getattr(run, first) if first in ("cell", "augmentation") else run.record.get(first)
+    if first == "metric":
+        return metrics.value(rest[0], run.record, lambda: run.confusion)
+    content: Any = getattr(run, first) if first in _OWN else run.record.get(first)
     for key in rest:
         if content is None:
             return None

@@ -29,8 +29,11 @@ from bench.files import TEMPORARY, sha256, write_bytes, write_text
 #: Rises when a record's meaning changes so that older ones can no longer be read beside newer ones.
 SCHEMA = 1
 
-#: What two equal records may differ in.
-INCIDENTAL = ("timing", "environment", "checksum")
+#: What two equal records may differ in; older ones lack the image hashes, and the fingerprint says as much.
+INCIDENTAL = ("timing", "environment", "checksum", "image_hashes")
+
+#: What older records lack, and is then nothing to compare: it follows from scores that have a hash.
+LATER = ("further_metrics",)
 
 #: How a run can end; the other states are seen from outside.
 ENDS = ("done", "failed", "interrupted")
@@ -246,6 +249,11 @@ class RunDir:
         return State("missing"), None
 
 
+def attempt(results: Path, run_id: str) -> RunDir:
+    """Return the directory of a run that is trained once more, beside the old one (`bench.launch.anew`)."""
+    return RunDir(results / "rerun" / run_id, run_id)
+
+
 def cell_from(content: Any) -> Cell:
     """Read a cell from its JSON-able form; what is wrong with it is a ValueError."""
     try:
@@ -272,7 +280,8 @@ def differences(old: Any, new: Any, where: str = "") -> list[tuple[str, Any, Any
         return [] if old == new else [(where, old, new)]
     found = []
     for key in dict.fromkeys([*old, *new]):
-        if where or key not in INCIDENTAL:
+        unknown = key in LATER and not (key in old and key in new)
+        if where or not (key in INCIDENTAL or unknown):
             found += differences(old.get(key), new.get(key), f"{where}.{key}".strip("."))
     return found
 

@@ -7,7 +7,7 @@ said is not asked: older records are held by their fingerprint, and nothing by d
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -182,14 +182,20 @@ def _of_code(run: Result, results: Results, now: Now | None) -> Iterable[str]:
 
 
 def to_train(
-    cells: Sequence[Cell], known: Mapping[str, State], *, retrain_stale: bool, force: bool
+    cells: Sequence[Cell],
+    known: Mapping[str, State],
+    *,
+    retrain_stale: bool,
+    force: bool,
+    begun: Collection[str] = (),
 ) -> tuple[list[Cell], list[str]]:
-    """Return the cells that may be trained, and the ids of runs to be started over although they are done.
+    """Return the cells that may be trained, and the ids of runs to be trained once more however they stand.
 
-    Left out are those that start from a stale run which is not to be trained anew.
+    Left out are those that start from a stale run which is not to be trained once more.
 
     Args:
         known: how all of them and their ancestors stand.
+        begun: ids of runs that are being trained once more.
     """
     family = families(cells)
     stale = {run_id for run_id in family if known[run_id].status == "stale"}
@@ -198,7 +204,7 @@ def to_train(
         again |= {cell.run_id for cell in cells}
 
     def rests_on_stale(cell: Cell) -> bool:
-        return any(elder.run_id in stale - again for elder in cell.family()[:-1])
+        return any(elder.run_id in stale - again - set(begun) for elder in cell.family()[:-1])
 
     kept = [cell for cell in cells if not rests_on_stale(cell)]
     return kept, [run_id for run_id in families(kept) if run_id in again]

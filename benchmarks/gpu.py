@@ -291,8 +291,7 @@ def parts(cell: Any, data: Path, device: str, note: Callable[..., None]) -> None
             next(steps)
         yield
         rows = training.loader._rows
-        players = (training.loader.play_ahead, training.play)
-        for key, (graph, _) in (item for play in players for item in getattr(play, "recorded", {}).items()):
+        for key, (graph, _) in getattr(training.loader.play, "recorded", {}).items():
 
             def again(graph: Any = graph) -> None:
                 torch.arange(len(rows), out=rows)  # a batch moves on from here

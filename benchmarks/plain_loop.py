@@ -1,11 +1,12 @@
-"""Accuracy: cross-entropy by a plain PyTorch loop beside this suite's own record of the same cell.
+"""Accuracy: a plain PyTorch loop beside this suite's own record of the same cell.
 
-The cell is CIFAR-10-LT (JPEG copy) at imbalance factor 100 as LDAM-DRW's paper trains it. The loop shares the
-images with the suite and nothing else: its own ResNet-32, torchvision's transforms on Pillow images, torch's
-DataLoader, float32, SGD. Where both end at one accuracy and the paper at another, the suite's training is not
-the cause. Each epoch leaves a checkpoint, from which a stopped loop goes on.
+The cell is one of recipes/cifar/cifar_lt_plain_rebuilt.yaml: cross-entropy or balanced softmax at imbalance
+factor 100 as LDAM-DRW's paper trains. The loop shares the images with the suite and nothing else: its own
+ResNet-32, torchvision's transforms on Pillow images, torch's DataLoader, float32, SGD. Where both end at one
+accuracy and the paper at another, the suite's training is not the cause. Each epoch leaves a checkpoint, from
+which a stopped loop goes on.
 
-    python benchmarks/plain_loop.py --data data
+    python benchmarks/plain_loop.py --data data --dataset cifar100_rebuilt --label balanced_softmax
 """
 
 from __future__ import annotations
@@ -29,8 +30,10 @@ from bench.data.split import InMemory, load
 from bench.recipe import load as load_recipe
 from bench.records import Results
 
-RECIPE = Path(__file__).parents[1] / "recipes" / "cifar" / "cifar10_jpeg_plain.yaml"
+RECIPE = Path(__file__).parents[1] / "recipes" / "cifar" / "cifar_lt_plain_rebuilt.yaml"
 DEVICE = "cuda" if CUDA else "cpu"
+#: Label -> how much of the logarithm of the class counts its loss adds to the logits.
+LABELS = {"ce": 0.0, "balanced_softmax": 1.0}
 
 
 class Block(nn.Module):
@@ -76,13 +79,14 @@ def rate(epoch: int, epochs: int) -> float:
     return 0.1 * (0.0001 if epoch > 0.9 * epochs else 0.01 if epoch > 0.8 * epochs else 1)
 
 
-def train(cell: Cell, data: Path, checkpoint: Path) -> list[dict[str, Any]]:
+def train(cell: Cell, prior: float, data: Path, checkpoint: Path) -> list[dict[str, Any]]:
     """Train the plain loop and return its curve: epoch, loss and, after every fifth, accuracy in percent."""
     split, epochs = load(cell.dataset, cell.imbalance_factor, data), cell.protocol.epochs
     assert isinstance(split, InMemory)
     order = np.arange(len(split.test_labels))
     test = replace(split, images=split.test_images, positions=order, labels=split.test_labels)
     batches = DataLoader(Pictures(split, ("crop_flip",)), 128, shuffle=True)
+    added = prior * torch.tensor(split.class_counts, dtype=torch.float32).log().to(DEVICE)
     torch.manual_seed(cell.seed)
     network = ResNet32(len(split.class_counts)).to(DEVICE)
     optimizer = torch.optim.SGD(network.parameters(), 0.1, momentum=0.9, weight_decay=2e-4)
@@ -102,7 +106,7 @@ def train(cell: Cell, data: Path, checkpoint: Path) -> list[dict[str, Any]]:
         network.train()
         total = 0.0
         for (images,), labels, _ in batches:
-            loss = F.cross_entropy(network(images.to(DEVICE)), labels.to(DEVICE))
+            loss = F.cross_entropy(network(images.to(DEVICE)) + added, labels.to(DEVICE))
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -133,21 +137,30 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--data", type=Path, default=Path("data"))
     arguments.add_argument("--results", type=Path, default=Path("results"))
-    arguments.add_argument("--checkpoint", type=Path, default=Path("build/plain_loop.pt"))
+    arguments.add_argument("--dataset", default="cifar100_rebuilt")
+    arguments.add_argument("--label", choices=LABELS, default="ce")
+    arguments.add_argument("--checkpoint", type=Path)
     arguments.add_argument("--output", type=Path)
     options = arguments.parse_args()
     before = load_average()
-    cell = next(point.cell for point in load_recipe(RECIPE).points if point.label == "ce")
+    cell = next(
+        point.cell
+        for point in load_recipe(RECIPE).points
+        if (point.label, point.cell.dataset.name, point.cell.seed) == (options.label, options.dataset, 0)
+    )
+    checkpoint = options.checkpoint or Path(f"build/plain_loop-{cell.run_id}.pt")
     ours = Results(options.results)[cell.run_id].curve
     if len(ours) < cell.protocol.epochs:
         raise SystemExit(f"{options.results}: has not all of {cell.run_id}; train it by {RECIPE.name} first")
     rows = [
         {**point, "ours_loss": round(line["loss"], 4), "ours_accuracy": line.get("accuracy")}
-        for point, line in zip(train(cell, options.data, options.checkpoint), ours, strict=True)
+        for point, line in zip(
+            train(cell, LABELS[options.label], options.data, checkpoint), ours, strict=True
+        )
     ]
     last = rows[-1]
     print(f"last epoch: plain loop {last['accuracy']:.2f}, this suite {last['ours_accuracy']:.2f}")
-    write("plain_loop", options, rows, [before, load_average()])
+    write(f"plain_loop-{options.dataset}-{options.label}", options, rows, [before, load_average()])
 
 
 if __name__ == "__main__":

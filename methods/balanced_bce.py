@@ -19,8 +19,8 @@ from methods.parts.classifier import Classifier
 class BalancedBCE(Classifier):
     """Binary cross-entropy of each class, its logit adjusted by the log odds of the class prior.
 
-    LiVT fine-tunes a ViT-B/16 with it, after 800 epochs of masked auto-encoding on the long-tailed images
-    themselves: that first stage is not built, so this is the loss and no reproduction of its numbers.
+    LiVT fine-tunes a ViT-B/16 with it, after masked auto-encoding: "livt_pretrain", then "livt". This is the
+    loss alone, on any backbone.
 
     Args:
         smoothing: share of a label that is spread over all classes.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,25 +50,9 @@ class ConCutMix(BCL):
         correct_from: float = 0.5,
         correction: float = 0.2 / 255,
         nearest: float = 0.3,
-        classifier: Literal["cosine", "linear"] = "cosine",
-        scale: float = 30.0,
-        ce_weight: float = 2.0,
-        contrast_weight: float = 0.6,
-        temperature: float = 0.1,
-        hidden: int = 512,
-        dim: int = 128,
+        **more: Any,
     ) -> None:
-        super().__init__(
-            make_backbone,
-            class_counts,
-            classifier=classifier,
-            scale=scale,
-            ce_weight=ce_weight,
-            contrast_weight=contrast_weight,
-            temperature=temperature,
-            hidden=hidden,
-            dim=dim,
-        )
+        super().__init__(make_backbone, class_counts, **more)
         self.tau, self.alpha, self.probability, self.correct_from = tau, alpha, probability, correct_from
         self.strength = correction * self.num_classes
         self.nearest = max(1, round(nearest * self.num_classes))

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.backbones import Backbone
+from bench.errors import BenchError
 from bench.method import Batch, MakeBackbone
 from bench.registry import register
 from methods.bcl import BCL
@@ -102,23 +103,11 @@ class DBMBCL(BCL):
         max_margin: float = MARGIN,
         power: float = POWER,
         by_angle: float = BY_ANGLE,
-        scale: float = SCALE,
-        ce_weight: float = 2.0,
-        contrast_weight: float = 0.6,
-        temperature: float = 0.1,
-        hidden: int = 512,
-        dim: int = 128,
+        **more: Any,
     ) -> None:
-        super().__init__(
-            make_backbone,
-            class_counts,
-            scale=scale,
-            ce_weight=ce_weight,
-            contrast_weight=contrast_weight,
-            temperature=temperature,
-            hidden=hidden,
-            dim=dim,
-        )
+        super().__init__(make_backbone, class_counts, **more)
+        if not isinstance(self.head, CosineHead):
+            raise BenchError("dbm_bcl: its margin is one of cosines; leave classifier: linear out")
         self.by_angle = by_angle
         self.register_buffer("margins", dbm_margins(self.class_counts, max_margin, power))
 
@@ -127,7 +116,7 @@ class DBMBCL(BCL):
         return dbm_logits(self.head(features) / scale, labels, self.margins, scale, self.by_angle)
 
 
-@register("dbm_ncl")
+@register("dbm_ncl", version=2)
 class DBMNCL(NCL):
     """NCL on cosine heads with DBM's margin, each network by its own mistakes.
 
@@ -149,11 +138,9 @@ class DBMNCL(NCL):
         power: float = POWER,
         by_angle: float = BY_ANGLE,
         scale: float = SCALE,
-        networks: int = 3,
-        diversity: float = 0.6,
-        hardest: float = 0.3,
+        **more: Any,
     ) -> None:
-        super().__init__(make_backbone, class_counts, networks=networks, diversity=diversity, hardest=hardest)
+        super().__init__(make_backbone, class_counts, **more)
         self.scale, self.by_angle = scale, by_angle
         for network in self.networks:
             assert isinstance(network, nn.Sequential)

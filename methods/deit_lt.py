@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bench.backbones import Backbone
 from bench.method import Batch, Clock, MakeBackbone, Method
 from bench.registry import register
-from methods.lift import enlarge
+from methods.lift import enlarge, vit_of
 from methods.parts.mixing import batch_wide, cutmix, mixing_draws, mixup, shuffled
 from methods.parts.teacher import Teacher
 from methods.parts.weights import DeferredWeights, weighted_cross_entropy
@@ -55,8 +55,7 @@ class DeiTLT(Method):
         super().__init__(make_backbone, class_counts)
         self.mixup_alpha, self.smoothing = mixup_alpha, smoothing
         self.backbone = make_backbone(reg_tokens=1)
-        vit: Any = next(iter(self.backbone.stages.values()))
-        self.size = int(vit.model.patch_embed.img_size[0])
+        self.size = int(vit_of(self.backbone).patch_embed.img_size[0])
         features = self.backbone.num_features
         self.head = nn.Linear(features, self.num_classes)
         self.distilled_head = nn.Linear(features, self.num_classes)

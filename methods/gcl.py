@@ -14,7 +14,7 @@ from bench.registry import register
 from methods.focal import softmax_focal_loss
 from methods.parts.frozen import FrozenBackbone
 from methods.parts.heads import CosineHead
-from methods.parts.mixing import Mixup
+from methods.parts.mixing import Mix, Mixup
 from methods.parts.weights import weighted_cross_entropy
 
 
@@ -60,8 +60,11 @@ class GCLStage1(Mixup):
 
     def loss(self, batch: Batch) -> Tensor:
         mix = self.mix(batch)
-        features = self.backbone(mix.images)
-        clouded = clouded_cosines(self.head(features), batch.draws["noise"], self.cloud)
+        return self.clouded_loss(self.backbone(mix.images), mix, batch.draws["noise"])
+
+    def clouded_loss(self, features: Tensor, mix: Mix, noise: Tensor) -> Tensor:
+        """Return the loss of mixed images' features (B, D) under noise (B, C), by both their labels."""
+        clouded = clouded_cosines(self.head(features), noise, self.cloud)
         return mix.weigh(
             lambda labels: self.criterion(clouded, labels) + self.auxiliary_loss(features, labels)
         )

@@ -12,6 +12,7 @@ from bench.errors import BenchError
 from bench.method import Batch, MakeBackbone, Method
 from bench.registry import register
 from methods.cross_entropy import CrossEntropy
+from methods.gcl import GCL
 from methods.mislas import MiSLAS
 from methods.parts.frozen import FrozenBackbone, load_linear
 
@@ -48,14 +49,17 @@ class FusedFeatures(FrozenBackbone):
         return super().draws(rng, size) | {"channels": rng.random((size, channels), dtype=np.float32)}
 
     def loss(self, batch: Batch) -> Tensor:
+        return self.loss_of_features(self.fused(batch.images, batch), batch.labels)
+
+    @torch.no_grad()
+    def fused(self, images: Tensor, batch: Batch) -> Tensor:
+        """Return features (B, D) of images of even classes, some channels being those of `batch.extra`."""
         assert batch.extra is not None
-        with torch.no_grad():
-            even, usual = (self.backbone.feature_map(b.images) for b in (batch, batch.extra))
-            if even.dim() != 4:
-                raise BenchError("H2T fuses channels of feature maps; choose a ResNet")
-            channels = chosen_channels(batch.draws["channels"], even.shape[1], self.replaced)
-            features = self.backbone.pool(fuse_channels(even, usual, channels))
-        return self.loss_of_features(features, batch.labels)
+        even, usual = (self.backbone.feature_map(x) for x in (images, batch.extra.images))
+        if even.dim() != 4:
+            raise BenchError("H2T fuses channels of feature maps; choose a ResNet")
+        channels = chosen_channels(batch.draws["channels"], even.shape[1], self.replaced)
+        return self.backbone.pool(fuse_channels(even, usual, channels))
 
 
 @register("dr_h2t", golden=True)
@@ -76,6 +80,19 @@ class H2T(FusedFeatures, CrossEntropy):
 @register("mislas_h2t", golden=True)
 class MiSLASH2T(FusedFeatures, MiSLAS):
     """MiSLAS's second stage with H2T."""
+
+
+@register("gcl_h2t", reconstruction=True, margin=0.1, scale=20.0, batch_norm="eval")
+class GCLH2T(FusedFeatures, GCL):
+    """GCL's second stage with H2T.
+
+    The authors released no configuration of it. Here all of GCL's stage stays as it is, mixup included, and
+    its mixed images take the channels of ordinary ones, which are not mixed.
+    """
+
+    def loss(self, batch: Batch) -> Tensor:
+        mix = self.mix(batch)
+        return self.clouded_loss(self.fused(mix.images, batch), mix, batch.draws["noise"])
 
 
 def chosen_channels(numbers: Tensor, channels: int, share: float) -> Tensor:

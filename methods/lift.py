@@ -131,11 +131,17 @@ class AdaptedBlock(nn.Module):
         return tokens + block.ls2(block.mlp(block.norm2(tokens))) + self.adapter(tokens)
 
 
-def frozen_vit(backbone: Backbone) -> Any:
-    """Freeze a ViT, and return timm's model of it."""
+def vit_of(backbone: Backbone) -> Any:
+    """Return timm's model of a vision transformer."""
     vit = getattr(next(iter(backbone.stages.values())), "model", None)
     if not isinstance(vit, timm.models.VisionTransformer):
-        raise BenchError("LIFT adapts a vision transformer; choose a backbone vit_... of timm")
+        raise BenchError("this method needs a vision transformer; choose a backbone vit_... of timm")
+    return vit
+
+
+def frozen_vit(backbone: Backbone) -> Any:
+    """Freeze a ViT, and return timm's model of it."""
+    vit = vit_of(backbone)
     backbone.requires_grad_(False)
     return vit
 

@@ -12,10 +12,9 @@ from torch import Tensor, nn
 from bench.errors import BenchError
 from bench.method import Batch, MakeBackbone, Method
 from bench.registry import register
-from methods.parts.divergence import above_zero
 
 
-@register("ncl", golden=True)
+@register("ncl", golden=True, version=2)
 class NCL(Method):
     """Whole networks that learn by balanced softmax and from each other, on all and on the hardest classes.
 
@@ -84,15 +83,13 @@ def ncl_loss(
 def collaborative_loss(logits: Tensor, labels: Tensor, diversity: float) -> Tensor:
     """Return sum_k CE(z_k) + diversity / (K - 1) sum_{i != j} KL(p_j || p_i), a mean over the batch.
 
-    quirk: log(p + 1e-9) in the student's place, and a gradient through the teacher as well.
+    quirk: the student's term is log(p + 1e-9), and the teacher has a gradient as well.
     """
-    probabilities = logits.softmax(dim=2)
-    log_probabilities = (probabilities + 1e-9).log()
-    teachers = above_zero(probabilities)
-    pairs = list(permutations(range(len(logits)), 2))
+    log_p = logits.log_softmax(dim=2)
+    student = (log_p.exp() + 1e-9).log()
     divergences = [
-        F.kl_div(log_probabilities[student], teachers[teacher], reduction="batchmean")
-        for student, teacher in pairs
+        F.kl_div(student[i], log_p[j], reduction="batchmean", log_target=True)
+        for i, j in permutations(range(len(logits)), 2)
     ]
     own = torch.stack([F.cross_entropy(z, labels) for z in logits]).sum()
     return own + diversity / (len(logits) - 1) * torch.stack(divergences).sum()

@@ -14,7 +14,6 @@ from bench.errors import BenchError
 from bench.method import Batch, MakeBackbone, Method
 from bench.registry import register
 from methods.logit_adjustment import log_class_prior
-from methods.parts.divergence import above_zero
 from methods.parts.experts import PerExpert
 from methods.parts.fused_experts import FusedExperts
 from methods.parts.heads import CosineHead
@@ -50,7 +49,7 @@ class FusedEnsemble(Method):
         return self.logits(images).mean(dim=0)
 
 
-@register("shike_stage_1", golden=True)
+@register("shike_stage_1", golden=True, version=2)
 class SHIKE(FusedEnsemble):
     """Experts on features of different depths that distil each other and suppress hard negatives.
 
@@ -116,9 +115,10 @@ def shike_loss(logits: Tensor, labels: Tensor, hardest_negative: float) -> Tenso
 
     quirk: both divergences are means over all B * C elements, so C times smaller than the paper's.
     """
-    p, log_p = above_zero(logits.softmax(dim=2)), logits.log_softmax(dim=2)
+    log_p = logits.log_softmax(dim=2)
     pairs = permutations(range(len(logits)), 2)
-    mutual = sum(F.kl_div(log_p[i], p[j], reduction="sum") for i, j in pairs) / p[0].numel()
+    divergences = [F.kl_div(log_p[i], log_p[j], reduction="sum", log_target=True) for i, j in pairs]
+    mutual = torch.stack(divergences).sum() / log_p[0].numel()
     suppressed = hardest_negative_suppression(logits, labels)
     return cross_entropies(logits, labels) + hardest_negative * suppressed + mutual
 
@@ -138,6 +138,6 @@ def hardest_negative_suppression(logits: Tensor, labels: Tensor) -> Tensor:
     mean = logits.mean(dim=0).masked_fill(is_label, -30.0)
     is_hardest = F.one_hot(mean.argmax(dim=1), logits.shape[2]).bool()
     greatest = logits.amax(dim=0).masked_fill(is_label, 0.0)
-    target = above_zero(torch.where(is_hardest, mean, greatest).softmax(dim=1))
+    target = torch.where(is_hardest, mean, greatest).log_softmax(dim=1)
     own = logits.masked_fill(is_label, -30.0).log_softmax(dim=2)
-    return F.kl_div(own, target.expand_as(own), reduction="sum") / target.numel()
+    return F.kl_div(own, target.expand_as(own), reduction="sum", log_target=True) / target.numel()

@@ -66,7 +66,9 @@ class Tapes:
     def __init__(self) -> None:
         self.recorded: dict[Hashable, tuple[Tape, Any]] = {}
 
-    def __call__(self, key: Hashable, function: Callable[[], Any], moves: Moves) -> Any:
+    def __call__(
+        self, key: Hashable, function: Callable[[], Any], moves: Moves, *, lasting: bool = False
+    ) -> Any:
         if key not in self.recorded:
             warm_up(function, moves)
             before = [(tensor, tensor.clone()) for tensor in moves()]

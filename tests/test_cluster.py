@@ -17,10 +17,11 @@ from bench.cell import BackboneChoice, Cell, DataSet, MethodChoice, Protocol
 from bench.cli import main
 from bench.errors import BenchError
 from bench.launch import queue, slurm
+from bench.launch.anew import settle
 from bench.launch.queue import Job
 from bench.launch.slurm import Ask, Task, follow, submit, waves
-from bench.records import RunDir, State
-from bench.rundir import Status
+from bench.records import RunDir, State, states
+from bench.rundir import Status, attempt
 
 RECIPE = """\
 # Digits, for a test.
@@ -151,14 +152,10 @@ class FakeSlurm:
         self.arrays: dict[str, tuple[list[Task], list[str]]] = {}
         self.live: set[str] = set()
         self.looks: Iterator[Callable[[], object]] = iter(())
-        self.tried: list[int] = []
-
-    def try_out(self, folder: Path, ask: Ask, tasks: int) -> None:
-        self.tried.append(tasks)
-        if ask.partition == "refused":
-            raise BenchError("--partition refused")
 
     def sbatch(self, folder: Path, ask: Ask, tasks: list[Task], after: list[str]) -> str:
+        if ask.partition == "refused":
+            raise BenchError("--partition refused")
         array = str(len(self.arrays) + 1)
         self.arrays[array] = (tasks, after)
         self.live.add(array)
@@ -175,7 +172,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeSlurm:
     fake = FakeSlurm()
     monkeypatch.setattr(slurm, "check_commands", lambda: None)
     monkeypatch.setattr(slurm, "_sbatch", fake.sbatch)
-    monkeypatch.setattr(slurm, "_try", fake.try_out)
     monkeypatch.setattr(queue, "_squeue", fake.squeue)
     monkeypatch.setattr(queue.shutil, "which", lambda name: name)
     return fake
@@ -216,8 +212,7 @@ def test_what_is_done_failed_or_running_is_not_submitted(fake: FakeSlurm, tmp_pa
     with RunDir(tmp_path, running.run_id).lock():
         cells = [done, failed, running, left, blocked]
         assert submit(cells, tmp_path, tmp_path, Ask()) == {"1": [left]}
-        assert submit([running], tmp_path, tmp_path, Ask(), force=True) == {}
-    assert fake.tried == []  # nothing was there to be lost
+        assert submit([running], tmp_path, tmp_path, Ask(), over=[running.run_id]) == {}
     assert submit([failed, blocked], tmp_path, tmp_path, Ask(), retry_failed=True) == {
         "2": [failed],
         "3": [blocked],
@@ -237,22 +232,57 @@ def test_a_committed_run_is_submitted_only_where_its_weights_are_needed(
     assert submit([other], tmp_path, tmp_path, Ask()) == {"1": [parent], "2": [other]}
     assert fake.arrays["1"][0][0].anew == {parent.run_id}
     fake.live.clear()
-    assert submit([child], tmp_path, tmp_path, Ask(), force=True) == {"3": [parent], "4": [child]}
+    assert submit([child], tmp_path, tmp_path, Ask(), over=[child.run_id]) == {"3": [parent], "4": [child]}
 
 
-def test_what_starts_over_is_cleared_once_when_it_is_submitted(fake: FakeSlurm, tmp_path: Path) -> None:
+def test_what_is_trained_once_more_is_asked_for_on_submission_and_harms_nothing(
+    fake: FakeSlurm, tmp_path: Path
+) -> None:
     cell = make("ce")
     end(tmp_path, cell)
-    run = RunDir(tmp_path, cell.run_id)
-    run.checkpoint.write_bytes(b"old")
+    own, new = RunDir(tmp_path, cell.run_id), attempt(tmp_path, cell.run_id)
+    before = own.record.read_bytes()
     with pytest.raises(BenchError, match="refused"):
-        submit([cell], tmp_path, tmp_path, Ask(partition="refused"), force=True)
-    assert run.record.exists()
-    assert run.checkpoint.exists()
-    assert submit([cell], tmp_path, tmp_path, Ask(), force=True) == {"1": [cell]}
-    assert fake.tried == [1, 1]
-    assert not run.record.exists()
-    assert not run.checkpoint.exists()
+        submit([cell], tmp_path, tmp_path, Ask(partition="refused"), over=[cell.run_id])
+    assert not new.path.exists()  # nothing was asked for
+    assert submit([cell], tmp_path, tmp_path, Ask(), over=[cell.run_id]) == {"1": [cell]}
+    assert new.look()[0].status == "interrupted"
+    assert states(tmp_path, [cell])[cell.run_id] == State(
+        "done", "trained once more: interrupted, epochs done: 0; the next run goes on"
+    )
+    new.append_epoch({"epoch": 0})
+    fake.live.clear()  # the job was cancelled, and the same command goes on with what it left
+    assert submit([cell], tmp_path, tmp_path, Ask(), over=[cell.run_id]) == {"2": [cell]}
+    assert len(new.epochs()) == 1
+    assert own.record.read_bytes() == before
+
+
+def test_a_watcher_hears_of_a_new_training_and_not_of_the_old_run(fake: FakeSlurm, tmp_path: Path) -> None:
+    cell, failing = make("ce"), make("ldam")
+    for one in (cell, failing):
+        end(tmp_path, one)
+    submit([cell, failing], tmp_path, tmp_path, Ask(), over=[cell.run_id, failing.run_id])
+    new = {one.run_id: attempt(tmp_path, one.run_id) for one in (cell, failing)}
+    heard: list[tuple[str, str]] = []
+
+    def over() -> None:
+        for one, status in ((cell, "done"), (failing, "failed")):
+            content = {"cell": one.model_dump(mode="json"), "status": status, "reason": None}
+            new[one.run_id].append_epoch({"epoch": 0})
+            new[one.run_id].write_record(content)
+        settle(tmp_path, cell.run_id)
+        fake.live.clear()
+
+    fake.looks = iter([over])
+
+    def listen(cell: Cell, event: str, detail: dict[str, Any]) -> None:
+        heard.append((cell.method.name, event))
+
+    ends = follow([cell, failing], tmp_path, tmp_path, listen=listen, seconds=0)
+    assert ("ce", "done") in heard
+    assert ("ldam", "failed") in heard
+    assert {ends[one.run_id].status for one in (cell, failing)} == {"done", "failed"}
+    assert RunDir(tmp_path, failing.run_id).is_done()
 
 
 def test_a_watcher_hears_of_runs_that_others_make(fake: FakeSlurm, tmp_path: Path) -> None:

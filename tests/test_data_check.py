@@ -18,7 +18,8 @@ from bench.cli import main
 from bench.data import check as module
 from bench.data import shards, split
 from bench.data.catalogue import DATASETS
-from bench.data.check import AS_PUBLISHED, COUNTS_AGREE, DIFFERS, UNKNOWN, Findings, check
+from bench.data.check import check
+from bench.data.findings import AS_PUBLISHED, COUNTS_AGREE, DIFFERS, UNKNOWN, Findings
 from bench.data.known import KNOWN, Known, KnownList, git_blob
 from bench.errors import BenchError
 from bench.recipe import load
@@ -220,7 +221,7 @@ def test_a_name_alone_still_shows_the_images(bench: Command, tmp_path: Path) -> 
     for words, message in (
         (("digist",), "did you mean 'digits'?"),
         (("imagenet_lt",), "`run_bench.py data check imagenet_lt` says where"),
-        (("prepare", "digits"), "digits has no list files"),
+        (("prepare", "digits"), "digits is not streamed but read into memory"),
         (("prepare", "imagenet_lt"), "no such folder for 'imagenet_lt'"),
     ):
         code, out = bench("data", *words, "--data", tmp_path)

@@ -15,7 +15,7 @@ from bench.cell import DataSet, ShotRule
 from bench.data import longtail
 from bench.errors import BenchError
 
-JPEG_PACK = Path(__file__).parents[2] / "shared" / "data" / "cifar10_jpegpack.npz"
+CIFAR_LABELS = Path(__file__).parents[2] / "shared" / "data" / "cifar_index.npz"
 GOLDEN, _ = golden("classic_cifar_lt_counts")
 SIZES = {"cifar10": (5000, 10), "cifar100": (500, 100)}
 
@@ -46,10 +46,10 @@ def test_a_balanced_set_is_the_imbalance_factor_one():
     assert longtail.step(7, 1.0, 5).tolist() == [7, 7, 7, 7, 7]
 
 
-@pytest.mark.skipif(not JPEG_PACK.exists(), reason="the CIFAR-10 JPEG pack is not here")
+@pytest.mark.skipif(not CIFAR_LABELS.exists(), reason="the labels of CIFAR-10 are not here")
 def test_picks_are_the_papers():
-    with np.load(JPEG_PACK) as pack:
-        labels = pack["train_labels"]
+    with np.load(CIFAR_LABELS) as index:
+        labels = index["cifar10_train_labels"]
     counts = longtail.exponential(5000, 100.0, 10)
     positions = longtail.select(labels, counts)
     assert positions[:5].tolist() == [4030, 38518, 48266, 45556, 6312]

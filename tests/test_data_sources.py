@@ -291,7 +291,7 @@ def one_class(tree: Path) -> Path:
 
 
 def no_test(tree: Path) -> Path:
-    (tree / "test").rename(tree / "val")
+    (tree / "test").rename(tree / "exam")
     return tree / "test"
 
 

@@ -92,20 +92,6 @@ def test_the_method_of_the_readme_trains(tmp_path, monkeypatch):
     torch.testing.assert_close(method.loss(batch), expected)
 
 
-def test_the_tables_of_the_readme_are_the_reports():
-    tables = re.findall(r"<!-- table (\S+) -->\n(.*?)<!-- /table -->", README, flags=re.S)
-    assert tables
-    for report, table in tables:
-        reported = (ROOT / report).read_text().replace("\\_", "_").splitlines()
-        rows = [row for row in table.splitlines() if "`" in row]
-        assert rows
-        for row in rows:
-            _, label, *numbers = (cell.strip() for cell in row.strip("|").split("|"))
-            label = re.escape(label.strip("`"))
-            (of_report,) = [line for line in reported if re.search(rf"<br>{label}(?: \||<br>)", line)]
-            assert all(number in of_report for number in numbers), row
-
-
 def verdicts(dataset: str, factor: float) -> str:
     """The table of all measured cells of a data set that a published number stands beside."""
     board = gather(Results(ROOT / "results"))

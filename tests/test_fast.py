@@ -22,6 +22,7 @@ from bench.errors import BenchError
 from bench.method import Batch
 from bench.rundir import RunDir
 from bench.train.build import build
+from bench.train.execution import Execution
 from bench.train.interleave import Turns
 from bench.train.loop import Training
 from bench.train.precision import keep_float32, wants_bfloat16
@@ -54,17 +55,24 @@ def make_cell(name: str = "ce", mode: str = "fast", backbone: str = "resnet8_cif
     )
 
 
-def training(cell: Cell, split: Split, where: Path, device: str = "cpu", play: Any = None) -> Training:
+def training(
+    cell: Cell,
+    split: Split,
+    where: Path,
+    device: str = "cpu",
+    play: Any = None,
+    execution: Execution | None = None,
+) -> Training:
     """A run about to begin; `play` takes the place of what its mode would choose."""
     keep_float32()
     method = build(cell, split.epoch_counts).to(device)
     loader = Loader(split, method.views, cell, device, extra_sampler=method.extra_sampler)
     if play:
-        loader.play = loader.play_ahead = play
+        loader.play = play
     method.before_training(loader.train_eval())
     if device == "cuda":
         torch.cuda.synchronize()  # it trains on another stream
-    return Training(cell, method, loader, RunDir(where, cell.run_id), device, 1e9)
+    return Training(cell, method, loader, RunDir(where, cell.run_id), device, 1e9, execution=execution)
 
 
 def lines(run: Training) -> list[dict[str, Any]]:
@@ -121,7 +129,7 @@ def test_warming_up_leaves_no_trace():
     assert all(not tensor.any() for tensor in after[len(before) :])
 
 
-def eagerly(key: Any, function: Any, moves: Any) -> Any:
+def eagerly(key: Any, function: Any, moves: Any, *, lasting: bool = False) -> Any:
     """Not replayed, but with what else a replayed run has: its rates in tensors."""
     return function()
 

@@ -24,7 +24,7 @@ from fault_fakes import hasty_run, make, starts
 from test_streaming import IMAGENET
 
 from bench.cell import Cell
-from bench.cli.run import _sum_up
+from bench.cli.grids import sum_up
 from bench.cores import WORKERS
 from bench.launch import local
 from bench.launch.tensorboard import curves
@@ -244,6 +244,25 @@ def test_a_full_disk_is_told_and_costs_no_earlier_result(
     assert not list(small_disk.rglob("*.tmp"))
 
 
+def test_a_full_disk_costs_a_run_that_is_trained_once_more_nothing(small_disk: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    cell = make("ce")
+
+    def launch(**options: Any) -> str:
+        ends = local.run_grid([cell], small_disk, data, jobs=1, worker=hasty_run, **options)
+        return ends[cell.run_id].status
+
+    assert launch() == "done"
+    before = content_of(small_disk)
+    ballast = fill(small_disk, 8192)  # for a cell
+    assert launch(over=[cell.run_id]) != "done"
+    assert {path: path.read_bytes() for path in before} == before
+    ballast.unlink()
+    assert launch(retry_failed=True) == "done"
+    assert not (small_disk / "rerun").exists()
+
+
 def test_a_disk_that_becomes_read_only_is_told_and_costs_no_earlier_result(
     real_disk: Path, tmp_path: Path
 ) -> None:
@@ -299,8 +318,8 @@ def test_curves_that_cannot_be_written_cost_no_run(tmp_path: Path) -> None:
 
 
 def test_a_grid_with_a_cell_that_left_nothing_is_no_success() -> None:
-    assert _sum_up({"a": State("done")}) == 0
-    assert _sum_up({"a": State("done"), "b": State("missing")}) == 1
+    assert sum_up({"a": State("done")}) == 0
+    assert sum_up({"a": State("done"), "b": State("missing")}) == 1
 
 
 # -- kill -9 -----------------------------------------------------------------------------------------

@@ -45,7 +45,7 @@ def trained(name: str, steps: int = 1, **params):
     return method, batch
 
 
-@pytest.mark.parametrize("name", ["los", "cc_sam", "dr_h2t", "mislas_h2t", "sbcl", "ride_routed"])
+@pytest.mark.parametrize("name", ["los", "cc_sam", "dr_h2t", "mislas_h2t", "gcl_h2t", "sbcl", "ride_routed"])
 def test_second_stages_leave_the_backbone_alone(name):
     before = build(cell_of(name), COUNTS)
     after, _ = trained(name, steps=3)
@@ -238,6 +238,16 @@ def test_sbcl_clusters_every_few_epochs_after_its_warmup():
     assert method.clustered
 
 
+def test_h2t_without_channels_is_the_stage_it_goes_into():
+    method, plain = (build(cell_of(name), COUNTS).eval() for name in ("gcl_h2t", "gcl"))
+    method.replaced = 0.0
+    method.load_state_dict(plain.state_dict())
+    batch = batch_for(method, LABELS, 16)
+    assert torch.equal(method.loss(batch), plain.loss(batch))
+    method.replaced = 0.25
+    assert not torch.equal(method.loss(batch), plain.loss(batch))
+
+
 def test_h2t_keeps_labels_and_changes_features():
     method, batch = trained("dr_h2t")
     usual = Batch((batch.images.flip(0),), batch.labels.flip(0), batch.positions)
@@ -261,3 +271,9 @@ def test_sure_re_weights_what_it_is_sure_of():
     assert weights.argsort().tolist()[:1] == [int(sure.argmax())] or weights.max() == 1
     assert (weights <= 1).all()
     assert not any(m.training for m in method.train().modules() if isinstance(m, torch.nn.BatchNorm2d))
+
+
+def test_dbm_on_bcl_needs_cosines():
+    assert registry.find("dbm_bcl").choose().params["scale"] == 32.0
+    with pytest.raises(BenchError, match="classifier"):
+        build(cell_of("dbm_bcl", classifier="linear"), COUNTS)

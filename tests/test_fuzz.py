@@ -109,7 +109,7 @@ def one_line_about(error: BenchError, *names: str) -> None:
 # -- recipes ---------------------------------------------------------------------------------------
 RECIPES = {
     name: (ROOT / "recipes" / f"{name}.yaml").read_text(encoding="utf-8")
-    for name in ("digits/quick", "digits/mission_digits", "imagenet/imagenet_lt_dscl")
+    for name in ("digits/quick", "digits/core_digits", "imagenet/imagenet_lt_dscl")
 }
 
 

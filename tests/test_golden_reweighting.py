@@ -16,7 +16,12 @@ from methods.gcl import cloud_sizes, clouded_cosines, margin_logits
 from methods.influence_balanced import ib_loss
 from methods.lade import lade_bound
 from methods.logit_adjustment import log_class_prior
-from methods.parts.weights import DeferredWeights, effective_number_weights, weighted_cross_entropy
+from methods.parts.weights import (
+    DeferredWeights,
+    effective_number_weights,
+    power_weights,
+    weighted_cross_entropy,
+)
 from methods.vs import class_temperatures, vs_logits
 
 torch.set_num_threads(1)
@@ -78,9 +83,17 @@ def test_influence_balanced(case):
     check(lambda f: loss(logits, f), features, g["out_loss"], g["out_grad_feats"])
 
 
-def test_cost_sensitive_cross_entropy():
-    g, _ = golden("classic_csce_g10_c10")
-    weights = effective_number_weights(g["in_cls_num"], 1.0)
+@pytest.mark.parametrize(
+    ("case", "weights_of"),
+    [
+        ("g10", partial(effective_number_weights, beta=1.0)),
+        ("g10", partial(power_weights, exponent=1.0)),
+        ("g05", partial(power_weights, exponent=0.5)),
+    ],
+)
+def test_cost_sensitive_cross_entropy(case, weights_of):
+    g, _ = golden(f"classic_csce_{case}_c10")
+    weights = weights_of(g["in_cls_num"])
 
     def loss(logits):
         return weighted_cross_entropy(logits, g["in_labels"], weights)

@@ -365,7 +365,7 @@ def test_a_trial_that_spoilt_its_process_costs_the_run_nothing(tmp_path, launch,
     tried |= {"big": spoilt, "ce": lambda: 3}
     cells = [make("big", seed=0), make("ce", seed=1), make("ce", seed=2)]
     for _ in range(2):
-        assert statuses(launch(cells, per_gpu=None, force=True)) == {"done": 3}
+        assert statuses(launch(cells, per_gpu=None, over=[cell.run_id for cell in cells])) == {"done": 3}
     assert Counter(notes(tmp_path / "data", "starts")) == {cell.run_id: 2 for cell in cells}
     assert all(len(set(seeds)) == 1 or "0" not in seeds for seeds in turns_of(tmp_path / "data").values())
 

@@ -13,7 +13,7 @@ from leaderboard_fakes import entries, literature, run, table
 from bench.cell import DataSet, ShotRule
 from bench.errors import BenchError
 from bench.leaderboard import external
-from bench.metrics import score
+from bench.metrics import full_score
 
 DIGITS = DataSet(name="digits", source="digits", n_max=120)
 LABELS = np.repeat(np.arange(4), 5)
@@ -38,14 +38,15 @@ def lines(folder: Path, rows: Any) -> Path:
 
 @pytest.mark.parametrize("name", ["scores", "logits"])
 def test_scores_have_our_metrics(tmp_path: Path, name: str) -> None:
-    expected = score(SCORES, LABELS, COUNTS, ShotRule())
+    expected = full_score(SCORES, LABELS, COUNTS, ShotRule())
     assert scored(npz(tmp_path, **{name: SCORES})).metrics == expected
     assert scored(lines(tmp_path, SCORES)).metrics == expected
 
 
 def test_labels_have_all_metrics_but_calibration(tmp_path: Path) -> None:
     predicted = SCORES.argmax(axis=1)
-    expected = score(SCORES, LABELS, COUNTS, ShotRule()) | {"ece": None}
+    expected = full_score(SCORES, LABELS, COUNTS, ShotRule())
+    expected |= dict.fromkeys(("ece", "adaptive_ece", "classwise_ece", "nll", "brier"))
     for file in (npz(tmp_path, predictions=predicted), lines(tmp_path, predicted)):
         found = scored(file)
         assert found.given == "labels"

@@ -146,9 +146,9 @@ def test_measured_stands_beside_published(results: Path, folder: Path) -> None:
 
 
 def test_what_a_source_does_not_state_is_marked(results: Path, tmp_path: Path) -> None:
-    numbers = [{"method": "ce", "value": "57.4", "epochs": "", "experts": ""}]
+    numbers = [{"method": "ce", "value": "57.4", "epochs": "", "experts": "", "original": "no"}]
     _, files = show(results, write_literature(tmp_path / "vague", *numbers))
-    assert "| **57.4** (u) | inconclusive<br>+0.02 |" in files["index.md"]
+    assert "| **57.4** (q) (u) | inconclusive<br>+0.02 |" in files["index.md"]
     shown = tables(files["index.html"], "cifar10-100")
     assert [line for line in shown if line[1].startswith("CE")]  # in the league of what states no epochs
     assert "not stated there, and taken to match: epochs, experts" in files["index.html"]

@@ -16,6 +16,7 @@ from bench.errors import BenchError
 from bench.leaderboard import Verdict, side_by_side, verdict
 from bench.leaderboard.check import near
 from bench.leaderboard.protocols import JUDGED
+from bench.leaderboard.stated import filled
 from bench.records import Result
 
 #: The machine may be busy.
@@ -219,6 +220,97 @@ def test_the_literature_s_own_numbers_are_found() -> None:
     (ce,) = [pair for pair in found if pair["method"] == "ce"]
     assert (ce["published"], ce["reported_by"]) == (44.6, "DBM (AAAI25)")
     assert not below
+
+
+# -- what the authors' card fills in ---------------------------------------------------------------
+#: Methods with cards for CIFAR, ProCo with two, of 200 and 400 epochs; and one without.
+CARDS = "method,title,aliases,stages\nbccl,BCCL,,\nbcl,BCL,,\nmislas,MiSLAS,,mislas_stage_1>mislas\n"
+CARDS += "proco,ProCo,,\nbirds,Birds,,\n"
+
+
+def carded(folder: Path, **states: str) -> dict[str, Any]:
+    """A number of BCCL's authors, with its changes."""
+    (number,) = literature(folder, {"method": "bccl"} | states, methods=CARDS)
+    return number
+
+
+def judged_by(number: dict[str, Any], runs: list[Result]) -> dict[str, Any]:
+    ((pair,), _) = board_of(runs, [number]).check()
+    return pair
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("backbone", "resnet32_cifar"),
+        ("width_class", "standard"),
+        ("epochs", 200),
+        ("augmentation", "autoaug_cutout"),
+        ("pretraining", "none"),
+        ("selection", "best_test"),
+    ],
+)
+def test_the_authors_card_says_what_their_row_leaves_unstated(tmp_path: Path, field: str, said: Any) -> None:
+    number = carded(tmp_path, **{"selection": "best_test", field: ""})
+    assert filled(number) == {field: said}
+    pair = judged_by(number, three(50.0, method="bccl", best_accuracy=52.0))
+    assert (pair["differs"], pair["unstated"], pair["by_card"]) == ([], [], [field])
+    assert (pair["measured"], pair["verdict"]) == (52.0, "reproduced")
+
+
+def test_what_the_card_says_can_differ(tmp_path: Path) -> None:
+    pair = judged_by(carded(tmp_path, epochs=""), three(40.0, method="bccl", epochs=400))
+    assert (pair["verdict"], pair["differs"], pair["by_card"]) == ("protocol differs", ["epochs"], ["epochs"])
+
+
+def test_the_row_s_own_protocol_goes_before_the_card(tmp_path: Path) -> None:
+    """The card that agrees with the row is taken; where none does, the row stays as it is."""
+    of_proco = {"method": "proco", "width_class": ""}
+    assert filled(carded(tmp_path, **of_proco, epochs="400")) == {"width_class": "standard"}
+    assert filled(carded(tmp_path, **of_proco, epochs="300")) == {}
+    assert filled(carded(tmp_path, width_class="", backbone="resnet34")) == {}
+    assert filled(carded(tmp_path, width_class="", selection="last")) == {"width_class": "standard"}
+
+
+@pytest.mark.parametrize("change", [{"original": "no"}, {"dataset": "birds"}, {"method": "birds"}])
+def test_a_card_speaks_of_its_authors_rows_and_its_data_alone(tmp_path: Path, change: dict[str, str]) -> None:
+    assert filled(carded(tmp_path, **{"width_class": ""} | change)) == {}
+
+
+def test_a_card_of_re_implementations_says_nothing_of_the_authors_row(tmp_path: Path) -> None:
+    assert filled(carded(tmp_path, method="bcl", width_class="")) == {}
+
+
+def test_a_table_that_mixes_augmentations_leaves_them_to_the_card(tmp_path: Path) -> None:
+    assert filled(carded(tmp_path, augmentation="mixed")) == {"augmentation": "autoaug_cutout"}
+
+
+def test_the_longest_of_several_cards_tells_the_epochs(tmp_path: Path) -> None:
+    number = carded(tmp_path, method="mislas", augmentation="std", epochs="", selection="")
+    assert filled(number) == {"epochs": 200, "selection": "best_test"}
+
+
+def test_what_the_source_states_itself_is_the_surer_reference(tmp_path: Path) -> None:
+    rows = {"method": "bccl", "epochs": "", "value": "51"}, {"method": "bccl", "value": "51.5"}
+    known = literature(tmp_path, *rows, methods=CARDS)
+    (pairs,) = board_of(three(50.0, method="bccl"), known).pairs.values()
+    assert [pair["published"] for pair in pairs] == [51.5, 51]
+
+
+def test_a_field_by_the_card_is_marked_where_protocols_stand_side_by_side(tmp_path: Path) -> None:
+    runs = three(51.0, method="bccl", epochs=400)
+    ((pair, ours, theirs),) = board_of(runs, [carded(tmp_path, epochs="")]).explain(runs[0].run_id)
+    rows = {name: tuple(rest) for name, *rest in side_by_side(ours, theirs, pair["ours"])}
+    assert rows["epochs"] == ("400", "200", "differs (by the authors' card)")
+    assert rows["width_class"] == ("standard", "standard", "same")
+
+
+def test_the_literature_is_filled_from_cards_and_never_overruled() -> None:
+    numbers = whole_literature()
+    said = [(number, filled(number)) for number in numbers]
+    assert all(number[name] in (None, "mixed") for number, fields in said for name in fields)
+    assert all(number["original"] for number, fields in said if fields)
+    assert any(fields for _, fields in said)
 
 
 # -- explain --------------------------------------------------------------------------------------

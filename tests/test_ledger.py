@@ -44,11 +44,16 @@ def test_a_line_has_the_numbers_of_its_run(tmp_path: Path) -> None:
     """Runs of this project, and their rows as they were before there was a ledger."""
     shutil.copytree(EXPECTED / "runs", tmp_path / "runs")
     expected = json.loads((EXPECTED / "runs.json").read_text())
-    assert rows(tmp_path) == expected
+
+    def known_then() -> list[dict[str, Any]]:
+        found = zip(rows(tmp_path), expected, strict=True)
+        return [{name: row[name] for name in then} for row, then in found]
+
+    assert known_then() == expected
     before = list(Results(tmp_path))
     known = {run.run_id: (run.cell, run.confusion, run.curve) for run in before}
     commit(tmp_path)
-    assert rows(tmp_path) == expected
+    assert known_then() == expected
     for run in Results(tmp_path):
         cell, confusion, curve = known[run.run_id]
         assert (run.cell, run.cell.run_id) == (cell, run.run_id)
@@ -220,10 +225,10 @@ def test_what_is_committed_is_not_trained_but_where_its_weights_are_needed(
     assert Results(results).needed([child, other]) == [parent.run_id]
     assert {state.status for state in run_grid([other]).values()} == {"done"}
     assert starts(data) == [parent.run_id, other.run_id]
-    run_grid([parent, child], force=True)
+    run_grid([parent, child], over=[parent.run_id, child.run_id])
     assert starts(data)[2:] == [parent.run_id, child.run_id]
     shutil.rmtree(results / "runs")
-    run_grid([child], force=True)
+    run_grid([child], over=[child.run_id])
     assert starts(data)[4:] == [parent.run_id, child.run_id]
     shutil.rmtree(results / "runs")
     run_grid([parent], anew=[parent.run_id])  # as a job of a cluster, whose child is another job's
@@ -325,12 +330,17 @@ def test_a_rerun_that_is_stopped_leaves_the_old_run_as_it_was(
     home = RunDir(clone / "results", run_id).path
     before = {file.name: file.read_bytes() for file in home.iterdir()}
 
-    def stopped(cells: Any, results: Path, *_: object, **__: object) -> None:
-        RunDir(results, run_id).write_cell(cells[0])
-        raise KeyboardInterrupt
+    def impatient(cell: Any, event: str, detail: dict[str, Any]) -> None:
+        if event == "epoch":
+            raise KeyboardInterrupt
 
+    def stopped(*cells: Any, listen: Any, **options: Any) -> Any:
+        return launch(*cells, listen=impatient, **options)
+
+    launch = local.run_grid
     monkeypatch.setattr(local, "run_grid", stopped)
     assert bench("rerun", run_id, *where(clone))[0] == 130
+    assert "trained once more: interrupted" in bench("status", "small", "--results", clone / "results")[1]
     assert {file.name: file.read_bytes() for file in home.iterdir()} == before
 
 

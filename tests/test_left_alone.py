@@ -17,9 +17,9 @@ from PIL import Image
 from records_factory import finish, make_cell, make_grid
 from rich.console import Console
 
-from bench.cli import common, leaderboard, results, run
+from bench.cli import common, leaderboard, plan, results, run
 from bench.cli.estimate import total
-from bench.cli.run import _time
+from bench.cli.plan import _time
 from bench.cli.tables import FittingTable
 from bench.data.catalogue import DATASETS
 from bench.errors import BenchError, place_of, traceback_of
@@ -252,7 +252,7 @@ def test_a_time_that_is_not_known_is_never_told_as_nothing() -> None:
 # -- at 80 columns -----------------------------------------------------------------------------------
 @pytest.fixture
 def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (common, leaderboard, results, run):
+    for module in (common, leaderboard, plan, results, run):
         monkeypatch.setattr(module, "console", lambda: Console(width=80))
 
 

@@ -185,9 +185,8 @@ def test_los_is_a_resnet34_whose_epoch_was_chosen_on_the_test_set(table: pd.Data
 
 def test_a_quoted_number_does_not_take_over_how_the_authors_chose_their_epoch(table: pd.DataFrame) -> None:
     rows = table[(table["method"] == "mislas") & (table["dataset"] == "cifar10")]
-    chosen = rows.groupby("original")["selection"].agg(lambda values: set(values.fillna("")))
-    assert chosen[True] == {"best_test"}
-    assert chosen[False] == {""}
+    chosen = {original: set(some["selection"].fillna("")) for original, some in rows.groupby("original")}
+    assert chosen == {True: {"best_test"}, False: {""}}
 
 
 def test_labels_stand_for_one_method_each(table: pd.DataFrame) -> None:

@@ -130,7 +130,7 @@ def test_report_writes_all_pages_or_those_of_a_recipe(results: Path, tmp_path: P
     code, out = bench("report", "small", "--results", results, "--reports", tmp_path / "one")
     assert code == 0
     assert not (tmp_path / "one" / "index.html").exists()
-    code, out = bench("report", "--results", results, "--reports", tmp_path / "all")
+    code, out = bench("report", "--results", results, "--reports", tmp_path / "all", "--data", tmp_path)
     assert code == 0
     assert "2 pages" in out
     for name in ("index.html", "index.md", "index.tex", "index.bib", "index.csv", "index.json", "small.html"):

@@ -160,7 +160,7 @@ def test_an_array_keeps_its_cap_shares_out_gpus_and_runs_no_cell_twice(place: Pl
     assert jobs[waits].reason == "JobArrayTaskLimit"
 
     assert place.submit(cells, Ask()) == {}  # all of it is queued
-    assert place.submit(cells, Ask(), force=True) == {}
+    assert place.submit(cells, Ask(), over=[cell.run_id for cell in cells]) == {}
     code, out = place.bench("run", place.recipe, "--only", "label=ce", "--launcher", "slurm", "--no-wait")
     assert (code, f"already in the queue: job {array}" in out) == (0, True), out
     code, out = place.bench("status", place.recipe)
@@ -303,7 +303,7 @@ def test_slurms_refusal_is_told_with_what_there_is(place: Place) -> None:
     cell = place.cells()[0]
     run_cell(cell, place.results, place.data)
     with pytest.raises(BenchError, match=r"sbatch: .*"):
-        place.submit([cell], Ask(more={"constraint": "teapot"}), force=True)
+        place.submit([cell], Ask(more={"constraint": "teapot"}), over=[cell.run_id])
     assert place.run(cell).is_done()  # nothing is cleared for a job that is refused
 
 

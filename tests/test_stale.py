@@ -119,6 +119,26 @@ def test_a_run_on_changed_data_is_stale_until_it_is_asked_to_train_anew(place: P
     assert before != {path: path.read_bytes() for path in before}
 
 
+def test_what_cannot_be_trained_on_these_data_is_left_as_it_was(place: Place) -> None:
+    assert place("run")[0] == 0
+    before = {path: path.read_bytes() for path in place.root.glob("results/runs/*/*") if path.name != "lock"}
+    (parent,) = (run for run in Results(place.root / "results") if run.cell.method.name == "ce")
+    where = ("--results", place.root / "results", "--gpus", "none")
+    (place.root / "empty").mkdir()
+    code, out = place.bench("rerun", parent.run_id, *where, "--data", place.root / "empty")
+    assert code == 1
+    assert "no such folder" in out
+    draw(place.root / "data/mine/train/cat/new.png", 99)
+    code, out = place.bench("rerun", parent.run_id, *where, "--data", place.root / "data")
+    assert code == 2  # it would be no check of the record
+    assert "training images" in out
+    assert "--retrain-stale" in out
+    (place.root / "data/mine/train/cat/new.png").write_bytes(b"no image")
+    assert place("run", "r.yaml", "--retrain-stale")[0] in (1, 2)
+    now = {path: path.read_bytes() for path in place.root.glob("results/runs/*/*") if path.name != "lock"}
+    assert now == before
+
+
 def test_files_that_are_only_touched_are_no_change(place: Place) -> None:
     assert place("run")[0] == 0
     for path in place.root.glob("data/mine/*/*/*.png"):

@@ -16,6 +16,7 @@ from PIL import Image
 from bench.cell import BackboneChoice, Cell, Optimizer, Protocol, Schedule
 from bench.data.catalogue import DATASETS
 from bench.data.sources import read
+from bench.data.split import load
 from bench.errors import BenchError
 from bench.registry import find
 from bench.rundir import RunDir, equal
@@ -68,6 +69,7 @@ def test_a_run_leaves_a_record_that_says_it_all(tmp_path):
     assert record["best_on_test"]["accuracy"] == max(line.get("accuracy", 0) for line in seen)
     assert sum(map(sum, record["confusion"])) == 500
     assert record["data"]["class_counts"] == [120, 86, 61, 44, 31, 22, 16, 11, 8, 6]
+    assert record["image_hashes"] == load(cell.dataset, cell.imbalance_factor, Path("data")).image_hashes
     assert record["model"]["inference_parameters"] == record["model"]["parameters"] > 70_000
     assert str(tmp_path) not in json.dumps(record)
 

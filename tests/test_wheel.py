@@ -18,7 +18,7 @@ SOURCES = ["bench", "methods", "recipes", "results/published", "tests", "benchma
 
 RECIPE = """\
 # Two cells, for a test.
-include: mission_digits_base.yaml
+include: core_digits_base.yaml
 grid: {backbone: resnet8_cifar, seed: 0}
 protocol: {epochs: 1, evaluate_every: 1, schedule: {warmup_epochs: 0}}
 methods: {ce: {}, ldam_drw: {}}
@@ -67,7 +67,7 @@ LITERATURE = ("README.md", "additions_2026.csv", "methods.csv", "published.csv")
 
 def test_the_wheel_holds_what_it_needs_and_nothing_else(wheel: Path) -> None:
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
-    patterns = {"bench": ("*.py", "report/templates/*"), "methods": ("*.py", "*.csv", "*.yaml")}
+    patterns = {"bench": ("*.py", "data/*.csv", "report/templates/*"), "methods": ("*.py", "*.csv", "*.yaml")}
     wanted = {
         file.relative_to(ROOT).as_posix()
         for package, kinds in patterns.items()

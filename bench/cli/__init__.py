@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
-from bench.cli import catalogue, data, leaderboard, results, run, synthesize
+from bench.cli import catalogue, data, leaderboard, plan, results, run, synthesize
 from bench.cli.common import USER_MISTAKE
 from bench.errors import BenchError
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Train": (run.run, run.plan, run.rerun, synthesize.synthesize),
+    "Train": (run.run, plan.plan, run.rerun, synthesize.synthesize),
     "Results": (results.status, results.report, results.evaluate, results.export, results.clean),
     "Leaderboard": (leaderboard.check, leaderboard.explain, leaderboard.score),
     "Look around": (catalogue.list,),

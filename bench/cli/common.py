@@ -58,6 +58,12 @@ PerGpu = Annotated[
         help="Runs that share a GPU [dim](default: as many as pay; in a job of a cluster: 1)[/]",
     ),
 ]
+Execute = Annotated[
+    str | None,
+    typer.Option(
+        "--execute", metavar="OPTIONS", help="Pace alone: compile,no-channels-last,steps=4,no-benchmark."
+    ),
+]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where the runs are.")]
 Data = Annotated[
     Path, typer.Option("--data", metavar="DIR", envvar="LONGTAIL_DATA", help="Where the images are.")

@@ -45,10 +45,17 @@ FromRecipe = Annotated[
 def show(
     name: Name,
     download: Annotated[bool, typer.Option("--download", help="Fetch it if it is missing.")] = False,
+    factors: Annotated[
+        list[float] | None,
+        typer.Option("--imbalance-factor", min=1, help="A long tail to look at; may be repeated."),
+    ] = None,
     recipe: FromRecipe = None,
     data: Data = DATA,
 ) -> None:
-    """See that the images of a data set are at hand, and count them; `show` may be left out.
+    """See that the images of a data set are at hand, count them, and tell which published ones they are.
+
+    Of each imbalance factor, by default those of the recipe, it shows counts, fingerprint, and whether the
+    papers have drawn the same images. The word `show` may be left out.
 
     [bold]Examples[/]
 
@@ -56,9 +63,16 @@ def show(
     python run_bench.py data digits
     python run_bench.py data cifar10 --download
     python run_bench.py data cifar100 --data ~/images
+    python run_bench.py data cifar10 --imbalance-factor 100
     python run_bench.py data mine --recipe recipes/mine.yaml
     """
-    _show(_find(name, recipe), data, download)
+    dataset = _find(name, recipe)
+    _show(dataset, data, download)
+    factors = factors or _factors(dataset, recipe)
+    for factor in factors:
+        _show_tail(dataset, factor, data)
+    if not factors:
+        console().print("--imbalance-factor 100, say, shows a long tail of it", style="dim", highlight=False)
 
 
 def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
@@ -66,12 +80,12 @@ def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
     import numpy as np
 
     from bench.data import folder
-    from bench.data.lists import read_lists
+    from bench.data.listing import listed
     from bench.data.sources import read
 
     passed_over: list[str] = []
-    if dataset.source == "list":
-        lists = read_lists(dataset, data)
+    if dataset.on_disk:
+        lists = listed(dataset, data)
         class_names = lists.class_names
         labels = {part: listing.labels for part, listing in lists.parts.items()}
     else:
@@ -79,8 +93,8 @@ def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
         class_names = images.class_names
         labels = {"train": images.train_labels, "test": images.test_labels}
     if dataset.source == "folder" and dataset.folder:
-        parts = folder.list_tree(folder.below(data, dataset.folder, dataset.name))
-        passed_over = folder.passed_over([path for part in parts for path in part.passed_over])
+        parts = folder.list_tree(folder.below(data, dataset.folder, dataset.name), dataset.parts)
+        passed_over = folder.passed_over([path for part in parts.values() for path in part.passed_over])
     columns = ("images", "classes", "largest", "smallest")
     shown = table(f"{dataset.name}: {dataset.title}", "", *columns, "size", numbers=columns)
     for part, of_part in labels.items():
@@ -93,6 +107,60 @@ def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
     names = ", ".join(class_names[:20]) + (", ..." if len(class_names) > 20 else "")
     console().print(f"{len(class_names)} classes: {names}", highlight=False, markup=False)
     _tell(("remark", [printable(line) for line in passed_over], "yellow"))
+
+
+def _show_tail(dataset: DataSet, factor: float, data: Path) -> None:
+    """Show a long tail of a data set that is there: its counts, its fingerprint, and what it is known as."""
+    import numpy as np
+
+    from bench.data import content, subsets
+    from bench.data.longtail import shot_groups
+
+    found = content.look(dataset, factor, None, data)
+    counts = np.array(found.class_counts)
+    groups = {name: len(classes) for name, classes in shot_groups(counts, dataset.shots).items()}
+    lines = [
+        f"{counts.sum():,} training images, {counts.max():,} to {counts.min():,} of a class",
+        ", ".join(f"{name} {classes}" for name, classes in groups.items()) + " classes",
+        "fingerprint " + ", ".join(f"{part} {code}" for part, code in found.fingerprint.items()),
+    ]
+    known = subsets.recognise(found.image_hashes, found.class_counts, factor)
+    if known is not None:
+        lines.append(known.told())
+    elif found.image_hashes:
+        lines.append("not the images of a published long tail that is known here")
+    console().print(f"\nimbalance factor {factor:g}", style="bold", highlight=False)
+    for line in lines:
+        console().print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _factors(dataset: DataSet, recipe: Path | None) -> list[float]:
+    """Return the imbalance factors at which to look: the recipe's, or else the one that needs no choice."""
+    if dataset.profile == "natural":
+        return [1.0]
+    if recipe is None:
+        return []
+    from bench.recipe.files import read
+
+    root = read(recipe)[0].mapping
+    axes = [root["grid"]] if "grid" in root else []
+    axes += root["zip"].elements if "zip" in root else []
+    said = [axis.mapping["imbalance_factor"] for axis in axes if "imbalance_factor" in axis.mapping]
+    values = [value.plain for node in said for value in node.elements]
+    return sorted({float(value) for value in values if isinstance(value, int | float) and value >= 1})
+
+
+@app.command(hidden=True)
+def subsets(data: Data = DATA) -> None:
+    """Print the hashes of the papers' subsets, made of the official files: the content of `subsets.csv`."""
+    import csv
+    import sys
+
+    from bench.data.subsets import COLUMNS, rows
+
+    lines = csv.writer(sys.stdout, lineterminator="\n")
+    lines.writerow(COLUMNS)
+    lines.writerows(rows(data))
 
 
 @app.command()
@@ -119,7 +187,7 @@ def check(
     from bench.data.check import check as held_against
 
     dataset = _find(name, recipe)
-    if dataset.source not in ("list", "folder"):
+    if dataset.source in ("digits", "cifar10", "cifar100"):
         _show(dataset, data)  # to read it is to check it
         return
     root = root or data / str(dataset.folder)
@@ -163,16 +231,20 @@ def prepare(
     python run_bench.py data prepare imagenet_lt
     python run_bench.py data prepare imagenet_lt --short-side 256
     """
-    from bench.data.lists import read_lists
+    from bench.data.listing import listed
+    from bench.data.readers import KINDS, items
     from bench.data.shards import pack, place_of
 
-    dataset = _with_lists(name, recipe)
-    lists = read_lists(dataset, data)
+    dataset = _streamed(name, recipe)
+    lists = listed(dataset, data)
     for part, listing in lists.parts.items():
         place = place_of(data, str(dataset.folder), listing, short_side, dataset.upright)
-        files = [lists.root / listing.path(position) for position in range(len(listing))]
+        files = listing.files(lists.root)
+        contents = None
+        if dataset.source in KINDS:
+            contents = (item.content for item in items(dataset, lists.root, part))
         with _bar(f"{part}: images packed", len(files)) as report:
-            size = pack(files, place, short_side, report, os.cpu_count() or 1, dataset.upright)
+            size = pack(files, place, short_side, report, os.cpu_count() or 1, dataset.upright, contents)
         told = f"{part}  {len(files):,} images, {size / 2**30:.2f} GiB  {place}"
         console().print(told, highlight=False, markup=False)
     if short_side not in (None, dataset.short_side):
@@ -212,10 +284,10 @@ def _find(name: str, recipe: Path | None) -> DataSet:
     return known[name]
 
 
-def _with_lists(name: str, recipe: Path | None) -> DataSet:
+def _streamed(name: str, recipe: Path | None) -> DataSet:
     dataset = _find(name, recipe)
-    if dataset.lists is None:
-        raise BenchError(f"{name} has no list files: it is read into memory, and there is nothing to pack")
+    if not dataset.on_disk:
+        raise BenchError(f"{name} is not streamed but read into memory, so there is nothing to pack")
     return dataset
 
 

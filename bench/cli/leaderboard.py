@@ -101,7 +101,7 @@ def explain(
         return
     shown = table(first["source"], "", "measured", escape(first["reported_by"]), "")
     for field, mine, other, state in side_by_side(ours, theirs, first["ours"]):
-        marked = f"[yellow]{state}[/]" if state == "differs" else state
+        marked = f"[yellow]{state}[/]" if state.startswith("differs") else state
         shown.add_row(field, escape(mine), escape(other), marked)
     console().print(shown)
     console().print(f"gap {text.gap(first['d'])}: {first['verdict']}", highlight=False)

@@ -1,12 +1,9 @@
-"""Training: what a recipe would cost, its runs, and one run once more."""
+"""Training: the runs of a recipe, and one run once more."""
 
 from __future__ import annotations
 
-import os
 import signal
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,6 +18,7 @@ from bench.cli.common import (
     RESULTS,
     SOME_FAILED,
     Data,
+    Execute,
     Gpus,
     Jobs,
     Methods,
@@ -30,20 +28,17 @@ from bench.cli.common import (
     Reports,
     Results,
     Set,
-    coloured,
     console,
     find_run,
     table,
 )
+from bench.cli.grids import as_now, gpus_of, labels_of, read_cells, sum_up, tell_anew
 from bench.cli.results import write_report
 from bench.errors import BenchError
-from bench.rundir import RunDir
 
 if TYPE_CHECKING:
     from bench.cell import Cell
-    from bench.recipe import Recipe as Grid
     from bench.records import State
-    from bench.stale import Now
 
 
 def run(
@@ -54,13 +49,13 @@ def run(
     jobs: Jobs = None,
     gpus: Gpus = None,
     per_gpu: PerGpu = None,
-    force: Annotated[bool, typer.Option("--force", help="Start over, done or not.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train once more, done or not.")] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Start over what failed or cannot be read.")
+        bool, typer.Option("--retry-failed", help="Train once more what failed or cannot be read.")
     ] = False,
     retrain_stale: Annotated[
         bool,
-        typer.Option("--retrain-stale", help="Start over what was done on other data or code than now."),
+        typer.Option("--retrain-stale", help="Train once more what was done on other data or code."),
     ] = False,
     results: Results = RESULTS,
     data: Data = DATA,
@@ -68,6 +63,7 @@ def run(
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write each run's curves to its events/ as well.")
     ] = False,
+    execute: Execute = None,
     launcher: cluster.Where = cluster.Launcher.local,
     partition: cluster.Partition = None,
     minutes: cluster.Minutes = None,
@@ -80,6 +76,8 @@ def run(
 
     What is done stays, what was interrupted goes on from its checkpoint. Stop it with Ctrl-C. What was done
     on other data or with other code of yours is stale: it stays too, and is in no table.
+    What --force, --retry-failed and --retrain-stale train once more is trained beside what is there (in
+    results/rerun), and takes its place when it is done. If you stop it, a run without these options goes on.
     The jobs of a cluster go on without you, and the same command shows them again.
 
     [bold]Examples[/]
@@ -97,10 +95,11 @@ def run(
     """
     from bench import records
     from bench.cell import families
-    from bench.launch.process import BAD
+    from bench.launch.anew import BAD, pending
     from bench.launch.together import is_first, run_together, under_torchrun
     from bench.recipe import grid_file
     from bench.stale import SETTLED, refuse_other_content, to_train
+    from bench.train.execution import Execution, choose
 
     together = under_torchrun()
     if together and (jobs or per_gpu or launcher is not cluster.Launcher.local):
@@ -119,125 +118,45 @@ def run(
     )
     if launcher is cluster.Launcher.slurm:
         ask = cluster.ask_of(partition, minutes, gpus_per_run, max_parallel, per_gpu, sbatch)
-    chosen = _gpus(gpus) if launcher is cluster.Launcher.local else []  # it may refuse, so before all else
-    grid, asked = _read(recipe, only, set_, methods)
-    now = _now(data)
+    choose(execute)
+    chosen = gpus_of(gpus) if launcher is cluster.Launcher.local else []  # it may refuse, so before all else
+    if launcher is cluster.Launcher.local:
+        Execution.here().refuse("cuda" if chosen else "cpu")
+    grid, asked = read_cells(recipe, only, set_, methods)
+    now = as_now(data)
     runs = records.Results(results, now)
     known = runs.states(families(asked).values())
     refuse_other_content(asked, runs, now)
-    cells, over = to_train(asked, known, retrain_stale=retrain_stale, force=force)
-    _check([cell for cell in cells if cell.run_id in over or known[cell.run_id].status not in SETTLED], data)
+    begun = pending(results, known)
+    cells, over = to_train(asked, known, retrain_stale=retrain_stale, force=force, begun=begun)
+    again = {*over, *begun}
+    _check([cell for cell in cells if cell.run_id in again or known[cell.run_id].status not in SETTLED], data)
     if is_first():
         records.write_grid(results, grid.name, grid_file(grid))
-    again: dict[str, Any] = {"retry_failed": retry_failed, "methods": methods or (), "over": over}
+    how: dict[str, Any] = {"retry_failed": retry_failed, "methods": methods or (), "over": over}
     options: dict[str, Any]
     if launcher is cluster.Launcher.slurm:
         from bench.launch.slurm import follow
 
-        goes_on = cluster.send(cells, results, data, ask, **again)
+        goes_on = cluster.send(cells, results, data, ask, **how)
         if no_wait:
             cluster.say(goes_on)
             return
         options = {"start": follow, "stopped": goes_on}
     elif together:
-        options = {"start": run_together, "gpus": chosen, **again}
+        options = {"start": run_together, "gpus": chosen, **how}
     else:
-        options = {"jobs": jobs, "gpus": chosen, "per_gpu": per_gpu, **again}
+        options = {"jobs": jobs, "gpus": chosen, "per_gpu": per_gpu, **how}
     if is_first():
         states = records.AGAIN | BAD if retry_failed else records.AGAIN
-        _tell_anew(runs.needed(cells, states, over))
-    ends = _launch(cells, results, data, labels=_labels(grid), tensorboard=tensorboard, **options)
+        tell_anew(runs.needed(cells, states, again))
+    ends = _launch(cells, results, data, labels=labels_of(grid), tensorboard=tensorboard, **options)
     if not is_first():
         return
-    after = records.Results(results, _now(data))
+    after = records.Results(results, as_now(data))
     write_report(grid.name, after, reports)
     standing = after.states(families(asked).values())
-    raise typer.Exit(_sum_up({i: s if s.status == "stale" else ends.get(i, s) for i, s in standing.items()}))
-
-
-def plan(
-    recipe: Recipe,
-    only: Only = None,
-    set_: Set = None,
-    methods: Methods = None,
-    jobs: Jobs = None,
-    gpus: Gpus = None,
-    results: Results = RESULTS,
-    data: Data = DATA,
-) -> None:
-    """Show what `run` would train, and how long it would take by the pace of past runs.
-
-    [bold]Examples[/]
-
-    \b
-    python run_bench.py plan quick
-    python run_bench.py plan quick --only method=ldam --jobs 1
-    """
-    from bench import records
-    from bench.cell import families
-    from bench.cli import horizon
-    from bench.cli.estimate import Pace
-    from bench.launch.local import places
-    from bench.report.text import duration
-    from bench.stale import refuse_other_content
-
-    slots = places(jobs, _gpus(gpus))
-    grid, cells = _read(recipe, only, set_, methods)
-    labels = _labels(grid)
-    family = families(cells)
-    now = _now(data)
-    runs = records.Results(results, now)
-    known, anew = runs.states(family.values()), runs.needed(cells)
-    refuse_other_content(cells, runs, now)
-    on_gpu = slots[0].gpu is not None
-    pace = Pace(results, data, on_gpu)
-    shown = table(grid.name, "state", "time", "run", "label", numbers=("time",))
-    times: dict[str, float | None] = {}
-    for run_id, cell in family.items():
-        state, told = known[run_id], ""
-        if state.status in records.AGAIN or run_id in anew:
-            times[run_id] = pace.seconds(cell)
-            told = duration(times[run_id]) + (" (its weights are not here)" if run_id in anew else "")
-        label = labels.get(run_id, cell.method.name)
-        shown.add_row(coloured(state.status), told, run_id, escape(label))
-    console().print(shown)
-    refused = _problems([family[run_id] for run_id in times], data)
-    for problem in dict.fromkeys(
-        [*pace.problems, *refused, *horizon.warnings(family.values(), labels, data)]
-    ):
-        console().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True, highlight=False)
-    where = f"on {len(slots)} GPUs" if on_gpu else f"{len(slots)} at once"
-    told = f"{len(times)} of {len(family)} runs to train"
-    if times:
-        told += f", {where}: {_time(times, family, len(slots))}"
-    console().print(told, highlight=False)
-    _tell_stale(known)
-
-
-def _problems(cells: Sequence[Cell], data: Path) -> list[str]:
-    """Say all that `run` would refuse, or remark on, of what it would train."""
-    from bench.cli.estimate import CHECKS
-
-    told: list[str] = []
-    for check in CHECKS:
-        try:
-            told += check(cells, data)
-        except BenchError as error:
-            told += str(error).split("\n")
-    return told
-
-
-def _time(times: Mapping[str, float | None], family: Mapping[str, Cell], places: int) -> str:
-    """Say how long runs will take; what is not known of them is never told as nothing."""
-    from bench.cli.estimate import total
-    from bench.report.text import duration
-
-    unknown = sum(seconds is None for seconds in times.values())
-    if not unknown:
-        return duration(total(times, family, places) or 0)
-    if any(times.values()):
-        return f"more than {duration(total(times, family, places))} ({unknown} of unknown time)"
-    return f"time unknown, as no run on such a backbone and image size has ended here ({unknown} runs)"
+    raise typer.Exit(sum_up({i: s if s.status == "stale" else ends.get(i, s) for i, s in standing.items()}))
 
 
 def rerun(
@@ -260,20 +179,25 @@ def rerun(
     python run_bench.py rerun 0123456789
     python run_bench.py rerun digits-if10-ce-s0
     """
-    from bench import ledger, records
-    from bench.launch.anew import beside, spent, take_over
+    from bench import ledger, records, registry
+    from bench.cell import families
+    from bench.launch.anew import kept
 
     found = find_run(results, run)
     cell, old = found.cell, found.packed() if found.state.status in ("done", "stale") else None
-    place = beside(results, cell)
-    _tell_anew([parent.run_id for parent in cell.family()[:-1] if not RunDir(place, parent.run_id).is_done()])
-    options: dict[str, Any] = {"gpus": _gpus(gpus)[:1], "retry_failed": True, "methods": methods or ()}
-    ends = _launch([cell], place, data, labels={}, **options)
+    registry.load_files(methods or ())
+    runs = records.Results(results, as_now(data))
+    family = families([cell])
+    for run_id, state in runs.states(family.values()).items():
+        if state.status == "stale":
+            raise BenchError(f"{run_id}: {state.reason}; a record is checked on what it was made from")
+    tell_anew(runs.needed([cell], forced=[cell.run_id]))
+    options: dict[str, Any] = {"gpus": gpus_of(gpus)[:1], "retry_failed": True, "over": [cell.run_id]}
+    before = kept(results, cell.run_id)
+    ends = _launch([cell], results, data, labels={}, methods=methods or (), **options)
     if ends[cell.run_id].status != "done":
-        raise typer.Exit(_sum_up(ends))
-    replaced = take_over(results, cell)
-    spent(results)
-    for path in replaced:
+        raise typer.Exit(sum_up(ends))
+    for path in kept(results, cell.run_id)[len(before) :]:
         console().print(f"the old run is kept as {escape(str(path))}", soft_wrap=True, highlight=False)
     if old is None:
         console().print("there is no record of an earlier run to compare with")
@@ -289,39 +213,6 @@ def rerun(
     raise typer.Exit(SOME_FAILED)
 
 
-def _tell_anew(parents: Sequence[str]) -> None:
-    """Say which committed parents are trained anew."""
-    for parent in parents:
-        told = f"anew    {escape(parent)}: its weights are not here, and a run starts from them"
-        console().print(told, soft_wrap=True, highlight=False)
-
-
-def _read(
-    recipe: Path, only: list[str] | None, sets: list[str] | None, methods: list[Path] | None
-) -> tuple[Grid, list[Cell]]:
-    """Return a recipe and the cells of it that were chosen."""
-    from bench import registry
-    from bench.recipe import load
-
-    registry.load_files(methods or ())
-    grid = load(recipe, sets or ())
-    if sets:  # other cells than the recipe's own must not take the place of its report
-        grid = replace(grid, name=f"{grid.name}-set", title=f"{grid.title} ({', '.join(sets)})")
-    return grid, [point.cell for point in grid.only(only or ()).points]
-
-
-def _labels(grid: Grid) -> dict[str, str]:
-    return {point.cell.run_id: point.label for point in grid.points}
-
-
-def _now(data: Path) -> Now:
-    """Return data and code as they are here; methods files are loaded."""
-    from bench import registry
-    from bench.stale import Now
-
-    return Now(data, registry.sources())
-
-
 def _check(cells: Sequence[Cell], data: Path) -> None:
     """Check backbones and data of what is to be trained: better one error now than one in each run."""
     from bench.cli.estimate import CHECKS
@@ -330,22 +221,6 @@ def _check(cells: Sequence[Cell], data: Path) -> None:
     for remark in (remark for check in CHECKS for remark in check(cells, data)):
         if is_first():
             console().print(f"[yellow]{escape(remark)}[/]", soft_wrap=True, highlight=False)
-
-
-def _gpus(chosen: str | None) -> list[str]:
-    """Return the GPUs as `CUDA_VISIBLE_DEVICES` names them."""
-    if chosen == "none":
-        return []
-    import torch
-
-    count = torch.cuda.device_count()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")[:count]
-    if chosen is None:
-        return visible
-    try:
-        return [visible[int(number)] for number in chosen.split(",")]
-    except (ValueError, IndexError):
-        raise BenchError(f"--gpus {chosen}: there are {count} GPUs here; write as 0,1 or none") from None
 
 
 def _launch(
@@ -382,26 +257,3 @@ def _launch(
     except KeyboardInterrupt:
         out.print(stopped, style="yellow", soft_wrap=True, highlight=False)
         raise typer.Exit(INTERRUPTED) from None
-
-
-def _tell_stale(known: Mapping[str, State]) -> None:
-    """Say which runs stand no more for their data and code, and why."""
-    for run_id, state in known.items():
-        if state.status == "stale":
-            told = f"[red]stale[/]   {escape(run_id)}: {escape(state.reason or '')}"
-            console().print(told, soft_wrap=True, highlight=False)
-
-
-def _sum_up(ends: Mapping[str, State]) -> int:
-    """Print how many runs ended how, and return the exit code that says it."""
-    seen = Counter[str](state.status for state in ends.values())
-    told = {"running": "running elsewhere"}
-    console().print(
-        "runs    " + ", ".join(f"{n} {told.get(status, status)}" for status, n in seen.most_common()),
-        highlight=False,
-    )
-    _tell_stale(ends)
-    if seen["failed"] or seen["unreadable"]:
-        console().print("try what failed again with --retry-failed; all of why is in each run's log.txt")
-    bad = ("stale", "failed", "unreadable", "blocked", "interrupted", "missing")
-    return SOME_FAILED if any(seen[status] for status in bad) else 0

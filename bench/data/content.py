@@ -12,22 +12,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.cell import DataSet
-from bench.data import folder, lists, sources
+from bench.data import containers, folder, lists, sources
 from bench.data.cache import key_of
 from bench.data.decoding import RULES
+from bench.data.listing import listed
 from bench.data.pictures import pictures
+from bench.data.readers import KINDS
 from bench.files import write_text
 
 #: Rises when what is kept of a content changes its meaning.
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a split is made of: the parts' fingerprints as of `Split`, and the classes' names."""
+    """What a split is made of: fingerprints, the classes' names and counts, image hashes, as of `Split`."""
 
     fingerprint: dict[str, str]
     class_names: list[str]
+    class_counts: list[int]
+    image_hashes: dict[str, str]
 
 
 def is_embedded(dataset: DataSet) -> bool:
@@ -63,8 +67,12 @@ def key(dataset: DataSet, data_dir: Path) -> str:
         digest.update(_key_of_lists(dataset, data_dir).encode())
     elif dataset.source == "folder":
         assert root is not None
-        train, test = folder.list_tree(root)
-        digest.update(key_of(root, [*train.files, *test.files], list(train.classes)).encode())
+        parts = folder.list_tree(root, dataset.parts)
+        files = [path for part in parts.values() for path in part.files]
+        digest.update(key_of(root, files, list(parts["train"].classes)).encode())
+    elif dataset.source in KINDS:
+        assert root is not None
+        digest.update(containers.key(dataset, root).encode())
     elif root is not None:
         digest.update(key_of(root, sorted(root.iterdir())).encode())
     extra = dataset.extra_train
@@ -77,9 +85,10 @@ def key(dataset: DataSet, data_dir: Path) -> str:
 
 def validation(dataset: DataSet, data_dir: Path) -> str | None:
     """Return the fingerprint of the validation set, None where there is none."""
-    if dataset.lists is None or dataset.lists.val is None:
+    named = dataset.lists or dataset.parts
+    if named is None or named.val is None:
         return None
-    read = lists.read_lists(dataset, data_dir)
+    read = listed(dataset, data_dir)
     assert read.val is not None
     return pictures(dataset, data_dir, read.root, read.val).fingerprint(read.val.labels)
 
@@ -97,15 +106,21 @@ def content(
     kept = data_dir / ".cache" / "contents" / f"{name}.json"
     with suppress(OSError, ValueError, TypeError):
         return Content(**json.loads(kept.read_text(encoding="utf-8")))
+    found = look(dataset, imbalance_factor, subsample, data_dir)
+    with suppress(OSError):  # a read-only or full disk costs the time to look again, no more
+        write_text(kept, json.dumps(asdict(found)))
+    return found
+
+
+def look(dataset: DataSet, imbalance_factor: float, subsample: int | None, data_dir: Path) -> Content:
+    """Return what the split of a data set holds, read anew; errors as of `split.load`."""
     from bench.data.split import load, subsampled  # with torch, which is not needed where it is known
 
     split = load(dataset, imbalance_factor, data_dir)
     if subsample is not None:
         split = subsampled(split, subsample)
-    found = Content(split.fingerprint, list(split.class_names))
-    with suppress(OSError):  # a read-only or full disk costs the time to look again, no more
-        write_text(kept, json.dumps(asdict(found)))
-    return found
+    names, counts = list(split.class_names), split.class_counts.tolist()
+    return Content(split.fingerprint, names, counts, split.image_hashes)
 
 
 def _root(dataset: DataSet, data_dir: Path) -> Path | None:
@@ -119,6 +134,9 @@ def _root(dataset: DataSet, data_dir: Path) -> Path | None:
 
 def _key_of_lists(dataset: DataSet, data_dir: Path) -> str:
     read = lists.read_lists(dataset, data_dir)
+    if not dataset.on_disk:  # its fingerprint goes by pixels, so times count
+        files = [path for part in read.parts.values() for path in part.files(read.root)]
+        return key_of(read.root, files, read.said)
     parts = {
         name: pictures(dataset, data_dir, read.root, part).fingerprint(part.labels)
         for name, part in read.parts.items()

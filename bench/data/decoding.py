@@ -67,7 +67,7 @@ def decode(content: Path | bytes, *, upright: bool = False) -> Image.Image:
         Exception: what Pillow raises on a broken file, which depends on the format.
         ValueError: its values have no place in 8 bits by the rules above.
     """
-    with Image.open(io.BytesIO(content) if isinstance(content, bytes) else os.fsencode(content)) as file:
+    with Image.open(_openable(content)) as file:
         image = to_rgb(file)
         if upright:
             image.info["exif"] = file.getexif().tobytes()
@@ -75,9 +75,9 @@ def decode(content: Path | bytes, *, upright: bool = False) -> Image.Image:
         return image
 
 
-def peculiar(path: Path, *, upright: bool = False) -> str:
+def peculiar(content: Path | bytes, *, upright: bool = False) -> str:
     """Say what of a readable image a rule passes over that its owner may not know of; "" if nothing."""
-    with Image.open(os.fsencode(path)) as file:
+    with Image.open(_openable(content)) as file:
         if getattr(file, "n_frames", 1) > 1:
             return "of several frames, of which the first is read"
         if not upright and file.getexif().get(ORIENTATION, 1) != 1:
@@ -85,6 +85,10 @@ def peculiar(path: Path, *, upright: bool = False) -> str:
         if file.mode.startswith("I;") and np.asarray(file).max() < 4096:
             return "of 16 bits but below 4096, so nearly black; scale them to 65535"
     return ""
+
+
+def _openable(content: Path | bytes) -> io.BytesIO | bytes:
+    return io.BytesIO(content) if isinstance(content, bytes) else os.fsencode(content)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

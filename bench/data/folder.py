@@ -17,11 +17,15 @@ from typing import NoReturn
 import numpy as np
 from PIL import Image, ImageOps
 
+from bench.cell import DataSet, Parts
 from bench.data import decoding
 from bench.errors import BenchError, did_you_mean
 
 #: Makes a square of so many pixels of an image.
 Frame = Callable[[Image.Image, int], Image.Image]
+
+#: What a test set is called that no recipe gives a name, in this order.
+TESTS = ("test", "validation", "val")
 
 MOST_NAMED = 5  # files that are passed over
 
@@ -123,21 +127,47 @@ def below(data_dir: Path, folder: str, of: str) -> Path:
     return data_dir / inside
 
 
-def list_tree(root: Path) -> tuple[Part, Part]:
-    """Return the training and the test part of a tree, of the same classes.
+def part_names(parts: Parts | None, is_there: Callable[[str], bool]) -> dict[str, str]:
+    """Return what "train" and "test", and "val" if it is asked for, are called in a data set."""
+    asked = parts or Parts()
+    test = asked.test or next(filter(is_there, TESTS), TESTS[0])
+    return {"train": asked.train, "test": test} | ({"val": asked.val} if asked.val else {})
+
+
+def root_of(dataset: DataSet, data_dir: Path) -> Path:
+    """Return the folder of a data set that is a tree.
+
+    Raises:
+        BenchError: it is not there.
+    """
+    if not dataset.folder:
+        raise BenchError(f"{dataset.name}: source 'folder' needs `folder`, a path below --data")
+    root = below(data_dir, dataset.folder, dataset.name)
+    if not root.is_dir():
+        raise BenchError(
+            f"{root}: no such folder for {dataset.name!r}; put train/<class>/*.jpg and "
+            "test/<class>/*.jpg there, or point --data or LONGTAIL_DATA to where it is"
+        )
+    return root
+
+
+def list_tree(root: Path, parts: Parts | None = None) -> dict[str, Part]:
+    """Return the parts of a tree, as of `part_names`, of the same classes.
 
     A class may be without test images, be it without a folder there or with an empty one: what is asked of
     the class in the test is then n/a.
     """
-    train = list_images(root / "train")
-    test = _test_images(root / "test", train.classes)
-    return train, test
+    names = part_names(parts, lambda name: (root / name).is_dir())
+    first = root / names.pop("train")
+    train = list_images(first)
+    others = {part: _others(root / name, first, train.classes) for part, name in names.items()}
+    return {"train": train, **others}
 
 
-def _test_images(part: Path, train: Collection[str]) -> Part:
+def _others(part: Path, train: Path, classes: Collection[str]) -> Part:
     if not part.is_dir():
         raise BenchError(f"{part}: no such folder; it should hold a folder of images per class")
-    found = Part({name: [] for name in train}, [])
+    found = Part({name: [] for name in classes}, [])
     for entry in sorted(os.scandir(part), key=lambda entry: entry.name):
         if entry.name.startswith("."):
             continue
@@ -150,8 +180,8 @@ def _test_images(part: Path, train: Collection[str]) -> Part:
             found.classes[entry.name] = images
         elif images:
             raise BenchError(
-                f"{part.parent / 'train'}: no class folder {entry.name!r}, which test has"
-                f"{did_you_mean(entry.name, train)}; add it or remove that one"
+                f"{train}: no class folder {entry.name!r}, which {part.name} has"
+                f"{did_you_mean(entry.name, classes)}; add it or remove that one"
             )
     if not found.files:
         raise BenchError(f"{part}: no image in any class folder ({told_suffixes()}); nothing to test with")

@@ -31,12 +31,14 @@ class Listing:
             processes would copy that bit by bit.
         labels: (n,) int64.
         lines: (n,) where each stands in the file, from 1.
+        hashes: (n, 32) uint8, sha256 of the encoded images, where these are inside of larger files.
     """
 
     file: Path
     paths: np.ndarray
     labels: np.ndarray
     lines: np.ndarray
+    hashes: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -44,6 +46,10 @@ class Listing:
     def path(self, place: int) -> str:
         """Return the path of one image, as listed."""
         return bytes(self.paths[place]).decode()
+
+    def files(self, root: Path) -> list[Path]:
+        """Return where the images are, which are below `root`."""
+        return [root / os.fsdecode(path) for path in self.paths.tolist()]
 
     def fault(self, place: int, message: str) -> BenchError:
         """Return the error that says what is wrong with one line."""
@@ -59,6 +65,11 @@ class ListSet:
     test: Listing
     val: Listing | None
     class_names: tuple[str, ...]
+
+    @property
+    def said(self) -> tuple[object, ...]:
+        """All that the lists say but the paths."""
+        return tuple(one.labels.tolist() for one in self.parts.values()), self.class_names
 
     @property
     def parts(self) -> dict[str, Listing]:

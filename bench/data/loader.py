@@ -54,14 +54,12 @@ class Loader:
         steps: batches of an epoch; the last is smaller where sizes do not divide, or left out with the
             protocol's `drop_last`.
         val_labels: of the validation set, (V,) int64; empty where the data set has none.
-        play: how images to score are made.
-        play_ahead: how batches are made, some at once where it is replayed; they outlast steps in between,
-            so it has memory of its own. A batch lies in the tensors of the one before of its size.
+        play: how batches and images to score are made; batches some at once where it is replayed, so they
+            outlast the steps in between. A batch lies in the tensors of the one before of its size.
         strengths: levels (C,) of the classes, by the names that views have in `strength_of`.
     """
 
     play: Play = staticmethod(at_once)
-    play_ahead: Play = staticmethod(at_once)
 
     def __init__(
         self,
@@ -73,12 +71,12 @@ class Loader:
         extra_sampler: str | None = None,
     ) -> None:
         self._settle(split, views, cell, device, extra_sampler)
-        self.play, self.play_ahead = play_for(cell.mode, self.device), play_for(cell.mode, self.device)
+        self.play = play_for(cell.mode, self.device)
         # measured: a CPU scores best near 100 images at once; a GPU wants more
         self.test_batch_size = 100 if self.device.type == "cpu" else 1000
         self._kept: dict[str, Tensor] = {}
         self._current: dict[int, Batch] = {}
-        batches = 1 if self.play_ahead is at_once else max(1, IMAGES_AT_ONCE // self.batch_size)
+        batches = 1 if self.play is at_once else max(1, IMAGES_AT_ONCE // self.batch_size)
         self._rows = torch.empty(batches * self.batch_size, dtype=torch.int64, device=self.device)
         self._test_rows = torch.empty(self.test_batch_size, dtype=torch.int64, device=self.device)
         self._images = _on_device(split.key, "train", split.images, self.device)
@@ -158,7 +156,7 @@ class Loader:
         wanted = min(self.size, self.steps * self.batch_size)
         for start in range(0, wanted, several):
             size = min(several, wanted - start)
-            made = self.play_ahead(("batch", size), partial(batch, size), lambda: [self._rows])
+            made = self.play(("batch", size), partial(batch, size), lambda: [self._rows], lasting=True)
             yield from self._one_by_one(made) if several > self.batch_size else (made,)
 
     def _one_by_one(self, made: Batch) -> Iterator[Batch]:

@@ -14,6 +14,9 @@ import numpy as np
 from bench.cell import DataSet, ShotRule
 from bench.errors import BenchError
 
+#: The power of the Pareto distribution that ImageNet-LT was drawn from.
+PARETO_POWER = 6
+
 
 def exponential(n_max: int, imbalance_factor: float, num_classes: int) -> np.ndarray:
     """Return the counts (C,) that fall from `n_max` to `n_max / imbalance_factor` in label order.
@@ -30,6 +33,23 @@ def step(n_max: int, imbalance_factor: float, num_classes: int) -> np.ndarray:
     counts = np.full(num_classes, n_max, dtype=np.int64)
     counts[num_classes // 2 :] = int(n_max * (1 / imbalance_factor))
     return counts
+
+
+def pareto(n_max: int, imbalance_factor: float, num_classes: int) -> np.ndarray:
+    """Return the counts (C,) of a Pareto tail with power 6, from `n_max` to `n_max / imbalance_factor`.
+
+    The quantiles x_c = ((c + 1/2) / C)^(-1/6) of the Pareto distribution, scaled linearly and truncated. The
+    power is ImageNet-LT's (Liu et al., CVPR 2019), which was drawn at random: with its 1,000 classes of 1,280
+    to 5 images the rule gives 349, 488 and 163 many-, medium- and few-shot classes; it has 385, 479 and 136.
+    """
+    quantiles = ((np.arange(num_classes) + 0.5) / num_classes) ** (-1 / PARETO_POWER)
+    shares = (quantiles - quantiles[-1]) / (quantiles[0] - quantiles[-1])
+    n_min = n_max * (1 / imbalance_factor)
+    return np.array([int(n_min + (n_max - n_min) * share) for share in shares], dtype=np.int64)
+
+
+#: The rules by which a tail is cut.
+PROFILES = {"exponential": exponential, "step": step, "pareto": pareto}
 
 
 def class_counts(
@@ -56,8 +76,10 @@ def class_counts(
             )
         return available.astype(np.int64)
     n_max = int(available.max()) if dataset.n_max is None else dataset.n_max
-    rule = {"exponential": exponential, "step": step}[dataset.profile]
-    counts = rule(n_max, imbalance_factor, len(available))
+    counts = PROFILES[dataset.profile](n_max, imbalance_factor, len(available))
+    if dataset.class_order:
+        order = np.random.RandomState(dataset.class_order).permutation(len(counts))
+        counts[order] = counts.copy()
     for c, (kept, there) in enumerate(zip(counts, available, strict=True)):
         if kept < 1:
             raise BenchError(
@@ -74,23 +96,41 @@ def class_counts(
     return counts
 
 
-def select(labels: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def select(labels: np.ndarray, counts: np.ndarray, split_seed: int = 0) -> np.ndarray:
     """Pick `counts[c]` images of each class and return their positions, class after class, int64.
 
-    One generator, `RandomState(0)`, shuffles the positions of each class in turn; the first are kept. The
-    seed belongs to the benchmark's definition: it is the same in every repetition.
+    One generator, `RandomState(split_seed)`, shuffles the positions of each class in turn; the first are
+    kept. The seed belongs to the data, not to a repetition: 0 gives the papers' subset.
     """
-    classes = _shuffled(labels, len(counts))
+    classes = _shuffled(labels, len(counts), split_seed)
     return np.concatenate([positions[:kept] for positions, kept in zip(classes, counts, strict=True)])
 
 
-def hold_out(labels: np.ndarray, per_class: int, num_classes: int) -> np.ndarray:
+def hold_out(labels: np.ndarray, per_class: int, num_classes: int, split_seed: int = 0) -> np.ndarray:
     """Pick the last `per_class` images of each class in the order of `select`, which takes the first."""
-    return np.concatenate([positions[-per_class:] for positions in _shuffled(labels, num_classes)])
+    classes = _shuffled(labels, num_classes, split_seed)
+    return np.concatenate([positions[-per_class:] for positions in classes])
 
 
-def _shuffled(labels: np.ndarray, num_classes: int) -> list[np.ndarray]:
-    rng = np.random.RandomState(0)
+def with_noise(labels: np.ndarray, share: float, num_classes: int, split_seed: int = 0) -> np.ndarray:
+    """Replace a share of the labels (n,) by one of the other classes, each as likely: symmetric noise.
+
+    Every label is replaced with probability `share`, whatever its class, so the rare classes receive most.
+
+    Raises:
+        BenchError: a class is left without a label.
+    """
+    rng = np.random.RandomState([split_seed, 1])
+    wrong = rng.random_sample(len(labels)) < share
+    others = (labels + rng.randint(1, num_classes, len(labels))) % num_classes
+    noisy = np.where(wrong, others, labels)
+    if missing := sorted(set(range(num_classes)) - set(noisy.tolist())):
+        raise BenchError(f"label_noise {share:g} leaves class {missing[0]} without a label; lower it")
+    return noisy
+
+
+def _shuffled(labels: np.ndarray, num_classes: int, split_seed: int) -> list[np.ndarray]:
+    rng = np.random.RandomState(split_seed)
     classes = [np.flatnonzero(labels == c).astype(np.int64) for c in range(num_classes)]
     for positions in classes:
         rng.shuffle(positions)

@@ -104,6 +104,11 @@ def pictures(dataset: DataSet, data_dir: Path, root: Path, listing: Listing) -> 
     """
     shards = find(data_dir, str(dataset.folder), listing, dataset.short_side, dataset.upright)
     name, side = dataset.name, dataset.short_side
+    if shards is None and listing.hashes is not None:
+        raise BenchError(
+            f"{name}: images of {dataset.source} are streamed from shards; run `run_bench.py data prepare "
+            f"{name} --recipe FILE`, where FILE is the recipe"
+        )
     if shards is None and side is not None:
         raise BenchError(
             f"{name}: {listing.file.name} is not packed with short_side {side}; run `run_bench.py data "

@@ -10,9 +10,11 @@ import hashlib
 import io
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice, repeat
 from pathlib import Path
 from typing import Literal
 
@@ -76,6 +78,8 @@ def place_of(
     """Return the folder of a list's shards; another list, or another size, has another one."""
     digest = hashlib.sha256(b"\0".join(os.path.basename(path) for path in listing.paths.tolist()))
     digest.update(listing.labels.astype("<i8").tobytes())
+    if listing.hashes is not None:
+        digest.update(listing.hashes.tobytes())
     kind = "original" if short_side is None else f"{short_side}{'-upright' * upright}"
     return data_dir / ".shards" / folder / f"{listing.file.stem}-{kind}-{digest.hexdigest()[:8]}"
 
@@ -112,10 +116,12 @@ def pack(
     report: Callable[[int], None],
     workers: int,
     upright: bool = False,
+    contents: Iterator[bytes] | None = None,
 ) -> int:
     """Write the shards of `files`, in this order, and return their size in bytes.
 
-    Shards that are there are kept, so it may be stopped and goes on. Each image is `report`ed as 1.
+    Shards that are there are kept, so it may be stopped and goes on. Each image is `report`ed as 1. Where
+    images are inside of larger files, `files` name them and `contents` yields their encoded bytes.
 
     Raises:
         BenchError: an image is missing or broken, or what is there was packed from other files.
@@ -129,9 +135,14 @@ def pack(
     with ThreadPoolExecutor(workers) as pool:  # Pillow lets go of the interpreter while it works
         for number, start in enumerate(range(0, len(files), PER_SHARD)):
             some, shard = files[start : start + PER_SHARD], _shard(place, number)
+            given: Iterable[bytes | None] = repeat(None) if contents is None else islice(contents, len(some))
             if not shard.exists():
-                _write(shard, list(pool.map(lambda path: _encoded(path, short_side, upright, report), some)))
+                packed = pool.map(
+                    lambda path, content: _encoded(path, content, short_side, upright, report), some, given
+                )
+                _write(shard, list(packed))
             else:
+                deque(zip(some, given, strict=False), maxlen=0)  # what is packed already is passed over
                 report(len(some))
             sizes.append(shard.stat().st_size)
     manifest = Manifest(images=len(files), short_side=short_side, sizes=tuple(sizes), made_of=made_of)
@@ -148,10 +159,12 @@ def _made_of(files: Sequence[Path]) -> str | None:
     return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()[:16]
 
 
-def _encoded(path: Path, short_side: int | None, upright: bool, report: Callable[[int], None]) -> bytes:
-    """Return a file's bytes, or those of the image shrunk."""
+def _encoded(
+    path: Path, given: bytes | None, short_side: int | None, upright: bool, report: Callable[[int], None]
+) -> bytes:
+    """Return a file's bytes, or those that are given, or those of the image shrunk."""
     try:
-        content = path.read_bytes()
+        content = path.read_bytes() if given is None else given
         if short_side is not None:
             content = _shrunk(content, short_side, upright)
     except Exception as error:  # what a decoder raises on a broken file depends on the format

@@ -1,6 +1,6 @@
-"""Where images come from: the embedded digits, CIFAR's official files, or a folder tree of one's own.
+"""Images in memory: the embedded digits, CIFAR's official files, folders, lists and containers of one's own.
 
-Those of list files are not read into memory: see `bench.data.lists` and `bench.data.streaming`.
+Those that stay on disk are not read here: see `bench.data.listing` and `bench.data.streaming`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from typing import Any
 import numpy as np
 
 from bench.cell import DataSet
-from bench.data import folder, lists
+from bench.data import containers, folder
 from bench.data.cache import Arrays, key_of, through_cache
 from bench.data.decoding import RULES
+from bench.data.listing import listed
+from bench.data.lists import read_lists
 from bench.data.longtail import class_counts
 from bench.errors import BenchError
 
@@ -66,11 +68,11 @@ def tail(
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Return how many training images (C,) each class keeps, the test labels (N,), and the classes' names.
 
-    Of any data set, for which images of list files need not be there; errors as of `longtail.class_counts`.
+    Of any data set; images that stay on disk need not be there. Errors as of `longtail.class_counts`.
     """
-    if dataset.source == "list":
-        listed = lists.read_lists(dataset, data_dir)
-        labels, test_labels, class_names = listed.train.labels, listed.test.labels, listed.class_names
+    if dataset.on_disk:
+        found = listed(dataset, data_dir)
+        labels, test_labels, class_names = found.train.labels, found.test.labels, found.class_names
     else:
         images = read(dataset, data_dir)
         labels, test_labels, class_names = images.train_labels, images.test_labels, images.class_names
@@ -84,8 +86,8 @@ def read(dataset: DataSet, data_dir: Path, *, download: bool = False) -> Images:
     Raises:
         BenchError: it is not there, or damaged; the message names the path and the remedy.
     """
-    if dataset.source == "list":
-        raise BenchError(f"{dataset.name}: the images of list files stay on disk; see `data check`")
+    if dataset.on_disk:
+        raise BenchError(f"{dataset.name}: its images stay on disk; see `data check`")
     if dataset.source == "digits":
         return _digits(dataset)
     if dataset.test_per_class is not None:
@@ -94,7 +96,9 @@ def read(dataset: DataSet, data_dir: Path, *, download: bool = False) -> Images:
         )
     if dataset.source in CIFAR:
         return _cifar(dataset, data_dir, download)
-    return _folder(dataset, data_dir)
+    if dataset.source == "folder":
+        return _folder(dataset, data_dir)
+    return _listed(dataset, data_dir) if dataset.source == "list" else _contained(dataset, data_dir)
 
 
 def _digits(dataset: DataSet) -> Images:
@@ -212,15 +216,9 @@ def _cifar_damage(kind: Any, root: Path) -> str:
 
 def _folder(dataset: DataSet, data_dir: Path) -> Images:
     """A tree of the user's below the data directory (see `bench.data.folder`)."""
-    if not dataset.folder:
-        raise BenchError(f"{dataset.name}: source 'folder' needs `folder`, a path below --data")
-    root, size = folder.below(data_dir, dataset.folder, dataset.name), dataset.image_size
-    if not root.is_dir():
-        raise BenchError(
-            f"{root}: no such folder for {dataset.name!r}; put train/<class>/*.jpg and "
-            f"test/<class>/*.jpg there, {ELSEWHERE}"
-        )
-    train, test = folder.list_tree(root)
+    root, size = folder.root_of(dataset, data_dir), dataset.image_size
+    parts = folder.list_tree(root, dataset.parts)
+    train, test = parts["train"], parts["test"]
 
     def decode() -> Arrays:
         return _arrays(
@@ -229,9 +227,42 @@ def _folder(dataset: DataSet, data_dir: Path) -> Images:
             list(train.classes),
         )
 
-    files = [*train.files, *test.files]
-    name = root.relative_to(data_dir).as_posix().replace("/", "-")
-    return _cached(data_dir, name, key_of(root, files, size, RULES, dataset.upright), decode)
+    key = key_of(root, [*train.files, *test.files], size, RULES, dataset.upright)
+    return _cached(data_dir, _name_of(root, data_dir), key, decode)
+
+
+def _listed(dataset: DataSet, data_dir: Path) -> Images:
+    """The images that list files name, in their order."""
+    lists, size = read_lists(dataset, data_dir), dataset.image_size
+    files = [listing.files(lists.root) for listing in (lists.train, lists.test)]
+
+    def decode() -> Arrays:
+        pixels = (folder.decode({"": some}, size, upright=dataset.upright) for some in files)
+        return _arrays(*pixels, lists.train.labels, lists.test.labels, lists.class_names)
+
+    key = key_of(lists.root, [*files[0], *files[1]], lists.said, size, RULES, dataset.upright)
+    return _cached(data_dir, _name_of(lists.root, data_dir), key, decode)
+
+
+def _contained(dataset: DataSet, data_dir: Path) -> Images:
+    """The images inside of larger files, in their order."""
+    root, size = containers.root_of(dataset, data_dir), dataset.image_size
+
+    def decode() -> Arrays:
+        found = containers.index(dataset, root, data_dir)
+        labels = found.train.labels, found.test.labels
+        pixels = (
+            containers.decode(dataset, root, part, len(some))
+            for part, some in zip(("train", "test"), labels, strict=True)
+        )
+        return _arrays(*pixels, *labels, found.class_names)
+
+    key = key_of(root, [], containers.key(dataset, root), size, RULES, dataset.upright)
+    return _cached(data_dir, _name_of(root, data_dir), key, decode)
+
+
+def _name_of(root: Path, data_dir: Path) -> str:
+    return root.relative_to(data_dir).as_posix().replace("/", "-")
 
 
 def _cached(data_dir: Path, name: str, key: str, decode: Callable[[], Arrays]) -> Images:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from bench.cell import DataSet
-from bench.data import longtail, sources
+from bench.data import longtail, sources, subsets
 from bench.data.extra import Extra, read_extra
-from bench.data.lists import read_lists
+from bench.data.listing import listed
 from bench.data.pictures import Pictures, pictures
 from bench.errors import BenchError
 from bench.randomness import generator
@@ -26,11 +26,13 @@ class Split:
 
     Attributes:
         positions: (n,) int64 into the training images: the long-tailed subset, class after class.
-        labels: (n + k,) int64, of the subset and of the k extra images of an epoch.
+        labels: (n + k,) int64, of the subset (with the noise there is) and of the k extra images of an epoch.
         test_labels: (M,) int64.
         class_counts: (C,) int64, real training images of each class: what shot groups go by.
         fingerprint: of "train" (the subset), "test" and, where there are extra images, "extra_train"; see
             `longtail.fingerprint` and `Pictures.fingerprint`.
+        image_hashes: by which the images are recognised (see `bench.data.subsets`), as far as they are in
+            memory and not held out.
     """
 
     dataset: DataSet
@@ -40,6 +42,7 @@ class Split:
     class_counts: np.ndarray
     class_names: tuple[str, ...]
     fingerprint: dict[str, str]
+    image_hashes: dict[str, str] = field(default_factory=dict)
     extra: Extra | None = None
 
     @property
@@ -98,7 +101,7 @@ def load(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> Split:
     Raises:
         BenchError: the data is missing or damaged, or cannot give such a tail.
     """
-    if dataset.source == "list":
+    if dataset.on_disk:
         return _on_disk(dataset, imbalance_factor, data_dir)
     return _in_memory(dataset, imbalance_factor, data_dir)
 
@@ -127,9 +130,8 @@ def subsampled(split: Split, ratio: int) -> Split:
 def _in_memory(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> InMemory:
     source = sources.read(dataset, data_dir)
     if dataset.held_out is not None:
-        source = _holding_out(source, dataset.held_out)
-    counts, positions = _tail(dataset, imbalance_factor, source.train_labels, source.class_names)
-    labels = np.asarray(source.train_labels)[positions]
+        source = _holding_out(source, dataset.held_out, dataset.split_seed)
+    counts, positions, labels = _tail(dataset, imbalance_factor, source.train_labels, source.class_names)
     test_labels = np.array(source.test_labels)
     split = InMemory(
         dataset=dataset,
@@ -144,20 +146,22 @@ def _in_memory(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> InM
             "train": longtail.fingerprint(positions, labels, source.train_images[positions]),
             "test": longtail.fingerprint(np.arange(len(test_labels)), test_labels, source.test_images),
         },
+        image_hashes={} if dataset.held_out else subsets.hashes_of(source, positions, data_dir),
         key=source.key,
     )
     extra = read_extra(dataset, counts, source.class_names, data_dir)
     return split if extra is None else _with_extra(split, extra)
 
 
-def _holding_out(source: sources.Images, per_class: int) -> sources.Images:
+def _holding_out(source: sources.Images, per_class: int, split_seed: int) -> sources.Images:
     """Put training images in the place of the test set; the tail is then cut without them."""
-    held = longtail.hold_out(source.train_labels, per_class, len(source.class_names))
+    held = longtail.hold_out(source.train_labels, per_class, len(source.class_names), split_seed)
+    drawn = f"-split-{split_seed}" if split_seed else ""
     return replace(
         source,
         test_images=source.train_images[held],
         test_labels=source.train_labels[held],
-        key=f"{source.key}-held-out-{per_class}",
+        key=f"{source.key}-held-out-{per_class}{drawn}",
     )
 
 
@@ -175,10 +179,10 @@ def _with_extra(split: InMemory, extra: Extra) -> InMemory:
 
 
 def _on_disk(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> OnDisk:
-    lists = read_lists(dataset, data_dir)
+    lists = listed(dataset, data_dir)
     on_disk = {part: pictures(dataset, data_dir, lists.root, one) for part, one in lists.parts.items()}
-    counts, positions = _tail(dataset, imbalance_factor, lists.train.labels, lists.class_names)
-    train, labels = on_disk["train"].take(positions), lists.train.labels[positions]
+    counts, positions, labels = _tail(dataset, imbalance_factor, lists.train.labels, lists.class_names)
+    train = on_disk["train"].take(positions)
     fingerprint = {
         "train": train.fingerprint(labels),
         "test": on_disk["test"].fingerprint(lists.test.labels),
@@ -210,8 +214,12 @@ def _on_disk(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> OnDis
 
 def _tail(
     dataset: DataSet, imbalance_factor: float, labels: np.ndarray, class_names: tuple[str, ...]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the class counts (C,) of the long tail, and the positions (n,) that make it."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the class counts (C,) of the long tail, and positions (n,) and labels (n,) of its images."""
     available = np.bincount(labels, minlength=len(class_names))
     counts = longtail.class_counts(dataset, imbalance_factor, available, class_names)
-    return counts, longtail.select(labels, counts)
+    positions = longtail.select(labels, counts, dataset.split_seed)
+    chosen = np.asarray(labels)[positions]
+    if dataset.label_noise:
+        chosen = longtail.with_noise(chosen, dataset.label_noise, len(counts), dataset.split_seed)
+    return counts, positions, chosen

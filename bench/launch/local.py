@@ -14,8 +14,9 @@ from typing import Any
 
 from bench.cell import Cell, families
 from bench.cores import cores
+from bench.launch.anew import begin
 from bench.launch.process import Child, Order, Place, Worker, orders_for, record, starter
-from bench.records import RunDir, State, states
+from bench.records import State, states
 
 #: Is told what happens to a cell: "planned", "started", "epoch" (with the epoch's line), and in the end
 #: its status (with its record if it is done, else with the `reason`).
@@ -30,7 +31,6 @@ def run_grid(
     jobs: int | None = None,
     gpus: Sequence[str] = (),
     per_gpu: int | None = None,
-    force: bool = False,
     retry_failed: bool = False,
     methods: Sequence[Path] = (),
     anew: Collection[str] = (),
@@ -47,11 +47,11 @@ def run_grid(
         jobs: how many at once; default: one per core, or what the GPUs have room for.
         gpus: GPUs as `CUDA_VISIBLE_DEVICES` names them; none: the runs are on the CPU.
         per_gpu: how many runs share a GPU; default: as many as a short trial finds best.
-        force: start `cells` (not their ancestors) over, whatever is there of them.
-        retry_failed: start over what failed or cannot be read.
+        retry_failed: train once more what failed or cannot be read.
         methods: files of a user's own methods, which each run loads.
         anew: ids of committed runs that are to be trained although they are done.
-        over: ids of runs that are to be started over however they stand, as with `force`.
+        over: ids of runs that are to be trained once more however they stand. They are trained beside the
+            old ones, as is what failed, and take their places when they are done (see `bench.launch.anew`).
         worker: what trains a cell; default: `bench.train.run.steps`.
 
     Raises:
@@ -61,9 +61,9 @@ def run_grid(
         from bench.train.run import steps
 
         worker = steps
-    orders = orders_for(
-        cells, results, data, force=force, retry_failed=retry_failed, methods=methods, anew=anew, over=over
-    )
+    family = families(cells)
+    begin(results, family.values(), over, retry_failed=retry_failed)
+    orders = orders_for(cells, results, data, methods=methods, anew=anew)
     if min(len(orders), jobs or len(orders)) <= len(gpus):
         per_gpu = 1  # nothing to share, and no trial needed
     launcher = _Launcher(orders, places(jobs, gpus, per_gpu), jobs, worker, listen)
@@ -71,7 +71,7 @@ def run_grid(
         launcher.run()
     finally:
         launcher.stop()
-    return states(results, families(cells).values())
+    return states(results, family.values(), {order.cell.run_id for order in orders if order.beside})
 
 
 def places(jobs: int | None, gpus: Sequence[str], per_gpu: int | None = None) -> list[Place]:
@@ -174,7 +174,7 @@ class _Launcher:
         for parent in order.cell.parents:
             if parent.run_id in self.pending or parent.run_id in self._running():
                 return "waiting", None
-            elder = RunDir(order.results, parent.run_id).look()[0].status
+            elder = order.elder(parent).status
             if elder == "running":  # elsewhere; it may end while others of ours still run
                 return "waiting", None
             if elder != "done":
@@ -220,11 +220,12 @@ class _Launcher:
     def _suspect(self, order: Order, reason: str) -> None:
         """Let a run go on from its checkpoint in a process of its own."""
         self.suspects.add(order.cell.run_id)
-        self.pending[order.cell.run_id] = replace(order, forced=False, again=order.again | {"interrupted"})
+        self.pending[order.cell.run_id] = order
         self.listen(order.cell, "interrupted", {"reason": reason})
         self.listen(order.cell, "planned", {})
 
     def _tell_end(self, order: Order, reason: str | None) -> None:
+        order.settle()
         state, record = order.run.look()
         detail = {"reason": reason or state.reason} if state.status != "done" else record
         self.listen(order.cell, state.status, detail or {})

@@ -24,8 +24,11 @@ from typing import Any
 from bench.cell import Cell, families
 from bench.cores import read_with
 from bench.errors import BenchError, reason_of, traceback_of
-from bench.records import AGAIN, Busy, Results, RunDir
+from bench.launch.anew import latest, lend, pending, settle
+from bench.records import AGAIN, Busy, Results, RunDir, State
 from bench.registry import load_files
+from bench.rundir import attempt
+from bench.train.execution import EXECUTE
 from bench.train.interleave import Turns, gpu_answers, is_own_fault
 
 #: Trains a cell, yielding after each step, and writes its record: (cell, results, data, device, report, how
@@ -51,32 +54,50 @@ CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.
 #: The exit code of processes whose end nobody can tell any more; they end when their pipe is closed.
 SERVER_DIED = 255
 
-#: How a run ended badly: it is not tried again unless that is asked for, and then from the start.
-BAD = frozenset({"failed", "unreadable"})
-
 
 @dataclass(frozen=True)
 class Order:
     """One cell to run, with all that its process needs to know.
 
-    `again` are the states of a run from which it is taken up, `forced` takes it up from any.
+    Attributes:
+        again: the states of a run from which it is taken up.
+        beside: whether it is trained once more, beside the run that is there (see `bench.launch.anew`).
     """
 
     cell: Cell
     results: Path
     data: Path
     again: frozenset[str]
-    forced: bool = False
     methods: tuple[Path, ...] = ()
+    beside: bool = False
 
     @property
     def run(self) -> RunDir:
-        """The run's directory."""
-        return RunDir(self.results, self.cell.run_id)
+        """The directory that it is trained in; of an attempt that took its place, the run's own."""
+        run_id = self.cell.run_id
+        return latest(self.results, run_id) if self.beside else RunDir(self.results, run_id)
+
+    @property
+    def folder(self) -> Path:
+        """The results folder that it and its parents are in while it is trained."""
+        return self.run.path.parents[1]
 
     def wants(self, status: str) -> bool:
         """Tell whether a run of this state is to be taken up."""
-        return self.forced or status in self.again
+        return status in self.again
+
+    def elder(self, parent: Cell) -> State:
+        """Say how a parent stands, by its new training if there is one: it may be another then."""
+        new = attempt(self.results, parent.run_id).look()[0]
+        if new.status == "missing":
+            return RunDir(self.results, parent.run_id).look()[0]
+        return State("running") if new.status == "done" else new  # it is about to take its place
+
+    def settle(self) -> None:
+        """Let a new training that has ended take the old one's place, if it shall."""
+        if self.beside:
+            with contextlib.suppress(Busy, OSError):  # the next launcher does it
+                settle(self.results, self.cell.run_id)
 
 
 def orders_for(
@@ -84,24 +105,21 @@ def orders_for(
     results: Path,
     data: Path,
     *,
-    force: bool,
-    retry_failed: bool,
-    methods: Sequence[Path],
+    methods: Sequence[Path] = (),
     anew: Collection[str] = (),
-    over: Collection[str] = (),
 ) -> list[Order]:
     """Return the orders of the cells and their ancestors, parents first; arguments as of `run_grid`.
 
     What is committed is done, and wanted only where a run to be trained needs its weights.
     """
-    forced = {*over, *(cell.run_id for cell in cells if force)}
-    again, known = AGAIN | (BAD if retry_failed else frozenset()), Results(results)
-    wanted = {*anew, *known.needed(cells, again, {*forced, *anew})}
+    family, known = families(cells), Results(results)
+    asked = pending(results, family)
+    wanted = {*anew, *known.needed(cells, AGAIN, {*asked, *anew})}
     orders = []
-    for run_id, cell in families(cells).items():
-        settled = known[run_id].of_line and run_id not in wanted
-        own = frozenset() if settled else again
-        orders.append(Order(cell, results, data, own, run_id in forced, tuple(methods)))
+    for run_id, cell in family.items():
+        settled = known[run_id].of_line and run_id not in {*wanted, *asked}
+        own = frozenset() if settled else AGAIN
+        orders.append(Order(cell, results, data, own, tuple(methods), run_id in asked))
     return orders
 
 
@@ -203,7 +221,8 @@ def starter(worker: Worker) -> Callable[[Place], Child]:
     def start(place: Place) -> Child:
         _start_server()  # it may have been killed; without its environment a run has other numbers
         ours, theirs = context.Pipe()
-        process = context.Process(target=_serve, args=(worker, place, os.getcwd(), theirs))
+        chosen = os.environ.get(EXECUTE, "")  # the server may be older than the choice
+        process = context.Process(target=_serve, args=(worker, place, os.getcwd(), theirs, chosen))
         process.start()
         theirs.close()  # now each side holds one end: when it dies, the other is told
         return Child(place, process, ours, place.room or 1)
@@ -227,13 +246,14 @@ def _start_server() -> None:
             signal.signal(number, handler)
 
 
-def _serve(worker: Worker, place: Place, home: str, launcher: Connection) -> None:
+def _serve(worker: Worker, place: Place, home: str, launcher: Connection, execute: str = "") -> None:
     """Run cells in this process, a step each in turn, until the launcher sends no more of them."""
     for number in SHARED:
         signal.signal(number, signal.SIG_IGN)
     inbox: SimpleQueue[Order | None] = SimpleQueue()
     threading.Thread(target=_receive, args=(launcher, inbox), daemon=True).start()
     os.chdir(home)
+    os.environ[EXECUTE] = execute
     if place.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
         read_with(place.cores)
@@ -296,8 +316,6 @@ def _room_for(order: Order, device: str, tell: Callable[[str, str, Any], None]) 
     if end is not None:
         tell(run_id, "ended", end)
     else:  # it was its copies that memory was short for
-        with contextlib.suppress(Busy):
-            prepare(order)
         tell(run_id, "crowded", None)
     os._exit(1)
 
@@ -314,7 +332,7 @@ def _run(
 
     def steps() -> Iterator[object]:
         load_files(order.methods)
-        yield from worker(order.cell, order.results, order.data, device, report, room)
+        yield from worker(order.cell, order.folder, order.data, device, report, room)
 
     with order.run.log.open("ab") as log:
         under_way = steps()
@@ -335,19 +353,14 @@ def _told(error: Exception) -> dict[str, str | None]:
 
 
 def prepare(order: Order) -> bool:
-    """Look again, now that nobody else can be at it, whether to run; clear what is started over."""
+    """Look again, now that nobody else can be at it, whether to run."""
     run = order.run
     with run.lock():
-        status = _recorded(run)
-        if not order.wants(status):
+        if not order.wants(_recorded(run)):
             return False
         run.sweep()
-        if order.forced or status in BAD:
-            run.checkpoint.unlink(missing_ok=True)  # first, lest a run without a record goes on from it
-            if run.record.exists():
-                run.record.rename(run.path / ".record.previous.json")
-            for file in (run.epoch_lines, run.weights, run.logits, run.log):
-                file.unlink(missing_ok=True)
+        if order.beside:
+            lend(order.results, order.cell)
     return True
 
 

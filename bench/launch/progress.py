@@ -17,6 +17,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from bench.cell import Cell
 from bench.errors import place_of
+from bench.launch.anew import latest
 from bench.launch.local import Listen
 from bench.records import RunDir
 
@@ -124,7 +125,7 @@ class _Lines:
             self.running.discard(run_id)
             self.left.pop(run_id, None)
             self.ended += 1
-            run = RunDir(self.results, run_id)
+            run = latest(self.results, run_id)
             _tell_end(self.console, name_of(cell, self.labels), event, detail, run)
             return
         if event != "planned" and self.clock() - self.told >= self.pace:
@@ -179,7 +180,7 @@ class _Bars:
             self._epoch(run_id, detail)
         else:
             self._end(run_id)
-            run = RunDir(self.results, run_id)
+            run = latest(self.results, run_id)
             _tell_end(self.bars.console, name_of(cell, self.labels), event, detail, run)
 
     def _epoch(self, run_id: str, line: Mapping[str, Any]) -> None:

@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,11 +25,13 @@ from bench.cell import Cell, families
 from bench.cores import cores, read_with
 from bench.errors import BenchError, did_you_mean
 from bench.launch import queue
+from bench.launch.anew import BAD, begin, latest, pending, withdraw
 from bench.launch.local import Listen, run_grid
-from bench.launch.process import BAD, Order, Worker, prepare
+from bench.launch.process import Worker
 from bench.launch.progress import watch
 from bench.launch.together import is_first, run_together
-from bench.records import AGAIN, Busy, Results, RunDir, State, states
+from bench.records import AGAIN, Results, RunDir, State, states
+from bench.train.execution import EXECUTE
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
@@ -76,6 +78,7 @@ class Ask:
             "setup": [
                 "own=$((${SLURM_CPUS_ON_NODE:-1} / ${SLURM_NTASKS_PER_NODE:-1}))",
                 "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-$((own ? own : 1))}",
+                f"export {EXECUTE}={shlex.quote(os.environ.get(EXECUTE, ''))}",
                 f"export PYTHONPATH={shlex.quote(str(Path(__file__).parents[2]))}:$PYTHONPATH",
             ],
             "stderr_to_stdout": True,
@@ -133,7 +136,7 @@ class Task:
         return os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",") if self.ask.gpus else []
 
     def _epochs(self) -> int:
-        return sum(len(RunDir(self.results, run_id).epochs()) for run_id in families(self.cells))
+        return sum(len(latest(self.results, run_id).epochs()) for run_id in families(self.cells))
 
 
 def _be_a_rank() -> None:
@@ -151,7 +154,6 @@ def submit(
     data: Path,
     ask: Ask,
     *,
-    force: bool = False,
     retry_failed: bool = False,
     methods: Sequence[Path] = (),
     over: Collection[str] = (),
@@ -160,11 +162,11 @@ def submit(
     """Submit the cells and their ancestors that are neither done nor queued; return them by array.
 
     Children wait for the end of the arrays that have their parents; should a parent have been interrupted,
-    they first go on with it. What is to be started over is cleared now, so that a job that is requeued
-    does not start over once more.
+    they first go on with it. What is to be trained once more is asked for now, and the jobs go on with it, so
+    that one that is requeued does not start over.
 
     Args:
-        force, retry_failed, methods, over, worker: as in `bench.launch.local.run_grid`.
+        retry_failed, methods, over, worker: as in `bench.launch.local.run_grid`.
 
     Raises:
         BenchError: there is no Slurm or no submitit, or Slurm refuses.
@@ -174,32 +176,31 @@ def submit(
     files = tuple(file.absolute() for file in methods)
     family = families(cells)
     array_of = {run_id: job.array for run_id, job in queue.jobs(results).items()}
-    again = BAD if retry_failed else frozenset()
-    forced = {*over, *(cell.run_id for cell in cells if force)}
-    runs = Results(results)
-    committed = {run_id for run_id in forced if runs[run_id].committed}
-    anew = frozenset(committed | set(runs.needed(cells, AGAIN | again, forced)))
-    orders = [Order(c, results, data, again, i in forced) for i, c in family.items() if i not in array_of]
-    if any(map(_starts_over, orders)):
-        _try(queue.notes(results), ask, -(-len(orders) // ask.runs))
-    busy = _clear(orders)
-    known = states(results, family.values())
+    free = [cell for run_id, cell in family.items() if run_id not in array_of]
+    made = begin(results, free, over, retry_failed=retry_failed)
+    asked = pending(results, family)
+    anew = frozenset(Results(results).needed(cells, AGAIN, asked))
+    known = states(results, family.values(), asked)
     left = [
         cell
         for run_id, cell in family.items()
-        if run_id not in {*array_of, *busy} and (known[run_id].status in AGAIN or run_id in anew)
+        if run_id not in array_of and (known[run_id].status in AGAIN or run_id in anew)
     ]
     submitted: dict[str, list[Cell]] = {}
-    for wave in waves(left, queued=set(array_of)):
-        after = {array_of[run_id] for run_id in families(wave) if run_id in array_of}
-        tasks = [
-            Task(tuple(wave[i : i + ask.runs]), results, data, files, ask, worker, anew)
-            for i in range(0, len(wave), ask.runs)
-        ]
-        array = _sbatch(queue.notes(results), ask, tasks, sorted(after))
-        queue.note(results, array, [[cell.run_id for cell in task.cells] for task in tasks])
-        array_of |= {cell.run_id: array for cell in wave}
-        submitted[array] = wave
+    try:
+        for wave in waves(left, queued=set(array_of)):
+            after = {array_of[run_id] for run_id in families(wave) if run_id in array_of}
+            tasks = [
+                Task(tuple(wave[i : i + ask.runs]), results, data, files, ask, worker, anew)
+                for i in range(0, len(wave), ask.runs)
+            ]
+            array = _sbatch(queue.notes(results), ask, tasks, sorted(after))
+            queue.note(results, array, [[cell.run_id for cell in task.cells] for task in tasks])
+            array_of |= {cell.run_id: array for cell in wave}
+            submitted[array] = wave
+    except BenchError:
+        withdraw(results, set(made) - array_of.keys())
+        raise
     return submitted
 
 
@@ -220,10 +221,14 @@ def follow(
     Nothing depends on it: it looks, every so many seconds, at the run directories and Slurm's queue.
     """
     family = families(cells)
-    left = {
-        i: family[i] for i, state in states(results, family.values()).items() if state.status not in ENDED
-    }
-    told = {run_id: len(RunDir(results, run_id).epochs()) for run_id in left}
+    asked = pending(results, family)
+
+    def run_of(run_id: str) -> RunDir:
+        return latest(results, run_id) if run_id in asked else RunDir(results, run_id)
+
+    known = states(results, family.values(), asked)
+    left = {run_id: family[run_id] for run_id, state in known.items() if state.status not in ENDED}
+    told = {run_id: len(run_of(run_id).epochs()) for run_id in left}
     started: set[str] = set()
     gone: set[str] = set()  # from the queue, when last looked
     for cell in left.values():
@@ -234,7 +239,7 @@ def follow(
         except BenchError:  # Slurm is busy; its jobs go on
             queued = set(left)
         for run_id, cell in list(left.items()):
-            run = RunDir(results, run_id)
+            run = run_of(run_id)
             state, record = run.look()
             lines = run.epochs()
             if run_id not in started and (state.status == "running" or len(lines) > told[run_id]):
@@ -245,7 +250,7 @@ def follow(
             told[run_id] = len(lines)
             if state.status in ENDED or (run_id not in queued and run_id in gone):
                 del left[run_id]
-                state = states(results, [cell])[run_id]
+                state = states(results, cell.family(), asked)[run_id]
                 listen(
                     cell,
                     state.status,
@@ -257,19 +262,7 @@ def follow(
                 gone.discard(run_id)
         if left:
             time.sleep(seconds)
-    return states(results, family.values())
-
-
-def _clear(orders: Sequence[Order]) -> set[str]:
-    """Clear what is to be started over; return what runs at this moment, and so is not."""
-    busy = set()
-    for order in orders:
-        if order.wants(order.run.look()[0].status):
-            try:
-                prepare(order)
-            except Busy:
-                busy.add(order.cell.run_id)
-    return busy
+    return states(results, family.values(), asked)
 
 
 def check_commands() -> None:
@@ -279,19 +272,6 @@ def check_commands() -> None:
     for command in ("sbatch", "srun", "squeue", "scancel"):
         if shutil.which(command) is None:
             raise BenchError(f"--launcher slurm: no {command} here; use it where Slurm's commands are")
-
-
-def _starts_over(order: Order) -> bool:
-    """Tell whether a run has something that is cleared before it is submitted."""
-    status = order.run.look()[0].status
-    again = status in BAD or (order.forced and status not in ("missing", "running"))
-    return again and order.wants(status)
-
-
-def _try(folder: Path, ask: Ask, tasks: int) -> None:
-    """Let Slurm refuse what is asked of it before anything is cleared for its sake."""
-    array = _sbatch(folder, replace(ask, more={**ask.more, "hold": True}), [print] * tasks, [])
-    subprocess.run(["scancel", array], check=False)
 
 
 def _sbatch(folder: Path, ask: Ask, tasks: Sequence[Callable[[], object]], after: Sequence[str]) -> str:

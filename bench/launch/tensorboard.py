@@ -8,8 +8,8 @@ from typing import Any
 
 from bench.cell import Cell
 from bench.errors import BenchError
+from bench.launch.anew import latest
 from bench.launch.local import Listen
-from bench.records import RunDir
 
 
 def curves(results: Path, listen: Listen) -> Listen:
@@ -32,7 +32,7 @@ def curves(results: Path, listen: Listen) -> Listen:
     def write(cell: Cell, event: str, detail: dict[str, Any]) -> None:
         if event == "epoch":
             if cell.run_id not in writers:
-                events = RunDir(results, cell.run_id).path / "events"
+                events = latest(results, cell.run_id).path / "events"
                 # what an interrupted run wrote beyond its checkpoint is taken back
                 writers[cell.run_id] = SummaryWriter(str(events), purge_step=detail["epoch"])
             for name in ("loss", "accuracy", "lr"):

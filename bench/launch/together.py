@@ -22,6 +22,7 @@ from typing import Any
 from bench.cell import Cell, families
 from bench.cores import cores, read_with
 from bench.errors import BenchError
+from bench.launch.anew import begin
 from bench.launch.local import Listen
 from bench.launch.process import Order, orders_for, prepare
 from bench.records import Busy, RunDir, State, states
@@ -49,7 +50,6 @@ def run_together(
     data: Path,
     *,
     gpus: Sequence[str] = (),
-    force: bool = False,
     retry_failed: bool = False,
     methods: Sequence[Path] = (),
     anew: Collection[str] = (),
@@ -71,14 +71,18 @@ def run_together(
 
     load_files(methods)
     device = _settle_on(gpus)
-    orders = orders_for(
-        cells, results, data, force=force, retry_failed=retry_failed, methods=methods, anew=anew, over=over
-    )
     store, rank, world = next(rendezvous("env://", timeout=ranks.PATIENCE))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # a rank that waits for a dead one hears of nothing else
     if rank:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    talk = _Talk(store, rank, world)
+    talk, family = _Talk(store, rank, world), families(cells)
+
+    def ask() -> bool:
+        begin(results, family.values(), over, retry_failed=retry_failed)
+        return True
+
+    talk.decide(ask)  # before the others look
+    orders = orders_for(cells, results, data, methods=methods, anew=anew)
     if rank == 0:
         for order in orders:
             if order.wants(order.run.look()[0].status):
@@ -86,7 +90,8 @@ def run_together(
     with ranks.join(store, rank, world, device), tempfile.TemporaryDirectory() as scratch:
         for number, order in enumerate(orders):
             _run(talk, number, order, device, Path(scratch), listen, checkpoint_seconds)
-    return states(results, families(cells).values()) if rank == 0 else {}
+    asked = {order.cell.run_id for order in orders if order.beside}
+    return states(results, family.values(), asked) if rank == 0 else {}
 
 
 def _settle_on(gpus: Sequence[str]) -> str:
@@ -125,7 +130,8 @@ def _run(
 
         def fail(ends: dict[int, dict[str, Any]]) -> None:
             content = {"cell": cell.model_dump(mode="json"), **_cause(ends, talk.world)}
-            order.run.write_record(content)
+            run.write_record(content)
+            order.settle()
             listen(cell, "failed", content)
 
         if first:
@@ -138,7 +144,7 @@ def _run(
                 listen(cell, "epoch", line)
 
         seconds = checkpoint_seconds if first else float("inf")
-        record = _last(recorded_steps(cell, run, order.results, order.data, device, report, seconds))
+        record = _last(recorded_steps(cell, run, order.folder, order.data, device, report, seconds))
         talk.tell_end(number, record)
         alike = False
         if first:
@@ -147,6 +153,7 @@ def _run(
             alike = alike and len(ends) == talk.world
             if alike:
                 run.write_record(record)
+                order.settle()
                 listen(cell, record["status"], record)
             elif _known(ends):
                 fail(ends)
@@ -160,7 +167,7 @@ def _begin(order: Order, held: ExitStack, listen: Listen) -> bool:
     if not order.wants(order.run.look()[0].status):
         return False
     for parent in cell.parents:
-        elder = RunDir(order.results, parent.run_id).look()[0].status
+        elder = order.elder(parent).status
         if elder != "done":
             status = "missing" if elder == "running" else "blocked"
             listen(cell, status, {"reason": f"its parent {parent.run_id} is {elder}"})

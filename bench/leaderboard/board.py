@@ -20,7 +20,7 @@ from bench.leaderboard import external, sets
 from bench.leaderboard.beneath import Beneath, beneath
 from bench.leaderboard.check import Pair, compared
 from bench.leaderboard.entries import Entry, entries
-from bench.leaderboard.leagues import average_rank, ranked
+from bench.leaderboard.leagues import average_rank, headline_of, ranked
 from bench.leaderboard.lines import Line, Tab, rows
 from bench.leaderboard.protocols import Measured, Number, protocols
 from bench.leaderboard.verdict import Verdict
@@ -233,6 +233,8 @@ def _tab(dataset: str, imbalance_factor: float, lines: Sequence[Line]) -> Tab:
         rule = run.cell.dataset.shots
         groups = shot_groups(np.array(run.record["data"]["class_counts"]), rule)
         sizes = {group: len(classes) for group, classes in groups.items()}
+    if len({run.cell.dataset.profile for line in lines for run in line.runs} - {"natural"}) > 1:
+        sizes = None  # each profile has its own
     if run and (run.cell.dataset.profile == "natural" or imbalance_factor == 1):
         counts = run.record["data"]["class_counts"]
         return Tab(dataset, imbalance_factor, tuple(lines), name, None, sizes, rule, sets.tail(counts))
@@ -241,8 +243,8 @@ def _tab(dataset: str, imbalance_factor: float, lines: Sequence[Line]) -> Tab:
 
 
 def _before(line: Line) -> tuple[bool, float, str]:
-    """Order lines: ours first, each by accuracy."""
-    return line.kind == "published", -(line.entry["accuracy"] or -1), line.key
+    """Order lines: ours first, each by the metric that ranks it."""
+    return line.kind == "published", -(line.entry[headline_of([line.entry])] or -1), line.key
 
 
 # -- settings --------------------------------------------------------------------------------------

@@ -14,6 +14,9 @@ from bench.published import TRUST
 #: A measured entry beside one published number, or beside none; see `compared`.
 Pair = dict[str, Any]
 
+#: Said of a field that the published row does not state itself.
+BY_CARD = " (by the authors' card)"
+
 #: What a pair tells of the measured entry, and of the published one.
 _OURS = ("key", "title", "method", "dataset", "imbalance_factor", "n")
 _THEIRS = ("selection", "reported_by", "source", "original", "year", "trust", "note", "doubtful")
@@ -25,12 +28,12 @@ def compared(entries: Iterable[Entry]) -> dict[str, list[Pair]]:
     A number chosen as the best epoch on the test set is set beside our best on test (`ours` is
     "best_test"), any other beside our last epoch. `differs` and `unstated` name protocol fields; a number
     whose choice of epoch is not stated, or was made on a validation set we do not have, has "selection"
-    among the unstated.
+    among the unstated. `by_card` names those that the number's source leaves to its authors' card.
 
     Returns:
-        By the entry's key its pairs, the one it is judged by first: most fields known to be the same, then
-        fewest known differences, not doubtful, its authors' own, surest read, latest. An entry beside which
-        nothing is published has one with the verdict "no published number".
+        By the entry's key its pairs, the one it is judged by first: most fields that the source itself
+        states alike, then fewest known differences, not doubtful, its authors' own, surest read, latest. An
+        entry beside which nothing is published has one with the verdict "no published number".
     """
     pool, measured = dict[tuple[Any, ...], list[Entry]](), list[Entry]()
     for entry in entries:
@@ -53,12 +56,16 @@ def side_by_side(
     That is "same", "differs", "not stated", or "" where there is nothing to hold against the other. The
     accuracy is the one compared, of our best epoch on the test set or our last; shot groups are of the last.
 
+    A field that the published row leaves to its authors' card is marked so.
+
     Args:
         entry, number: a measured entry and a published one.
         ours: of their pair.
     """
     rows = [(name, entry[name], number[name], _state(entry[name], number[name])) for name in JUDGED]
     rows.append(("selection", ours, number["selection"], _state(ours, number["selection"])))
+    by_card = _by_card(number)
+    rows = [(*row, state + BY_CARD if row[0] in by_card else state) for *row, state in rows]
     rows.append(("seeds", entry["n"], number["n"], ""))
     score = entry["best_accuracy"] if ours == "best_test" else entry["accuracy"]
     rows.append(("accuracy", score, number["accuracy"], ""))
@@ -102,6 +109,7 @@ def _pair(entry: Entry, number: Entry) -> Pair:
         "verdict": verdict(d, s, n, differs),
         "differs": differs,
         "unstated": unstated,
+        "by_card": _by_card(number),
         "place": number["key"],
         "label": number["title"],
         **{name: number[name] for name in _THEIRS},
@@ -112,12 +120,12 @@ def _alone(entry: Entry) -> Pair:
     """Return the row of an entry beside which nothing is published."""
     told = {name: entry[name] for name in _OURS}
     told |= {"ours": "last", "measured": entry["accuracy"], "verdict": Verdict.NONE}
-    told |= {"differs": [], "unstated": []}
+    told |= {"differs": [], "unstated": [], "by_card": []}
     return told | dict.fromkeys(("s", "published", "d", "place", "label", *_THEIRS))
 
 
 def _preference(pair: Pair) -> tuple[Any, ...]:
-    unlike = len(pair["differs"]) + len(pair["unstated"])
+    unlike = len(pair["differs"]) + len(pair["unstated"]) + len(pair["by_card"])
     sure = (not pair["original"], TRUST.index(pair["trust"]), -(pair["year"] or 0))
     source = (pair["reported_by"], pair["published"], pair["place"])
     return unlike, len(pair["differs"]), bool(pair["doubtful"]), *sure, *source
@@ -127,6 +135,10 @@ def _state(ours: Any, theirs: Any) -> str:
     if ours is None or theirs in (None, "mixed"):
         return "not stated"
     return "same" if ours == theirs else "differs"
+
+
+def _by_card(number: Mapping[str, Any]) -> list[str]:
+    return (number["by_card"] or "").split()
 
 
 def _say(value: Any) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from bench.leaderboard.protocols import FIELDS, Measured, Number, epochs_class, natural_factors
+from bench.leaderboard.stated import filled
 from bench.metrics import METRICS
 from bench.records import Result
 
@@ -36,6 +37,8 @@ COLUMNS: dict[str, str] = {
     "imbalance_factor": "Float64",
     **{name: field.kind for name, field in FIELDS.items()},
     "selection": "string",
+    "headline": "string",  # of a measured entry, the metric that ranks it
+    "by_card": "string",  # which of these a published row does not state, but its authors' card
     "n": "Int64",  # how many seeds
     **{name: "Float64" for score in SCORES for name in (score, f"{score}_std")},
     "parameters": "Int64",
@@ -113,8 +116,9 @@ def _measured(key: str, members: Sequence[Measured]) -> Entry:
         dataset=first.dataset,
         imbalance_factor=first.imbalance_factor,
         selection="last",
+        headline=first.run.headline,
         n=len(members),
-        note=first.run.row["copy_kind"] if first.run.row["comparable"] else None,
+        note=first.footnote,
         device_seconds=mean([one.seconds for one in members if one.seconds is not None]),
         **about,
         **first.protocol,
@@ -134,7 +138,9 @@ def _published(numbers: Iterable[Number]) -> list[Entry]:
         if row is None:
             row = _NOTHING | {name: value for name, value in shared.items() if name in COLUMNS}
             row |= {"kind": "published", "key": number["place"], "title": number["label"]}
-            row |= {"literature": number["method"], "epochs_class": epochs_class(number["epochs"])}
+            said = filled(number)
+            row |= said | {"by_card": " ".join(said) or None, "literature": number["method"]}
+            row["epochs_class"] = epochs_class(row["epochs"])
             group.append(row)
         row |= {score: number["value"], f"{score}_std": number["std"]}
         row["n"] = row["n"] or number["n_seeds"]

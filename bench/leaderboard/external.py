@@ -15,12 +15,12 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, ValidationError
 
-from bench.cell import DataSet, Frozen, Name
+from bench.cell import STANDARD, DataSet, Frozen, Name
 from bench.errors import BenchError, did_you_mean
 from bench.files import sha256, write_text
 from bench.leaderboard.entries import SCORES, Entry, entry
 from bench.leaderboard.protocols import JUDGED, epochs_class
-from bench.metrics import score
+from bench.metrics import full_score
 from bench.published import COLUMNS as PUBLISHED
 from bench.rundir import first_line
 
@@ -68,9 +68,10 @@ def scored(
     """
     _checked("name", name, "method")
     given, scores = _read(file, labels, len(class_counts))
-    metrics: dict[str, Any] = {**score(scores, labels, class_counts, dataset.shots)}
+    metrics: dict[str, Any] = {**full_score(scores, labels, class_counts, dataset.shots)}
     if given == "labels":
-        metrics["ece"] = None  # labels are sure of everything: nothing to calibrate
+        # labels are sure of everything: nothing to calibrate
+        metrics |= dict.fromkeys(("ece", "adaptive_ece", "classwise_ece", "nll", "brier"))
     stated = {key: _checked("protocol", value, key) for key, value in (protocol or {}).items()}
     return External(
         name=name,
@@ -131,7 +132,8 @@ def _entry(external: External) -> Entry:
     if strange := [name for name, value in scores.items() if isinstance(value, list)]:
         raise BenchError(f"metrics: {strange[0]}: a list, not a number")
     stated = {key: _checked("protocol", str(value), key) for key, value in external.protocol.items()}
-    stated = {"data_copy": external.data_copy} | stated | {"epochs_class": epochs_class(stated.get("epochs"))}
+    stated = {"data_copy": external.data_copy, "tail": STANDARD} | stated
+    stated |= {"epochs_class": epochs_class(stated.get("epochs"))}
     return entry(
         kind="external",
         key=f"external/{external.name}",

@@ -43,22 +43,28 @@ def league_of(entry: Entry) -> League:
 def ranked(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries with their `league`, their `rank` in it and `of`, how many are ranked there.
 
-    What was measured or scored here is ranked by accuracy, and so, apart from it, is what was published: a
-    verdict tells how the two compare. Equal values share the better rank; a control, or an entry without an
-    accuracy, has no rank and counts nowhere.
+    What was measured or scored here is ranked by accuracy, or by balanced accuracy where the test set of one
+    is not balanced; and so, apart from it, is what was published: a verdict tells how the two compare. Equal
+    values share the better rank; a control, or an entry without a value, has no rank and counts nowhere.
     """
     found = [entry | {"league": league_of(entry), "rank": None, "of": 0} for entry in entries]
     rivals = dict[Any, list[Entry]]()
     for entry in found:
         rivals.setdefault((entry["league"], entry["kind"] == "published"), []).append(entry)
     for members in rivals.values():
-        known = [entry for entry in members if entry["accuracy"] is not None and entry["control"] is None]
-        falling = sorted(-entry["accuracy"] for entry in known)
+        name = headline_of(members)
+        known = [entry for entry in members if entry[name] is not None and entry["control"] is None]
+        falling = sorted(-entry[name] for entry in known)
         for entry in members:
             entry["of"] = len(known)
         for entry in known:
-            entry["rank"] = bisect_left(falling, -entry["accuracy"]) + 1
+            entry["rank"] = bisect_left(falling, -entry[name]) + 1
     return found
+
+
+def headline_of(entries: Iterable[Entry]) -> str:
+    """Name the metric that ranks entries beside each other."""
+    return "balanced" if any(entry["headline"] == "balanced" for entry in entries) else "accuracy"
 
 
 def by_league(entries: Iterable[Entry]) -> dict[League, list[Entry]]:

@@ -16,7 +16,7 @@ from bench.cell import ShotRule
 from bench.leaderboard.check import Pair
 from bench.leaderboard.compare import Difference, Noise, best, difference, noise, tied
 from bench.leaderboard.entries import Entry
-from bench.leaderboard.leagues import League, league_of
+from bench.leaderboard.leagues import League, headline_of, league_of
 from bench.metrics import RANKED
 from bench.records import Result, State
 
@@ -236,7 +236,7 @@ class Marks:
 
 
 def marks(lines: Sequence[Line], *, groups: Sequence[Any] | None = None, ties: bool = False) -> Marks:
-    """Mark lines in each of `RANKED`.
+    """Mark lines in each of `RANKED`, and in balanced accuracy where that ranks them.
 
     Bold is, among the lines of one group (by default their league), the best that was measured over three
     seeds or more, and all whose difference to it may be noise, as `bench.leaderboard.compare` has it; and the
@@ -245,13 +245,15 @@ def marks(lines: Sequence[Line], *, groups: Sequence[Any] | None = None, ties: b
     rivals = dict[Any, list[Line]]()
     for line, group in zip(lines, groups or [line.league for line in lines], strict=True):
         rivals.setdefault(group, []).append(line)
-    scores = (*RANKED, "published")
-    bold = {s: {key for members in rivals.values() for key in strong(members, s)} for s in scores}
+    scores = tuple(dict.fromkeys((headline_of(line.entry for line in lines), *RANKED)))
+    bold = {
+        s: {key for members in rivals.values() for key in strong(members, s)} for s in (*scores, "published")
+    }
     numbers = {line.key: str(number) for number, line in enumerate(lines)}
     ours = [line for line in lines if line.kind != "published"] if ties else []
-    alike = {s: _tied(rivals.values(), ours, s) for s in RANKED}
+    alike = {s: _tied(rivals.values(), ours, s) for s in scores}
     return Marks(
-        bold, {s: {k: [numbers[o] for o in others] for k, others in alike[s].items()} for s in RANKED}
+        bold, {s: {k: [numbers[o] for o in others] for k, others in alike[s].items()} for s in scores}
     )
 
 

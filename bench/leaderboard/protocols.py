@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from bench.cell import STANDARD, BackboneChoice
 from bench.controls import control_in
+from bench.data.subsets import Recognised, recognise
 from bench.records import Result
 
 #: A row of the literature, as of `bench.published.plain`.
@@ -40,6 +42,9 @@ EPOCHS_CLASSES = ((30, "<=30"), (79, "31-79"), (149, "80-149"), (249, "150-249")
 #: Kinds of pre-training by what a timm model's name says of its weights.
 _WEIGHTS = {"clip": "clip", "in21k": "imagenet21k", "in1k": "imagenet1k"}
 
+#: First stages that the literature counts as pre-training.
+_STAGES = {"livt_pretrain": "mae_same_set"}
+
 
 def epochs_class(epochs: int | None) -> str | None:
     """Name the class of a number of epochs, None where it is not known."""
@@ -58,16 +63,22 @@ def _epochs(run: Result) -> int:
     return max(stage.protocol.epochs for stage in run.cell.family())
 
 
-def _width(run: Result) -> str:
-    options = run.cell.backbone.options
-    if "channels" in options:
+def width_class(backbone: BackboneChoice) -> str:
+    """Name the width of a network."""
+    if "channels" in backbone.options:
         return "other"
-    width = options.get("width", 1)
+    width = backbone.options.get("width", 1)
     return "standard" if width == 1 else f"{width:g}x-wide"
 
 
 def _pretraining(run: Result) -> str:
-    backbone = run.cell.backbone
+    """Name what a run was trained on before, by a first stage or by its network's weights."""
+    stages = (stage.method.name for stage in run.cell.family())
+    return next((_STAGES[name] for name in stages if name in _STAGES), pretraining(run.cell.backbone))
+
+
+def pretraining(backbone: BackboneChoice) -> str:
+    """Name the kind of images that a network's weights were trained on before."""
     if not backbone.options.get("pretrained"):
         return "none"
     return next((kind for part, kind in _WEIGHTS.items() if part in backbone.name), "other")
@@ -78,7 +89,17 @@ def _experts(run: Result) -> Any:
     return run.row["experts"] or run.cell.method.params.get("experts", 1)
 
 
+def _recognised(run: Result) -> Recognised | None:
+    """Tell by its images on which published data a run was trained, None where its name has to tell."""
+    counts = (run.record.get("data") or {}).get("class_counts") or ()
+    found = recognise(run.record.get("image_hashes") or {}, counts, run.cell.imbalance_factor)
+    by_its_files = run.cell.dataset.source in ("cifar10", "cifar100")  # in an order that checksums prove
+    return None if found and found.draw == "unknown" and by_its_files else found
+
+
 def _copy(run: Result) -> str:
+    if recognised := _recognised(run):
+        return recognised.copy
     if run.row["comparable"]:
         return "original"  # a footnote says how it differs
     kind = run.row["copy_kind"]
@@ -93,6 +114,7 @@ class Field:
         of: what a run of ours has, in the words of the literature.
         league: whether rows are ranked together only if they share it.
         judged: whether a published number judges only what shares it.
+        usual: the value that goes without saying.
     """
 
     label: str
@@ -101,6 +123,7 @@ class Field:
     kind: str = "string"
     league: bool = True
     judged: bool = True
+    usual: Any = None
 
 
 #: All of them; a published or external row has a column for each.
@@ -111,7 +134,10 @@ FIELDS = {
         lambda run: architecture(run.cell.backbone.name) or None,
     ),
     "width_class": Field(
-        "width", "the network's width; 'other' is built differently under the same name", _width
+        "width",
+        "the network's width; 'other' is built differently under the same name",
+        lambda run: width_class(run.cell.backbone),
+        usual="standard",
     ),
     "epochs": Field("epochs", "of the longest stage", _epochs, "Int64", league=False),
     "epochs_class": Field(
@@ -126,15 +152,31 @@ FIELDS = {
         "has which",
         lambda run: AUGMENTATION_CLASSES.get(run.augmentation, run.augmentation),
     ),
-    "experts": Field("experts", "how many networks or heads vote", _experts, "Int64"),
+    "experts": Field("experts", "how many networks or heads vote", _experts, "Int64", usual=1),
     "pretraining": Field(
-        "pre-training", "on which other images the network was trained before", _pretraining
+        "pre-training",
+        "on what the network was trained before, by other means",
+        _pretraining,
+        usual="none",
     ),
     "extra_data": Field(
-        "extra data", "images or texts beside the training set", lambda run: run.row["extra_data"] or "none"
+        "extra data",
+        "images or texts beside the training set",
+        lambda run: run.row["extra_data"] or "none",
+        usual="none",
     ),
     "data_copy": Field(
-        "data copy", "the images themselves: a copy that was saved otherwise is other data", _copy
+        "data copy",
+        "the images themselves: a copy that was saved otherwise is other data",
+        _copy,
+        usual="original",
+    ),
+    "tail": Field(
+        "tail",
+        "how the training set is drawn: standard is the papers' rule, an exponential tail or the data set's "
+        "own, with their subset, class order and labels",
+        lambda run: run.cell.dataset.tail,
+        usual=STANDARD,
     ),
 }
 
@@ -149,6 +191,7 @@ class Measured:
         key: what it shares with the repetitions that saw the same pixels.
         literature: the name under which the published table has what was run, None where it has not.
         protocol: its `FIELDS`.
+        footnote: how its images differ from those of published numbers, though these judge it.
         seconds: the device's time with all it starts from, None where a part is not known.
     """
 
@@ -158,6 +201,7 @@ class Measured:
     imbalance_factor: float
     literature: str | None
     protocol: Mapping[str, Any]
+    footnote: str | None = None
     seconds: float | None = None
 
 
@@ -168,7 +212,8 @@ def protocols(runs: Iterable[Result], numbers: Sequence[Number]) -> list[Measure
     Of several stages `epochs` are those of the longest; a first stage alone is not what was published of
     two, nor is a control (see `bench.controls`) what was published of its method. A copy of a published data
     set goes under that set's name, with its kind as `data_copy`; other pixels under the same name are another
-    copy. A data set whose tail is natural takes the imbalance factor that the literature gives it.
+    copy. What has the images of a published set is that set, whatever its name and format. A data set whose
+    tail is natural takes the imbalance factor that the literature gives it.
     """
     every = list(runs)
     done = [run for run in every if run.row["status"] == "done" and run.row["held_out"] is None]
@@ -183,6 +228,10 @@ def protocols(runs: Iterable[Result], numbers: Sequence[Number]) -> list[Measure
         protocol = {name: field.of(run) for name, field in FIELDS.items()}
         protocol["data_copy"] += odd[run.run_id]
         dataset, factor = run.row["copy_of"] or run.cell.dataset.name, run.cell.imbalance_factor
+        footnote = run.row["copy_kind"] if run.row["comparable"] else None
+        if recognised := _recognised(run):
+            dataset, factor = recognised.published, recognised.imbalance_factor
+            footnote = recognised.footnote
         found.append(
             Measured(
                 run=run,
@@ -191,6 +240,7 @@ def protocols(runs: Iterable[Result], numbers: Sequence[Number]) -> list[Measure
                 imbalance_factor=natural.get(dataset, factor) if factor == 1 else factor,
                 literature=None if control else listed.get(">".join(stages)) or listed.get(stages[-1]),
                 protocol=protocol,
+                footnote=footnote,
                 seconds=None if None in spent else sum(part or 0 for part in spent),
             )
         )
@@ -217,7 +267,8 @@ def _odd_pixels(done: Sequence[Result]) -> dict[str, str]:
     for run in done:
         row = run.row
         pixels = "".join(row[f"fingerprint_{part}"] or "" for part in ("train", "test", "extra_train"))
-        copy = (row["dataset"], row["imbalance_factor"], _copy(run), row["extra_train"])
+        tail = run.cell.dataset.tail
+        copy = (row["dataset"], row["imbalance_factor"], _copy(run), row["extra_train"], tail)
         places[run.run_id] = copy, pixels
         seen.setdefault(copy, Counter())[pixels] += 1
     # of a tie the pixels that sort first, so the order of runs is nothing to it

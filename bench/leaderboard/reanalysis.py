@@ -12,10 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from bench import metrics
 from bench.cell import ShotRule
 from bench.data.longtail import shot_groups
 from bench.errors import BenchError, did_you_mean
-from bench.metrics import score
+from bench.metrics import Calibration, score
 from bench.records import Result
 
 Groups = dict[str, list[int]]
@@ -132,24 +133,17 @@ def _hits(run: Stored) -> np.ndarray:
 
 # -- calibration ----------------------------------------------------------------------------------
 def calibration(run: Stored) -> pd.DataFrame:
-    """Return accuracy, mean confidence and expected calibration error, overall and of each group's images.
+    """Return a row of `bench.metrics.Calibration` for all test images, and for those of each shot group.
 
-    Percent. Confidence is the softmax of the scores; a tail whose confidence exceeds its accuracy is what
-    a long tail does to a classifier. Distances have no softmax to speak of, but are scored the same way.
+    Confidence is the softmax of the scores; a tail whose confidence exceeds its accuracy is what a long tail
+    does to a classifier. Distances have no softmax to speak of, but are scored the same way.
     """
     groups = {"all": list(range(len(run.counts))), **shot_groups(run.counts, run.shots)}
-    rows = []
-    for name, classes in groups.items():
-        inside = np.isin(run.labels, classes)
-        if not inside.any():
-            rows.append([name, 0, None, None, None])
-            continue
-        scores, labels = run.scores[inside], run.labels[inside]
-        said = score(scores, labels, run.counts, run.shots)
-        rest = np.exp(scores - scores.max(axis=1, keepdims=True)).sum(axis=1)
-        rows.append([name, len(labels), said["accuracy"], float(100 * (1 / rest).mean()), said["ece"]])
-    table = pd.DataFrame(rows, columns=["group", "images", "accuracy", "confidence", "ece"])
-    return table.astype({"group": "string", "images": "Int64"} | dict.fromkeys(table.columns[2:], "Float64"))
+    found = metrics.calibration(run.scores, run.labels, groups)
+    columns = list(Calibration.__annotations__)
+    rows = [[name, *((row or {"images": 0}).get(key) for key in columns)] for name, row in found.items()]
+    table = pd.DataFrame(rows, columns=["group", *columns])
+    return table.astype({"group": "string", "images": "Int64"} | dict.fromkeys(columns[1:], "Float64"))
 
 
 # -- logit adjustment -----------------------------------------------------------------------------

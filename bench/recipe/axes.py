@@ -23,7 +23,10 @@ Point = dict[str, Node]
 MOST_CELLS = 100_000
 
 _NEEDED = ("dataset", "imbalance_factor", "backbone")
-_PLAIN = (*_NEEDED, "seed", "mode")
+#: Axes that change how the tail of each data set is drawn.
+OF_THE_TAIL = ("profile", "split_seed", "class_order", "label_noise")
+
+_PLAIN = (*_NEEDED, *OF_THE_TAIL, "seed", "mode")
 _INSIDE = ("protocol.", "params.", "backbone.options.")
 
 
@@ -123,7 +126,7 @@ def _dataset(node: Node, datasets: dict[str, DataSet]) -> Node:
 
 
 #: What published numbers of a built-in data set are of; under its name it stays so.
-MEANT_BY_A_NAME = {"image_size", "n_max", "orientation", "profile", "short_side", "source"}
+MEANT_BY_A_NAME = {"image_size", "n_max", "orientation", "profile", "short_side", "source", "streamed"}
 
 
 def read_datasets(section: Node | None) -> dict[str, DataSet]:

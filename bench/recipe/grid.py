@@ -15,7 +15,7 @@ from typing import Any
 from bench.cards import NO_CARD, Card, card_of, cards_of
 from bench.cell import Cell
 from bench.errors import did_you_mean
-from bench.recipe.axes import read_points
+from bench.recipe.axes import OF_THE_TAIL, read_points
 from bench.recipe.schema import OverrideSection, each, parse
 from bench.recipe.stages import Stage, changes, read_stages, with_controls
 from bench.recipe.tree import Key, Node, merge, nest, plant, shown
@@ -118,7 +118,8 @@ class _Grid:
             if not key.startswith("params.") or _steps(key)[1] in stage.hyperparameters.model_fields
         }
         draft = merge(self._from_card(number, stage), self.base)
-        for key, node in sorted(point.items()):  # "protocol.schedule" before "protocol.schedule.kind"
+        # the whole before its parts: "dataset" before "split_seed"
+        for key, node in sorted(point.items(), key=lambda item: _steps(item[0])):
             draft = merge(draft, nest(_steps(key), node))
         if stage.backbone is not None:
             draft = replace(draft, value={**draft.mapping, "backbone": stage.backbone})
@@ -221,7 +222,7 @@ def _mark(value: Any) -> str:
 
 
 def _steps(key: str) -> tuple[str, ...]:
-    return tuple(key.split("."))
+    return ("dataset", key) if key in OF_THE_TAIL else tuple(key.split("."))
 
 
 def _check_schedule(cell: Cell, draft: Node, stage: Stage) -> None:
@@ -244,7 +245,7 @@ def _check_policies(cell: Cell, draft: Node) -> None:
     from bench.data.samplers import SAMPLERS
 
     protocol = cell.protocol
-    policies = NAMES if cell.dataset.source == "list" else tuple(POLICIES)
+    policies = NAMES if cell.dataset.on_disk else tuple(POLICIES)
     named = {
         "augmentation": ((protocol.augmentation,), policies),
         "views": (protocol.views, (*policies, "main")),

@@ -68,7 +68,8 @@ def _homes(model: type[BaseModel], path: str) -> Iterator[tuple[str, str]]:
 
 #: Keys that are often written at another level, and where they belong.
 HOMES = dict(_homes(Protocol, "protocol")) | {
-    key: f"grid.{key}" for key in ("dataset", "imbalance_factor", "backbone", "seed")
+    key: f"grid.{key}"
+    for key in ("dataset", "imbalance_factor", "backbone", "seed", "split_seed", "class_order", "label_noise")
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.leaderboard.check import words
 from bench.leaderboard.entries import Entry, deviation, mean
+from bench.leaderboard.leagues import headline_of
 from bench.leaderboard.lines import Line, Marks
 from bench.metrics import METRICS
 from bench.report import text, values
@@ -26,6 +27,8 @@ _METHOD = (
     "the number; several reports of one method and protocol are one row. Indented: the same training without "
     "a part of the method"
 )
+#: The head of what ranks where classes have unequal numbers of test images, as accuracy would favour some.
+BALANCED = "balanced accuracy (last epoch): the test set is imbalanced"
 _PARAMETERS = "all that the method learns; its scores may need fewer"
 _MACHINE = "it depends on the machine and on what else ran there"
 
@@ -107,7 +110,7 @@ COLUMNS: dict[str, Column] = {
 
 
 def line_table(
-    names: Iterable[str],
+    names: Collection[str],
     lines: Sequence[Line],
     marks: Marks,
     *,
@@ -125,16 +128,26 @@ def line_table(
         more: `kinds` and `data` of `Table`.
     """
     columns = []
-    for name in names:
+    first = headline_of(line.entry for line in lines)
+    for name in _headline_first(names, first):
         column = COLUMNS[name]
         get = column.get
         if name == "published":
             get = partial(values.published, marks=marks)
         elif name in marks.bold:
             get = partial(values.score, name=name, marks=marks)
-        head = heads.get(name, column.head)
-        columns.append(replace(column, name=name, head=head, get=get, hidden=name in hidden))
+        head = BALANCED if name == first != "accuracy" else heads.get(name, column.head)
+        ranks, optional = name == first, name in hidden and name != first
+        columns.append(replace(column, name=name, head=head, get=get, headline=ranks, hidden=optional))
     return Table.of(columns, lines, caption, **more)
+
+
+def _headline_first(names: Collection[str], first: str) -> list[str]:
+    """Put the metric that ranks in the place of the accuracy, if that is shown, and that in its."""
+    if "accuracy" not in names:
+        return list(names)
+    swapped = {"accuracy": first, first: "accuracy"}
+    return [swapped.get(name, name) for name in dict.fromkeys((*names, first))]
 
 
 def seed_table(rows: Sequence[Mapping[str, Any]], heads: Mapping[str, str]) -> Table:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 
 from bench.leaderboard.compare import FEWEST_SEEDS, noise, tied
+from bench.leaderboard.leagues import headline_of
 from bench.leaderboard.lines import Line
 from bench.leaderboard.verdict import Verdict
 from bench.report import text
@@ -16,7 +17,7 @@ _SEEDS = {1: "one seed", 2: "two seeds"}
 def headline(lines: Sequence[Line]) -> str:
     """Name the best measured and the best published method of a league, with what the numbers rest on."""
     told = list(filter(None, (_measured(lines), _published(lines))))
-    return f"{'; '.join(told)}." if told else "no accuracy over all classes is known."
+    return f"{'; '.join(told)}."
 
 
 def agreement(lines: Sequence[Line]) -> str:
@@ -37,46 +38,50 @@ def agreement(lines: Sequence[Line]) -> str:
 
 
 def _measured(lines: Sequence[Line]) -> str:
-    ours = [line for line in lines if line.kind != "published" and line.entry["accuracy"] is not None]
+    name = headline_of(line.entry for line in lines)
+    ours = [line for line in lines if line.kind != "published" and line.entry[name] is not None]
     if not ours:
         return "nothing measured here"
-    first = max(ours, key=lambda line: (line.entry["accuracy"], line.key))
-    steady = [line for line in ours if (line.entry["n"] or 0) >= FEWEST_SEEDS and line.runs]
-    if first not in steady:
-        few = _SEEDS.get(first.entry["n"], "external predictions")
-        told = f"highest measured {_name(first)} {_score(first)}, {few}: not ranked"
-        return f"{told}; {_best(steady)}" if steady else told
-    return _best(steady)
+    ours = sorted(ours, key=lambda line: (-line.entry[name], line.key))
+    steady = [line for line in ours if line.runs and line.entry["n"] >= FEWEST_SEEDS]
+    if ours[0] in steady:
+        return _best(steady, name)
+    few = _SEEDS.get(ours[0].entry["n"] if ours[0].runs else 0, "external predictions")
+    told = f"highest measured {_name(ours[0])} {_score(ours[0], name)}, {few}: not ranked"
+    return f"{told}; {_best(steady, name)}" if steady else told
 
 
-def _best(steady: Sequence[Line]) -> str:
-    """Name the best of several that were measured often enough, and all that noise does not tell from it."""
-    ordered = sorted(steady, key=lambda line: (-line.entry["accuracy"], line.key))
-    best = ordered[0]
-    told = f"best measured {_name(best)} {_score(best)} (n = {best.entry['n']})"
-    scores = {line.key: line.by_seed("accuracy") for line in steady}
+def _best(steady: Sequence[Line], name: str) -> str:
+    """Name the first of lines that were measured often enough, and all that noise does not tell from it."""
+    best = steady[0]
+    told = f"best measured {_name(best)} {_score(best, name)} (n = {best.entry['n']})"
+    scores = {line.key: line.by_seed(name) for line in steady}
     alike = set(tied(scores, dict.fromkeys(scores, noise(scores)))[best.key])
     if alike:
-        return f"{told}, tied with {text.listed([_name(line) for line in ordered if line.key in alike])}"
-    if len(ordered) > 1:
-        lead = best.entry["accuracy"] - ordered[1].entry["accuracy"]
-        return f"{told}, {text.number(lead)} ahead of {_name(ordered[1])}"
+        return f"{told}, tied with {text.listed([_name(line) for line in steady if line.key in alike])}"
+    if len(steady) > 1:
+        lead = best.entry[name] - steady[1].entry[name]
+        return f"{told}, {text.number(lead)} ahead of {_name(steady[1])}"
     return told
 
 
 def _published(lines: Sequence[Line]) -> str:
-    known = [line for line in lines if line.reported is not None and not line.doubtful]
-    if not known:
+    known = {line.key: line.reported for line in lines if not line.doubtful}
+    values = {key: value for key, value in known.items() if value is not None}
+    if not values:
         return ""
-    first = max(known, key=lambda line: (line.reported, line.key))
+    key = max(values, key=lambda key: (values[key], key))
+    (first,) = [line for line in lines if line.key == key]
     number = first.pair or first.entry
     by = "" if number["original"] else f", quoted by {number['reported_by']}"
-    return f"best published {_name(first)} {text.printed(first.reported)}{by}"
+    return f"best published {_name(first)} {text.printed(values[key])}{by}"
 
 
 def _name(line: Line) -> str:
     return str(line.entry["title"]) + (f" [{line.variant}]" if line.variant else "")
 
 
-def _score(line: Line) -> str:
-    return text.around(line.entry["accuracy"], line.entry["accuracy_std"])
+def _score(line: Line, name: str) -> str:
+    """Write what ranks a line; what is not the plain accuracy is called so."""
+    said = text.around(line.entry[name], line.entry[f"{name}_std"])
+    return said if name == "accuracy" else f"{said} {name} accuracy"

@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 from bench.files import write_text
 from bench.leaderboard import FEWEST, Board
-from bench.leaderboard.leagues import League
+from bench.leaderboard.leagues import League, headline_of
 from bench.leaderboard.lines import Line, Tab, marks, rows
 from bench.metrics import RANKED
 from bench.report import board_figures, exports, figures, headline, values
@@ -231,6 +231,7 @@ def _tab(tab: Tab) -> dict[str, Any]:
         "table": board_table(tab, tab.lines, whole=True),
         "fields": fields,
         "leagues": {kind: found for kind, found in leagues.items() if found},
+        "rank": headline_of(line.entry for line in tab.lines),
         "first": place_of(tab.leagues[tab.opening], fields),
         "figures": {place: svgs for place, svgs in drawn.items() if svgs},
     }

@@ -11,7 +11,7 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -101,6 +101,13 @@ class Table:
     def of(cls, columns: Sequence[Column], rows: Iterable[Any], caption: str = "", **more: Any) -> Table:
         """Make a table of rows of any kind that the columns know how to read."""
         return cls(columns, [[column.get(row) for column in columns] for row in rows], caption, **more)
+
+    @property
+    def shown(self) -> Table:
+        """The table without its hidden columns, for documents whose reader cannot choose them."""
+        places = [place for place, column in enumerate(self.columns) if not column.hidden]
+        rows = [[row[place] for place in places] for row in self.rows]
+        return replace(self, columns=[self.columns[place] for place in places], rows=rows)
 
     @classmethod
     def listing(cls, heads: Sequence[str], rows: Iterable[Sequence[str | Value]]) -> Table:

@@ -11,15 +11,15 @@ from typing import Any, get_args
 
 import numpy as np
 
-from bench.cell import DataSet
+from bench.cell import STANDARD, DataSet
 from bench.data.longtail import shot_groups
 from bench.errors import BenchError, did_you_mean
 from bench.files import write_text
+from bench.leaderboard import sets
 from bench.leaderboard.board import variants
 from bench.leaderboard.entries import entry, over_seeds
 from bench.leaderboard.lines import Asked, marks
-from bench.leaderboard.sets import tail
-from bench.metrics import RANKED
+from bench.metrics import METRICS, RANKED, gini, pareto_ratio
 from bench.records import Grid, Result, Results
 from bench.report import figures
 from bench.report.columns import COLUMNS, line_table
@@ -27,6 +27,7 @@ from bench.report.page import Table, csv, render
 from bench.report.recipe_settings import method_table, protocol_table
 from bench.report.text import blocks, counted, group_heads
 from bench.report.values import seeds_of
+from bench.report.variance_table import variance_table
 from bench.rundir import State, Status
 
 #: The columns of a recipe's tables.
@@ -46,6 +47,8 @@ SHOWN = (
 
 #: What a reader may take along, and how each file ends.
 FILES = {"CSV, a line for each run": "csv", "Markdown": "md", "LaTeX": "tex"}
+#: Columns that a reader may choose besides.
+OPTIONAL = tuple(name for name in METRICS if name not in SHOWN)
 
 _CAPTION = (
     "percent; mean ± standard deviation over n seeds; bold is the best over three seeds or more, and all "
@@ -69,9 +72,18 @@ class Section:
     def title(self) -> str:
         """What it is called."""
         name = self.dataset.title or self.dataset.name
+        tail = "" if self.dataset.tail == STANDARD else f", {self.dataset.tail}"
         if self.dataset.profile == "natural":
-            return f"{name}, {tail(self.data['class_counts']) if self.data else 'its own tail'}"
-        return f"{name}, imbalance factor {self.imbalance_factor:g}"
+            own = sets.tail(self.data["class_counts"]) if self.data else "its own tail"
+            return f"{name}, {own}{tail}"
+        return f"{name}, imbalance factor {self.imbalance_factor:g}{tail}"
+
+    @property
+    def anchor(self) -> str:
+        """Its name within the page."""
+        told = [] if self.dataset.tail == STANDARD else [self.dataset.tail]
+        words = [self.dataset.name, f"if{self.imbalance_factor:g}", *told]
+        return "-".join(words).replace(", ", "-").replace(" ", "-")
 
     @cached_property
     def done(self) -> list[Result]:
@@ -130,9 +142,10 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
         "notes": blocks(grid.notes),
         "statuses": [(status, counts[status]) for status in get_args(Status) if counts[status]],
         "sections": [_section(part, pages) for part in parts],
+        "variance": variance_table(lines),
         "protocol": protocol_table(lines),
         "methods": method_table(lines),
-        "hints": {name: COLUMNS[name].hint for name in SHOWN if COLUMNS[name].hint},
+        "hints": {name: COLUMNS[name].hint for name in (*SHOWN, *OPTIONAL) if COLUMNS[name].hint},
         "figure": f"{recipe}_shots.svg" if measured else None,
         "leaderboard": (reports / "index.html").exists(),
         "csv": f"{recipe}.csv",
@@ -181,6 +194,7 @@ def _lines(
         for place, (split, done) in enumerate((splits or {"": []}).items()):
             asked = [run for run in runs if run in done or (place == 0 and run in waiting)]
             about = {name: done[0].row[name] if done else None for name in ("title", "reconstruction")}
+            about["headline"] = done[0].headline if done else None
             told = entry(kind="measured", key=asked[0].run_id, n=len(done), **about, **over_seeds(done))
             yield Asked(
                 told,
@@ -211,7 +225,7 @@ def _section(part: Section, pages: Mapping[str, str]) -> dict[str, Any]:
     ]
     return {
         "title": title,
-        "anchor": f"{part.dataset.name}-if{part.imbalance_factor:g}",
+        "anchor": part.anchor,
         "copy_of": part.dataset.copy_of,
         "copy_kind": part.dataset.copy_kind,
         "comparable": part.dataset.comparable,
@@ -233,7 +247,8 @@ def _table(part: Section) -> Table:
     sizes = {name: len(classes) for name, classes in part.groups.items()}
     heads = group_heads(sizes, part.dataset.shots)
     names = [name for name in SHOWN if name != "backbone" or len(part.backbones) > 1]
-    return line_table(names, lines, marks(lines, groups=groups), heads=heads, caption=_CAPTION)
+    told = marks(lines, groups=groups)
+    return line_table((*names, *OPTIONAL), lines, told, heads=heads, hidden=OPTIONAL, caption=_CAPTION)
 
 
 def _facts(part: Section) -> list[str]:
@@ -241,12 +256,14 @@ def _facts(part: Section) -> list[str]:
         return ["Nothing is measured yet."]
     counts, tests = part.data["class_counts"], part.data["test_counts"]
     devices = dict.fromkeys(run.row["device"] for run in part.done if run.row["device"])
+    precisions = dict.fromkeys(run.row["precision"] for run in part.done if run.row["precision"])
     return [
         f"{sum(counts):,} training images of {counted(len(counts), 'class')}, "
-        f"from {max(counts):,} to {min(counts):,} per class",
+        f"from {max(counts):,} to {min(counts):,} per class "
+        f"(Gini coefficient {gini(counts):.2f}, Pareto ratio {pareto_ratio(counts):.2g})",
         f"{sum(tests):,} {'held-out training' if part.dataset.held_out else 'test'} images",
         f"split (train/test) {' and '.join(part.splits)}",
-        f"measured on {', '.join(devices) or 'n/a'}",
+        f"measured on {', '.join(devices) or 'n/a'}, trained in {' and '.join(precisions) or 'n/a'}",
         *(part.backbones if len(part.backbones) == 1 else []),
     ]
 

@@ -112,6 +112,9 @@ def _environment(records: Sequence[Mapping[str, Any]]) -> Table:
         prints = {f"split fingerprint, {k}": v for k, v in record["data"]["fingerprint"].items()}
         timing = {"images per second": text.number(record["timing"].get("images_per_second"), 0)}
         timing["peak memory"] = text.number(record["timing"].get("peak_memory_mb"), 0) + " MB"
-        for name, value in {**record["environment"], **timing, **prints}.items():
+        environment = dict(record["environment"])
+        if (told := environment.pop("bfloat16", None)) is not None:
+            environment["precision"] = "bfloat16" if told else "float32"
+        for name, value in {**environment, **timing, **prints}.items():
             said.setdefault(name, {})[str(value)] = None
     return Table.listing(("what", "value"), [(name, ", ".join(values)) for name, values in said.items()])

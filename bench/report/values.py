@@ -9,6 +9,7 @@ from typing import Any
 from bench.leaderboard.check import near, words
 from bench.leaderboard.entries import mean
 from bench.leaderboard.lines import Asked, Line, Marks
+from bench.metrics import RANKED
 from bench.report import text
 from bench.report.page import Column, Value
 
@@ -83,11 +84,11 @@ def done_of(line: Asked) -> Value:
 def score(line: Line, name: str, marks: Marks | None = None) -> Value:
     """Return a percentage: ours as mean ± deviation, a published one as printed, with its range.
 
-    The published accuracy has a column of its own.
+    Of what was published only shot groups: its accuracy has a column of its own.
     """
     strong = marks is not None and line.key in marks.bold[name]
     if line.kind == "published":
-        return NOTHING if name == "accuracy" else replace(_printed(line, name), strong=strong)
+        return replace(_printed(line, name), strong=strong) if name in RANKED[1:] else NOTHING
     value, ties = line.entry[name], marks.ties[name].get(line.key) if marks else None
     return Value(
         text.around(value, line.entry[f"{name}_std"]),

@@ -27,10 +27,6 @@ AS_PAPERS, OWN, ONLY_PAPERS = (
     "papers only, not measured here",
 )
 
-#: What goes without saying of a protocol.
-_USUAL = {"width_class": "standard", "experts": 1, "pretraining": "none", "extra_data": "none"}
-_USUAL |= {"data_copy": "original"}
-
 _AUGMENTATIONS = {
     "std": "crop and flip",
     "cutout": "crop, flip and Cutout",
@@ -99,7 +95,7 @@ def protocol(league: League, lines: Iterable[Line] = ()) -> str:
     told = []
     for name in SHARED:
         value = next(iter(epochs)) if name == "epochs_class" and len(epochs) == 1 else league[name]
-        if name not in _USUAL or value != _USUAL[name]:
+        if value is None or value != FIELDS[name].usual:
             told.append(_worded(name, value))
     return ", ".join(told)
 

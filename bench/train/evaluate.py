@@ -17,7 +17,7 @@ from bench.data.split import load
 from bench.data.streaming import loader_for
 from bench.errors import BenchError, did_you_mean
 from bench.method import Method
-from bench.metrics import Score, score
+from bench.metrics import FullScore, full_score
 from bench.rundir import RunDir
 from bench.train.build import build
 from bench.train.checkpoint import read_weights
@@ -41,7 +41,7 @@ def _scores(method: Method, images: Tensor, play: Play) -> Tensor:
     return made.clone()  # a replay writes to where the one before wrote
 
 
-def evaluate_run(run: RunDir, data: Path, folder: Path | None = None) -> Score:
+def evaluate_run(run: RunDir, data: Path, folder: Path | None = None) -> FullScore:
     """Score a finished run's weights on its test set, or on a folder with a folder of images per class.
 
     Raises:
@@ -62,7 +62,7 @@ def evaluate_run(run: RunDir, data: Path, folder: Path | None = None) -> Score:
     else:
         images, labels = _folder(folder, record["data"]["class_names"], cell.dataset)
         batches = _normalised(images, cell)
-    return score(scores_of(method, batches).numpy(), labels, counts, cell.dataset.shots)
+    return full_score(scores_of(method, batches).numpy(), labels, counts, cell.dataset.shots)
 
 
 def _folder(folder: Path, class_names: list[str], dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:
@@ -73,7 +73,7 @@ def _folder(folder: Path, class_names: list[str], dataset: DataSet) -> tuple[np.
                 f"{folder / name}: the run knows no class {name!r}{did_you_mean(name, class_names)}"
             )
     labels = [class_names.index(name) for name, files in classes.items() for _ in files]
-    framed = test_frame if dataset.source == "list" else None
+    framed = test_frame if dataset.on_disk else None
     return decode(classes, dataset.image_size, framed, upright=dataset.upright), np.array(labels)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -30,10 +31,13 @@ from bench.randomness import generator, seed_of
 from bench.rundir import RunDir
 from bench.train.averaging import Average
 from bench.train.checkpoint import read_checkpoint, write_checkpoint
+from bench.train.compiled import compile_stages
 from bench.train.displaced import displacement
 from bench.train.evaluate import scores_of
+from bench.train.execution import Execution
+from bench.train.joined import Joined, has_noise
 from bench.train.memory import Snapshot, divisible, pieces
-from bench.train.precision import wants_bfloat16
+from bench.train.precision import OtherPrecisionError, wants_bfloat16
 from bench.train.schedule import lr_factor, make_optimizer, set_lr
 
 #: Receives each finished epoch's line, the same as in epochs.jsonl.
@@ -48,6 +52,8 @@ class Training:
         best: metrics of the epoch that scored best on the test set, the earliest of equals; papers often
             report it, we never headline it.
         chosen: test metrics of the epoch that scored best on the validation set, where there is one.
+        execution: the options of the machine as far as they mean something for this run.
+        left_out: why others do not.
         micro_batches: into how many pieces a step's batch is cut, for want of memory.
         averaged: scores (N, C) float16 of the averaged weights at the end, where the protocol asks for them.
     """
@@ -62,6 +68,7 @@ class Training:
         checkpoint_seconds: float,
         alone: bool = False,
         basis: str | None = None,
+        execution: Execution | None = None,
     ) -> None:
         """Prepare; `alone` says that no other run uses the GPU, so that smaller pieces are all that helps.
 
@@ -70,10 +77,17 @@ class Training:
         self.cell, self.method, self.loader, self.run, self.device = cell, method, loader, run, device
         self.checkpoint_seconds, self.basis = checkpoint_seconds, basis
         fast = cell.mode == "fast"
-        if fast:
-            method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.bfloat16 = wants_bfloat16(cell.mode, device)
         self.play = loader.play if method.capturable else at_once
+        self.displacement = displacement(method, cell.protocol.optimizer)
+        averaging = cell.protocol.averaging
+        self.average = None if averaging is None else Average(method, averaging)
+        self.left_out: list[str] = []
+        self.execution = self._settle(execution or Execution())
+        if fast and self.execution.channels_last:
+            method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        elif fast:
+            loader.memory_format = torch.contiguous_format
+        self.bfloat16 = wants_bfloat16(cell.mode, device)
         self.optimizer = make_optimizer(
             method, cell.protocol.optimizer, fused=fast, captured=self.play is not at_once
         )
@@ -82,13 +96,15 @@ class Training:
         self.best: dict[str, Any] | None = None
         self.chosen: dict[str, Any] | None = None
         self.micro_batches, self.alone = 1, alone
-        self.displacement = displacement(method, cell.protocol.optimizer)
-        averaging = cell.protocol.averaging
-        self.average = None if averaging is None else Average(method, averaging)
         self.averaged: np.ndarray | None = None
         whole = self.displacement is not None and self.displacement.weighs
         self.divisible = alone and ranks.world() == 1 and divisible(method) and not whole
         self.fits: set[Hashable] = set()
+        self.joined: Joined | None = None
+        if self.execution.steps > 1:
+            self.joined = Joined(self.execution.steps, self.optimizer, loader.device)
+        if self.execution.compile:
+            compile_stages(method)
 
     def steps(self, report: Report) -> Iterator[Clock]:
         """Train from the last checkpoint to the end, yielding after each step."""
@@ -118,7 +134,13 @@ class Training:
                 self._seed_noise(step)
                 if self.displacement is not None:
                     self.displacement.before_step(clock, batch)
-                self._step(phase, batch)
+                if self.joined is not None:
+                    self.joined.take(batch)
+                    if not self.joined.full and clock.step + 1 < (epoch + 1) * loader.steps:
+                        continue
+                    self.joined.learn(self.play, phase, partial(self._learn, micro_batches=1), self._moves)
+                else:
+                    self._step(phase, batch)
                 method.after_step(clock, batch)
                 if self.average is not None:
                     self.average.after_step()
@@ -150,6 +172,23 @@ class Training:
         if self.average is not None:
             with self.average.in_place(self.loader.train_eval()):
                 self.averaged = self.score().cpu().numpy()
+
+    def _settle(self, asked: Execution) -> Execution:
+        """Return the options that mean something for this run, and note in `left_out` why others do not."""
+        if self.cell.mode != "fast":
+            return Execution(benchmark=asked.benchmark)
+        reasons = {}
+        if ranks.world() > 1:
+            reasons["compile"] = reasons["steps"] = "the run is over several GPUs"
+        elif self.play is at_once:
+            reasons["steps"] = "its steps are not replayed"
+        elif not self.method.joins_steps() or self.average is not None or self.displacement is not None:
+            reasons["steps"] = "something is done between its steps"
+        elif has_noise(self.method):
+            reasons["steps"] = "its noise is seeded for each step"
+        for name in asked.changes().keys() & reasons.keys():
+            self.left_out.append(f"--execute {name}: left out, as {reasons[name]}")
+        return replace(asked, **{name: getattr(Execution(), name) for name in reasons})
 
     @torch.no_grad()
     def _read_training_set(self, clock: Clock) -> None:
@@ -252,7 +291,8 @@ class Training:
     def score(self) -> Tensor:
         """Score the test set; what comes back may still be under way on the device."""
         images = (images for images, _ in self.loader.test())
-        return scores_of(self.method, images, self.play)
+        with torch.compiler.set_stance("force_eager" if self.execution.compile else "default"):
+            return scores_of(self.method, images, self.play)
 
     def _validation_accuracy(self) -> float | None:
         """Score the validation set, in percent; None where there is none."""
@@ -290,6 +330,7 @@ class Training:
             "chosen": self.chosen,
             "micro_batches": self.micro_batches,
             "basis": self.basis,
+            "bfloat16": self.bfloat16,
             "average": None if self.average is None else self.average.state(),
         }
         write_checkpoint(self.run.checkpoint, self.cell.id, state)
@@ -301,6 +342,7 @@ class Training:
         if state is not None and state.get("basis", self.basis) != self.basis:
             state = None  # half of a run on other data, or by other code
         if state is not None:
+            self._refuse_other_precision(state.get("bfloat16", self.bfloat16))  # an older one does not know
             self.method.load_state_dict(state["method"])
             own = self.optimizer.state_dict()["param_groups"]  # the rate's place; the device may be another
             self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": own})
@@ -312,3 +354,11 @@ class Training:
             raise BenchError(f"{self.run.checkpoint}: not the first rank's; let all ranks see one folder")
         self.run.keep_epochs(next_epoch)
         return next_epoch
+
+    def _refuse_other_precision(self, bfloat16: bool) -> None:
+        if bfloat16 != self.bfloat16:
+            theirs, ours = ("bfloat16" if numbers else "float32" for numbers in (bfloat16, self.bfloat16))
+            raise OtherPrecisionError(
+                f"{self.run.checkpoint.name}: trained in {theirs}, and this machine computes in {ours}; it "
+                f"waits for a machine with {theirs}; --force trains it here, or delete {self.run.checkpoint}"
+            )

@@ -20,16 +20,17 @@ from bench.data.split import Split, load, subsampled
 from bench.data.streaming import loader_for
 from bench.errors import BenchError, memory_ran_out, reason_of, traceback_of
 from bench.method import Method
-from bench.metrics import confusion_matrix, score
+from bench.metrics import confusion_matrix, further, score
 from bench.rundir import RunDir
 from bench.stale import mark, rests_on
 from bench.train.build import build
 from bench.train.checkpoint import read_weights, write_weights
 from bench.train.describe import describe_data, describe_method, describe_model, environment
+from bench.train.execution import Execution
 from bench.train.interleave import Turns, is_own_fault
 from bench.train.loop import Report, Training
 from bench.train.memory import remedy
-from bench.train.precision import keep_float32, wants_bfloat16
+from bench.train.precision import OtherPrecisionError, keep_float32, wants_bfloat16
 
 
 def run_cell(
@@ -107,9 +108,11 @@ def recorded_steps(
         rests = rests_on(cell, data, code, elders)
         record["environment"]["rests_on"] = rests or None
         done = yield from _train_and_score(
-            cell, run, results, data, device, report, checkpoint_seconds, at_once, rests
+            cell, run, results, data, device, report, checkpoint_seconds, at_once, record["environment"]
         )
         return record | done
+    except OtherPrecisionError as error:  # it goes on elsewhere
+        return record | {"status": "interrupted", "reason": str(error), "traceback": None}
     except Exception as error:
         if at_once > 1 and not is_own_fault(error):
             raise
@@ -135,10 +138,12 @@ def _train_and_score(
     report: Report,
     checkpoint_seconds: float,
     at_once: int,
-    rests: dict[str, Any],
+    environment: dict[str, Any],
 ) -> Generator[object, None, dict[str, Any]]:
     started = time.monotonic()
-    keep_float32()
+    execution = Execution.here()
+    execution.refuse(device)
+    keep_float32(execution.benchmark)
     if device.startswith("cuda") and at_once == 1:
         torch.cuda.reset_peak_memory_stats()  # the peak is this run's, not of those before it
     split = load(cell.dataset, cell.imbalance_factor, data)
@@ -148,10 +153,13 @@ def _train_and_score(
     method.to(device)
     loader = loader_for(split, method.views, cell, device, extra_sampler=method.extra_sampler)
     method.before_training(loader.train_eval())
-    basis = mark({"data": {"fingerprint": split.fingerprint}, "environment": {"rests_on": rests}})
-    training = Training(
-        cell, method, loader, run, device, checkpoint_seconds, alone=at_once == 1, basis=basis
+    basis = mark(
+        {"data": {"fingerprint": split.fingerprint}, "environment": {"rests_on": environment["rests_on"]}}
     )
+    training = Training(cell, method, loader, run, device, checkpoint_seconds, at_once == 1, basis, execution)
+    print(*training.left_out, sep="\n", end="\n" if training.left_out else "")
+    if changed := training.execution.changes():
+        environment["execution"] = changed
     yield from training.steps(report)
     logits = training.logits
     assert logits is not None  # the last epoch is always scored
@@ -161,6 +169,7 @@ def _train_and_score(
         "traceback": None,
         "method": describe_method(cell, method),
         "data": describe_data(cell, split),
+        "image_hashes": split.image_hashes or None,
         "model": describe_model(method, loader.images_at(torch.arange(2, device=device))),
         **_results(cell, split, logits, training),
         "files": {
@@ -198,6 +207,7 @@ def _results(cell: Cell, split: Split, logits: np.ndarray, training: Training) -
     confusion = confusion_matrix(logits.argmax(axis=1), split.test_labels, classes).tolist()
     return {
         "metrics": {"selection": "last_epoch", "epoch": last_epoch, **metrics},
+        "further_metrics": further(logits, split.test_labels, split.class_counts, cell.dataset.shots),
         "best_on_test": training.best,
         "best_on_validation": training.chosen,
         **told,

@@ -17,6 +17,7 @@ from bench.errors import memory_ran_out
 from bench.method import Clock
 from bench.rundir import RunDir
 from bench.train.build import build
+from bench.train.execution import Execution
 from bench.train.interleave import Turns
 from bench.train.loop import Training
 from bench.train.precision import keep_float32
@@ -53,7 +54,9 @@ def most_that_pay(rate: Callable[[int], float | None]) -> int:
 class Trial:
     """Copies of a run that train for the clock alone."""
 
-    def __init__(self, cell: Cell, data: Path, device: str, scratch: Path) -> None:
+    def __init__(
+        self, cell: Cell, data: Path, device: str, scratch: Path, execution: Execution | None = None
+    ) -> None:
         self.split = load(cell.dataset, cell.imbalance_factor, data)
         # a smaller last batch would be recorded while time is taken
         whole = cell.protocol.drop_last or cell.protocol.batch_size <= len(self.split.labels)
@@ -62,7 +65,8 @@ class Trial:
         self.cell, self.device = cell.model_copy(update={"protocol": protocol}), device
         self.scratch, self.turns, self.free = scratch, Turns[int](device), _free(device)
         self.made = 0  # steps so far, of all runs
-        keep_float32()
+        self.execution = Execution.here() if execution is None else execution
+        keep_float32(self.execution.benchmark)
 
     def rate(self, runs: int) -> float | None:
         """Return the steps per second of so many runs together, or None where memory is short."""
@@ -88,7 +92,9 @@ class Trial:
         )
         method.before_training(loader.train_eval())
         run = RunDir(self.scratch, f"trial-{number}")
-        training = Training(self.cell, method, loader, run, self.device, float("inf"))
+        training = Training(
+            self.cell, method, loader, run, self.device, float("inf"), execution=self.execution
+        )
         _wait(self.device)  # it was made on another stream than it runs on
         return training
 
@@ -99,10 +105,10 @@ class Trial:
 
     def _counted(self, steps: Iterator[Clock]) -> Iterator[Clock]:
         """Count steps; while the device catches up, the clock of the last one comes again."""
-        last = None
+        last = -1
         for clock in steps:
-            self.made += clock != last
-            last = clock
+            self.made += clock.step - last
+            last = clock.step
             yield clock
 
     def _make(self, steps: int) -> None:

@@ -13,17 +13,18 @@ document.addEventListener("ready", ({ target, detail: table }) => {
   }));
   const said = (row, i) => [...fields[i].options].find((option) => option.value === row.at[i]).text;
   const protocol = fields.map((_, i) => i).filter((i) => fields[i].dataset.label !== "rows");
-  const scores = ["accuracy", "published", "many", "medium", "few"].filter(has);
+  const first = panel.dataset.rank; // what ranks: accuracy, or balanced accuracy
+  const scores = [first, "published", "many", "medium", "few"].filter(has);
   let league; // the one that was opened: what a widened one is compared with
 
   // Measured rows are ranked among themselves, and so are those that are only published; those come last.
   const rank = (shown) => {
-    for (const [ours, score, after] of [[true, "accuracy", 0], [false, "published", 10000]]) {
+    for (const [ours, score, after] of [[true, first, 0], [false, "published", 10000]]) {
       const values = shown.filter((row) => row.ours === ours).map((row) => row.number(score));
       for (const row of rows.filter((row) => row.ours === ours)) {
         const own = row.number(score);
         const place = row.shown && own >= 0 ? 1 + values.filter((value) => value > own).length : null;
-        const single = ours && row.cell("accuracy").classList.contains("single");
+        const single = ours && row.cell(first).classList.contains("single");
         row.cell("rank").textContent = place ? (single ? `(${place})` : place) : "n/a";
         row.cell("rank").dataset.order = place ? after + place : "";
       }

@@ -1,0 +1,93 @@
+"""What the commands that train share: a recipe's cells, data and code as they are here, the GPUs, sums."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from bench.cli.common import SOME_FAILED, console
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.cell import Cell
+    from bench.recipe import Recipe as Grid
+    from bench.records import State
+    from bench.stale import Now
+
+
+def read_cells(
+    recipe: Path, only: list[str] | None, sets: list[str] | None, methods: list[Path] | None
+) -> tuple[Grid, list[Cell]]:
+    """Return a recipe and the cells of it that were chosen."""
+    from bench import registry
+    from bench.recipe import load
+
+    registry.load_files(methods or ())
+    grid = load(recipe, sets or ())
+    if sets:  # other cells than the recipe's own must not take the place of its report
+        grid = replace(grid, name=f"{grid.name}-set", title=f"{grid.title} ({', '.join(sets)})")
+    return grid, [point.cell for point in grid.only(only or ()).points]
+
+
+def labels_of(grid: Grid) -> dict[str, str]:
+    return {point.cell.run_id: point.label for point in grid.points}
+
+
+def as_now(data: Path) -> Now:
+    """Return data and code as they are here; methods files are loaded."""
+    from bench import registry
+    from bench.stale import Now
+
+    return Now(data, registry.sources())
+
+
+def gpus_of(chosen: str | None) -> list[str]:
+    """Return the GPUs as `CUDA_VISIBLE_DEVICES` names them."""
+    if chosen == "none":
+        return []
+    import torch
+
+    count = torch.cuda.device_count()
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")[:count]
+    if chosen is None:
+        return visible
+    try:
+        return [visible[int(number)] for number in chosen.split(",")]
+    except (ValueError, IndexError):
+        raise BenchError(f"--gpus {chosen}: there are {count} GPUs here; write as 0,1 or none") from None
+
+
+def tell_anew(parents: Sequence[str]) -> None:
+    """Say which committed parents are trained anew."""
+    for parent in parents:
+        told = f"anew    {escape(parent)}: its weights are not here, and a run starts from them"
+        console().print(told, soft_wrap=True, highlight=False)
+
+
+def tell_stale(known: Mapping[str, State]) -> None:
+    """Say which runs stand no more for their data and code, and why."""
+    for run_id, state in known.items():
+        if state.status == "stale":
+            told = f"[red]stale[/]   {escape(run_id)}: {escape(state.reason or '')}"
+            console().print(told, soft_wrap=True, highlight=False)
+
+
+def sum_up(ends: Mapping[str, State]) -> int:
+    """Print how many runs ended how, and return the exit code that says it."""
+    seen = Counter[str](state.status for state in ends.values())
+    told = {"running": "running elsewhere"}
+    console().print(
+        "runs    " + ", ".join(f"{n} {told.get(status, status)}" for status, n in seen.most_common()),
+        highlight=False,
+    )
+    tell_stale(ends)
+    if seen["failed"] or seen["unreadable"]:
+        console().print("try what failed again with --retry-failed; all of why is in each run's log.txt")
+    bad = ("stale", "failed", "unreadable", "blocked", "interrupted", "missing")
+    return SOME_FAILED if any(seen[status] for status in bad) else 0

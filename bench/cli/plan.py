@@ -1,0 +1,124 @@
+"""What a recipe would train, and what that would cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from bench.cli.common import (
+    DATA,
+    RESULTS,
+    Data,
+    Gpus,
+    Jobs,
+    Methods,
+    Only,
+    Recipe,
+    Results,
+    Set,
+    coloured,
+    console,
+    table,
+)
+from bench.cli.grids import as_now, gpus_of, labels_of, read_cells, tell_stale
+from bench.errors import BenchError
+
+if TYPE_CHECKING:
+    from bench.cell import Cell
+
+
+def plan(
+    recipe: Recipe,
+    only: Only = None,
+    set_: Set = None,
+    methods: Methods = None,
+    jobs: Jobs = None,
+    gpus: Gpus = None,
+    results: Results = RESULTS,
+    data: Data = DATA,
+) -> None:
+    """Show what `run` would train, and how long it would take by the pace of past runs.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py plan quick
+    python run_bench.py plan quick --only method=ldam --jobs 1
+    """
+    from bench import records
+    from bench.cell import families
+    from bench.cli import horizon
+    from bench.cli.estimate import Pace
+    from bench.launch.anew import pending
+    from bench.launch.local import places
+    from bench.report.text import duration
+    from bench.stale import refuse_other_content
+
+    slots = places(jobs, gpus_of(gpus))
+    grid, cells = read_cells(recipe, only, set_, methods)
+    labels = labels_of(grid)
+    family = families(cells)
+    now = as_now(data)
+    runs = records.Results(results, now)
+    begun = pending(results, family)
+    known, anew = runs.states(family.values()), runs.needed(cells, forced=begun)
+    refuse_other_content(cells, runs, now)
+    on_gpu = slots[0].gpu is not None
+    pace = Pace(results, data, on_gpu)
+    shown = table(grid.name, "state", "time", "run", "label", numbers=("time",))
+    times: dict[str, float | None] = {}
+    for run_id, cell in family.items():
+        state, told = known[run_id], ""
+        if state.status in records.AGAIN or run_id in begun or run_id in anew:
+            times[run_id] = pace.seconds(cell)
+            told = duration(times[run_id]) + _why(run_id in anew, run_id in begun)
+        label = labels.get(run_id, cell.method.name)
+        shown.add_row(coloured(state.status), told, run_id, escape(label))
+    console().print(shown)
+    refused = _problems([family[run_id] for run_id in times], data)
+    for problem in dict.fromkeys(
+        [*pace.problems, *refused, *horizon.warnings(family.values(), labels, data)]
+    ):
+        console().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True, highlight=False)
+    where = f"on {len(slots)} GPUs" if on_gpu else f"{len(slots)} at once"
+    told = f"{len(times)} of {len(family)} runs to train"
+    if times:
+        told += f", {where}: {_time(times, family, len(slots))}"
+    console().print(told, highlight=False)
+    tell_stale(known)
+
+
+def _why(anew: bool, begun: bool) -> str:
+    """Say why a run is trained that is done."""
+    if anew:
+        return " (its weights are not here)"
+    return " (once more)" if begun else ""
+
+
+def _problems(cells: Sequence[Cell], data: Path) -> list[str]:
+    """Say all that `run` would refuse, or remark on, of what it would train."""
+    from bench.cli.estimate import CHECKS
+
+    told: list[str] = []
+    for check in CHECKS:
+        try:
+            told += check(cells, data)
+        except BenchError as error:
+            told += str(error).split("\n")
+    return told
+
+
+def _time(times: Mapping[str, float | None], family: Mapping[str, Cell], places: int) -> str:
+    """Say how long runs will take; what is not known of them is never told as nothing."""
+    from bench.cli.estimate import total
+    from bench.report.text import duration
+
+    unknown = sum(seconds is None for seconds in times.values())
+    if not unknown:
+        return duration(total(times, family, places) or 0)
+    if any(times.values()):
+        return f"more than {duration(total(times, family, places))} ({unknown} of unknown time)"
+    return f"time unknown, as no run on such a backbone and image size has ended here ({unknown} runs)"

@@ -1,0 +1,29 @@
+"""What is said of a model's test scores: computed from stored logits, so it can be said again.
+
+All shares are percent. What there is nothing to compute from is None (n/a), never 0.
+"""
+
+from bench.metrics.calibration import BINS, Calibration, calibration
+from bench.metrics.classes import ByClass, gini, pareto_ratio
+from bench.metrics.scoring import FullScore, Score, confusion_matrix, full_score, further, score
+from bench.metrics.table import METRICS, RANKED, Metric, headline, value
+
+__all__ = [
+    "BINS",
+    "METRICS",
+    "RANKED",
+    "ByClass",
+    "Calibration",
+    "FullScore",
+    "Metric",
+    "Score",
+    "calibration",
+    "confusion_matrix",
+    "full_score",
+    "further",
+    "gini",
+    "headline",
+    "pareto_ratio",
+    "score",
+    "value",
+]

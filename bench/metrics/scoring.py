@@ -1,0 +1,134 @@
+"""Scoring logits: what a record keeps, and all that is told of them."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+import numpy as np
+
+from bench.cell import ShotRule
+from bench.data.longtail import shot_groups
+from bench.metrics import classes
+from bench.metrics.calibration import Calibration, Predicted, calibration, equal_width
+from bench.metrics.classes import ByClass
+
+
+class Score(TypedDict):
+    """Percent, or None where no class has what is asked for.
+
+    `many`, `medium`, `few` and `balanced` are means over classes of their accuracies, `worst_class` and
+    `harmonic` their minimum and harmonic mean, `per_class` all of them, None for a class without test
+    images. `ece` is the expected calibration error of the softmax over the scores.
+    """
+
+    accuracy: float
+    many: float | None
+    medium: float | None
+    few: float | None
+    balanced: float
+    worst_class: float
+    harmonic: float
+    ece: float
+    per_class: list[float | None]
+
+
+class FullScore(Score):
+    """The same with all that `bench.metrics.METRICS` has besides."""
+
+    worst_tenth: float
+    geometric: float
+    macro_f1: float | None
+    gini: float | None
+    adaptive_ece: float
+    classwise_ece: float
+    nll: float
+    brier: float
+
+
+def score(logits: np.ndarray, labels: np.ndarray, class_counts: np.ndarray, shots: ShotRule) -> Score:
+    """Score logits (N, C) against labels (N,), with classes grouped by training counts (C,).
+
+    A group's accuracy is the mean over its classes that have test images (as in the shot accuracies of
+    Liu et al., CVPR 2019), not over its images.
+
+    Raises:
+        BenchError: scores that are not finite, as of a run that diverged.
+        ValueError: shapes that do not fit, or labels out of range.
+    """
+    logits, labels, counts = np.asarray(logits), np.asarray(labels), np.asarray(class_counts)
+    if logits.ndim != 2 or not len(logits) or labels.shape != logits.shape[:1]:
+        raise ValueError(f"logits {logits.shape} and labels {labels.shape} do not fit")
+    size = logits.shape[1]
+    if counts.shape != (size,):
+        raise ValueError(f"logits have {size} classes, class counts {counts.shape}")
+    if labels.min() < 0 or labels.max() >= size:
+        raise ValueError(f"labels must lie in 0..{size - 1}")
+
+    predicted = Predicted.of(logits, labels)
+    tests = np.bincount(labels, minlength=size)
+    hits = np.bincount(labels[predicted.hit], minlength=size)
+    tested = ByClass(np.divide(100.0 * hits, tests, out=np.full(size, np.nan), where=tests > 0))
+
+    def mean(chosen: list[int]) -> float | None:
+        values = [tested.accuracies[c] for c in chosen if tests[c]]
+        return float(np.mean(values)) if values else None
+
+    groups = shot_groups(counts, shots)
+    return {
+        "accuracy": float(100 * predicted.hit.mean()),
+        "many": mean(groups["many"]),
+        "medium": mean(groups["medium"]),
+        "few": mean(groups["few"]),
+        "balanced": classes.balanced(tested),
+        "worst_class": classes.worst_class(tested),
+        "harmonic": classes.harmonic(tested),
+        "ece": equal_width(predicted.confidence, predicted.hit),
+        "per_class": [None if np.isnan(value) else float(value) for value in tested.accuracies],
+    }
+
+
+class Further(TypedDict):
+    """What a record has that only all scores tell, and older records lack: by shot group, with `all`."""
+
+    macro_f1: float | None
+    calibration: dict[str, Calibration | None]
+
+
+def further(logits: np.ndarray, labels: np.ndarray, class_counts: np.ndarray, shots: ShotRule) -> Further:
+    """Return what `score` leaves out, which takes longer; arguments and errors as there."""
+    logits, labels, counts = np.asarray(logits), np.asarray(labels), np.asarray(class_counts)
+    size = logits.shape[1]
+    groups = {"all": list(range(size)), **shot_groups(counts, shots)}
+    matrix = confusion_matrix(logits.argmax(axis=1), labels, size)
+    return {
+        "macro_f1": classes.macro_f1(ByClass(np.empty(0), matrix)),
+        "calibration": calibration(logits, labels, groups),
+    }
+
+
+def full_score(
+    logits: np.ndarray, labels: np.ndarray, class_counts: np.ndarray, shots: ShotRule
+) -> FullScore:
+    """Return `score` and all other metrics; arguments and errors as there."""
+    said = score(logits, labels, class_counts, shots)
+    tested = ByClass(np.array(said["per_class"], dtype=np.float64))
+    more = further(logits, labels, class_counts, shots)
+    whole = more["calibration"]["all"]
+    assert whole is not None  # there are images
+    return {
+        **said,
+        "worst_tenth": classes.worst_tenth(tested),
+        "geometric": classes.geometric(tested),
+        "macro_f1": more["macro_f1"],
+        "gini": classes.inequality(tested),
+        "adaptive_ece": whole["adaptive_ece"],
+        "classwise_ece": whole["classwise_ece"],
+        "nll": whole["nll"],
+        "brier": whole["brier"],
+    }
+
+
+def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
+    """Count test images by class (rows) and predicted class (columns): (classes, classes) int64."""
+    cells = np.asarray(labels) * classes + np.asarray(predictions)
+    return np.bincount(cells, minlength=classes**2).reshape(classes, classes)
