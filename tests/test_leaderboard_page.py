@@ -29,6 +29,7 @@ from bench.records import Results, load_results
 from bench.report import render_index, render_runs, text
 from bench.report.board_figures import front
 from bench.report.exports import table
+from bench.report.values import FOOTNOTES
 from bench.rundir import RunDir
 
 RESNET32 = BackboneChoice(name="resnet32_cifar")
@@ -152,6 +153,24 @@ def test_what_a_source_does_not_state_is_marked(results: Path, tmp_path: Path) -
     shown = tables(files["index.html"], "cifar10-100")
     assert [line for line in shown if line[1].startswith("CE")]  # in the league of what states no epochs
     assert "not stated there, and taken to match: epochs, experts" in files["index.html"]
+
+
+def test_what_is_quoted_or_read_from_an_image_or_doubtful_is_marked(tmp_path: Path) -> None:
+    numbers = [
+        {"method": "ce", "value": "70", "original": "no", "trust": "read from an image"},
+        {"method": "bcl", "value": "71", "selection": "best_test"},
+        {"method": "ride", "value": "99", "original": "no", "note": "doubtful: a typo"},
+    ]
+    _, files = show(tmp_path / "none" / "results", write_literature(tmp_path / "marked", *numbers))
+    told = {line.split("<br>")[0].split()[-1]: line.split(" | ")[3] for line in files["index.md"].splitlines()
+            if re.match(r"\| \d", line)}  # fmt: skip
+    assert told["CE"] == "70.0 (q) (i) |"
+    assert told["BCL"] == "**71.0** (b) |"  # the best of what is not doubtful
+    assert told["RIDE"] == "99.0 (q) (d) |"
+    assert "nothing measured here; best published BCL 71.0." in files["index.md"]
+    for letter, said in FOOTNOTES.items():
+        assert f"<b>{letter}</b> {said}".replace("'", "&#39;") in files["index.html"]
+        assert f"({letter}) {said}" in files["index.md"]
 
 
 def test_verdicts_have_a_word_a_sign_and_a_style(results: Path, folder: Path) -> None:

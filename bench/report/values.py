@@ -19,6 +19,7 @@ FOOTNOTES = {
     "q": "quoted by others than its authors",
     "i": "read from an image",
     "u": "a part of its protocol is not stated, and taken to match",
+    "c": "a part of its protocol is from its authors' card",
     "d": "doubtful",
 }
 
@@ -131,6 +132,8 @@ def published(line: Line, marks: Marks | None = None) -> Value:
     alike, unstated = near(line.pairs), line.pair["unstated"]
     told = [_report(other, other["published"]) for other in alike]
     told += [f"not stated there, and taken to match: {words(unstated)}"] if unstated else []
+    by_card = line.pair["by_card"]
+    told += [f"not stated there, but by its authors' card: {words(by_card)}"] if by_card else []
     return Value(
         text.printed(line.pair["published"]),
         line.pair["published"],
@@ -149,6 +152,7 @@ def letters(number: Mapping[str, Any], unstated: Collection[str] = ()) -> tuple[
         "q": not number["original"],
         "i": number["trust"] == "read from an image",
         "u": bool(unstated),
+        "c": bool(number["by_card"]),
         "d": bool(number["doubtful"]),
     }
     return tuple(letter for letter in FOOTNOTES if said[letter])
