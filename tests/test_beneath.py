@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from leaderboard_fakes import board_of, literature, run
+from records_factory import finish, make_cell
 
 from bench.leaderboard.board import Board
 from bench.leaderboard.lines import Line
-from bench.records import Grid, Result
+from bench.records import Grid, Result, Results, load_results, write_grid
+from bench.report import render_recipe
 from bench.report.index_page import board_table
 
 #: Accuracies by seed of a method and of its control, and of a rival.
@@ -120,3 +123,42 @@ def test_a_control_without_its_method_has_a_row_like_any_other(tmp_path: Path) -
     board = board_of(without, literature(tmp_path))
     assert [row["rank"] for row in rows(board) if row["accuracy"]] == ["1"]
     assert board.pairs[board.lines[0].key][0]["verdict"] == "no published number"
+
+
+def test_in_a_recipe_s_table_a_control_follows_its_method(tmp_path: Path) -> None:
+    labels = {
+        "bcl": [make_cell("bcl", seed) for seed in range(3)],
+        "ce": [make_cell("ce", seed) for seed in range(3)],
+        "bcl-no_contrast": [make_cell("bcl", seed, params={"contrast_weight": 0.0}) for seed in range(3)],
+    }
+    cells = [
+        {"run_id": cell.run_id, "label": label, "cell": cell.model_dump(mode="json")}
+        | (
+            {"controls": {"no_contrast": labels["bcl-no_contrast"][cell.seed].run_id}}
+            if label == "bcl"
+            else {}
+        )
+        for label, asked in labels.items()
+        for cell in asked
+    ]
+    for asked in labels.values():
+        for cell in asked:
+            finish(tmp_path / "results", cell)
+    grid = {"recipe": "r", "title": "A recipe", "notes": "", "cells": cells}
+    write_grid(tmp_path / "results", "r", grid)
+    render_recipe(Results(tmp_path / "results"), "r", tmp_path)
+    table = load_results(tmp_path / "results")
+    whole, without = (
+        table[table.params.str.contains("contrast_weight") == control].query("method == 'bcl'")
+        for control in (False, True)
+    )
+    added = whole.accuracy.mean() - without.accuracy.mean()
+    lines = [line for line in (tmp_path / "r.md").read_text().splitlines() if line.startswith("| ")]
+    shown = [line.split(" | ")[0].removeprefix("| ") for line in lines[2:5]]
+    assert [name.partition("<br>")[0] for name in shown] == ["bcl", "↳ no contrast", "Cross-entropy"]
+    assert f"bcl adds {added:+.2f}".replace("-", "−") in shown[1]
+    assert "n = 3" in shown[1]
+    page = (tmp_path / "r.html").read_text()
+    (control,) = re.findall(r'<tr class="control">(.*?)</tr>', page)
+    assert "strong" not in control
+    assert "↳" not in (tmp_path / "r.tex").read_text()

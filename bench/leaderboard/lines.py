@@ -121,16 +121,21 @@ class Asked(Line):
         asked: all its runs, in the order of the recipe; `runs` are those that are done.
         states: how each stands.
         split: where a method's seeds were measured on different splits, the one of this line.
+        control: of a control, its name; `whole` is then the line that it stands beneath.
     """
 
     label: str = ""
     asked: tuple[Result, ...] = ()
     states: Mapping[str, State] = field(default_factory=dict)
     split: str = ""
+    control: str = ""
+    whole: Asked | None = None
 
     @property
     def name(self) -> str:
-        """The method's title, or its label as long as no run has told it."""
+        """The method's title, or its label as long as no run has told it; of a control, its own."""
+        if self.whole:
+            return f"↳ {self.control.replace('_', ' ')}"
         return str(self.entry["title"] or self.label)
 
     @property

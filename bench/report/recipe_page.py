@@ -24,6 +24,7 @@ from bench.records import Grid, Result, Results
 from bench.report import figures
 from bench.report.columns import COLUMNS, line_table
 from bench.report.page import Table, csv, render
+from bench.report.recipe_controls import beneath
 from bench.report.recipe_settings import method_table, protocol_table
 from bench.report.text import blocks, counted, group_heads
 from bench.report.values import seeds_of
@@ -175,7 +176,8 @@ def sections(results: Results, grid: Grid) -> list[Section]:
         labels.setdefault(label, {}).setdefault(run.series, []).append(run)
     return [
         Section(
-            *key, tuple(line for label, series in labels.items() for line in _lines(label, series, states))
+            *key,
+            beneath([line for of in labels.items() for line in _lines(*of, states)], grid),
         )
         for key, labels in found.items()
     ]
@@ -213,11 +215,7 @@ def split_of(run: Result) -> str:
 
 
 def _section(part: Section, pages: Mapping[str, str]) -> dict[str, Any]:
-    """Gather what a section shows; figures are None while nothing is known.
-
-    Args:
-        pages: those of measured series that are there, by the series.
-    """
+    """Gather what a section shows, None what is not known; `pages` are those there are, by series."""
     title, rows, data, table = part.title, _rows(part), part.data, _table(part)
     leading = [
         [replace(row[0], href=pages.get(line.runs[0].series if line.runs else "", row[0].href)), *row[1:]]
@@ -242,13 +240,15 @@ def _section(part: Section, pages: Mapping[str, str]) -> dict[str, Any]:
 
 def _table(part: Section) -> Table:
     """Return the table; the backbone has a column where there are several."""
-    lines = part.begun
-    groups = [(line.asked[0].cell.backbone.name, *map(split_of, line.runs[:1])) for line in lines]
+    lines, known = part.begun, {line.key for line in part.begun}
+    own = [line for line in lines if not line.whole]
+    groups = [(line.asked[0].cell.backbone.name, *map(split_of, line.runs[:1])) for line in own]
+    kinds = ["control" if line.whole and line.whole.key in known else "" for line in lines]
     sizes = {name: len(classes) for name, classes in part.groups.items()}
     heads = group_heads(sizes, part.dataset.shots)
     names = [name for name in SHOWN if name != "backbone" or len(part.backbones) > 1]
-    told = marks(lines, groups=groups)
-    return line_table((*names, *OPTIONAL), lines, told, heads=heads, hidden=OPTIONAL, caption=_CAPTION)
+    told = {"heads": heads, "hidden": OPTIONAL, "caption": _CAPTION, "kinds": kinds}
+    return line_table((*names, *OPTIONAL), lines, marks(own, groups=groups), **told)
 
 
 def _facts(part: Section) -> list[str]:
@@ -270,7 +270,7 @@ def _facts(part: Section) -> list[str]:
 
 def _rows(part: Section) -> list[figures.Row]:
     lines = [line for line in part.lines if line.runs]
-    titles = Counter(line.name for line in lines)
+    titles = Counter(line.name for line in lines if not line.whole)
     labels = {line.label: f"[{line.label}]" if titles[line.name] > 1 else "" for line in lines}
     return [
         figures.Row(

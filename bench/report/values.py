@@ -66,6 +66,8 @@ def asked(line: Asked) -> Value:
     notes += [("plain", line.variant)] if line.variant else []
     notes += [("failed", f"split {line.split}")] if line.split else []
     notes += [(status, f"{seeds_of(seeds)} {status}") for status, _, seeds in line.not_done]
+    if line.whole and line.runs:
+        notes.append(("plain", " ".join(added(line.whole, line))))
     tags = ("reconstruction",) if line.entry["reconstruction"] else ()
     paper = line.runs[0].row["paper"] if line.runs else None
     return Value(line.name, href=paper, tags=tags, notes=tuple(notes))
@@ -186,16 +188,23 @@ def gap(line: Line) -> Value:
     )
 
 
+def added(whole: Line, control: Line) -> tuple[str, str]:
+    """Say what a method adds to its control, and how sure that is: the interval and the common seeds."""
+    found = whole.adds(control)
+    if not found.n:
+        return "no common seed", "n = 0"
+    interval = f"{text.gap(found.low)} to {text.gap(found.high)}, " if found.n > 1 else ""
+    return f"{whole.entry['title']} adds {text.gap(found.mean)}", f"({interval}n = {found.n})"
+
+
 def beneath(whole: Line, name: str, control: Line, columns: Sequence[Column]) -> list[Value]:
     """Return the row of a control, which stands beneath its method: its scores, and what the method adds."""
-    found = whole.adds(control)
-    adds = f"{whole.entry['title']} adds {text.gap(found.mean)}" if found.n else "no common seed"
-    interval = f"{text.gap(found.low)} to {text.gap(found.high)}, " if found.n > 1 else ""
+    adds, sure = added(whole, control)
     said = {
         "rank": NOTHING,
         "method": Value(f"↳ {name.replace('_', ' ')}", href=f"runs/{control.page}" if control.page else None),
         "published": NOTHING,
-        "gap": Value(adds, notes=(("gap", f"({interval}n = {found.n})"),), hint=_ADDS),
+        "gap": Value(adds, notes=(("gap", sure),), hint=_ADDS),
         "protocol": NOTHING,
     }
     return [said[c.name] if c.name in said else c.get(control) for c in columns]

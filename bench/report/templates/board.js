@@ -44,6 +44,8 @@ document.addEventListener("ready", ({ target, detail: table }) => {
     }
   };
 
+  const listed = (values) => [...values.slice(0, 4), ...(values.length > 4 ? [`${values.length - 4} more`] : [])].join(", ");
+
   // A headline is a league's: rows of different protocols have no winner.
   const tell = (shown) => {
     const option = jump.selectedOptions[0];
@@ -51,13 +53,12 @@ document.addEventListener("ready", ({ target, detail: table }) => {
     const unlike = protocol
       .map((i) => [fields[i].dataset.label, new Set(shown.map((row) => said(row, i)))])
       .filter(([, values]) => values.size > 1)
-      .map(([label, values]) => `${label} (${[...values].join(", ")})`);
-    const count = `${shown.length} of ${rows.length} rows`;
+      .map(([label, values]) => `${label} (${listed([...values])})`);
     const told = !shown.length
       ? "No row has all of this: set a field to any."
       : unlike.length
-        ? `${count} that share no protocol, so no winner is named.`
-        : `${count}, one protocol.`;
+        ? `${shown.length} rows of several protocols: no winner is named.`
+        : `${shown.length} of ${rows.length} rows, of one protocol.`;
     panel.querySelector(".protocol").textContent = one ? `, ${option.text.replace(/ \(\d+\)$/, "")}` : "";
     panel.querySelector(".headline").textContent = one ? one[0].toUpperCase() + one.slice(1) : told;
     panel.querySelector(".agreement").textContent = one ? option.dataset.agreement : unlike.length ? `They differ in ${unlike.join("; ")}.` : "";

@@ -28,7 +28,7 @@
     const found = [];
     let place = -1;
     for (const row of [...table.tBodies[0].rows]) {
-      if (!row.classList.contains("control")) place += 1;
+      if (place < 0 || !row.classList.contains("control")) place += 1;
       else (found[place] ??= []).push(row), row.remove();
     }
     return found;
