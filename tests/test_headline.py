@@ -28,6 +28,13 @@ def test_the_best_is_named_with_its_lead(tmp_path: Path) -> None:
     assert headline(told) == "best measured BCCL 52.30 ± 0.20 (n = 3), 2.20 ahead of BCL."
 
 
+def test_a_lead_says_that_rows_of_fewer_seeds_are_left_aside(tmp_path: Path) -> None:
+    told = lines(
+        tmp_path, series("bccl", 52.1, 52.3, 52.5), series("bcl", 49.9, 50.1, 50.3), series("ce", 51.0)
+    )
+    assert headline(told).endswith("2.20 ahead of BCL (n < 3 aside).")
+
+
 def test_what_noise_does_not_tell_from_the_best_is_tied(tmp_path: Path) -> None:
     told = lines(
         tmp_path,

@@ -45,14 +45,18 @@ def _measured(lines: Sequence[Line]) -> str:
     ours = sorted(ours, key=lambda line: (-line.entry[name], line.key))
     steady = [line for line in ours if line.runs and line.entry["n"] >= FEWEST_SEEDS]
     if ours[0] in steady:
-        return _best(steady, name)
+        return _best(steady, name, aside=ours[: len(steady)] != steady)
     few = _SEEDS.get(ours[0].entry["n"] if ours[0].runs else 0, "external predictions")
     told = f"highest measured {_name(ours[0])} {_score(ours[0], name)}, {few}: not ranked"
     return f"{told}; {_best(steady, name)}" if steady else told
 
 
-def _best(steady: Sequence[Line], name: str) -> str:
-    """Name the first of lines that were measured often enough, and all that noise does not tell from it."""
+def _best(steady: Sequence[Line], name: str, aside: bool = False) -> str:
+    """Name the first of lines that were measured often enough, and all that noise does not tell from it.
+
+    Args:
+        aside: whether others, of too few seeds, stand among them.
+    """
     best = steady[0]
     told = f"best measured {_name(best)} {_score(best, name)} (n = {best.entry['n']})"
     scores = {line.key: line.by_seed(name) for line in steady}
@@ -61,7 +65,7 @@ def _best(steady: Sequence[Line], name: str) -> str:
         return f"{told}, tied with {text.listed([_name(line) for line in steady if line.key in alike])}"
     if len(steady) > 1:
         lead = best.entry[name] - steady[1].entry[name]
-        return f"{told}, {text.number(lead)} ahead of {_name(steady[1])}"
+        return f"{told}, {text.number(lead)} ahead of {_name(steady[1])}{' (n < 3 aside)' if aside else ''}"
     return told
 
 
