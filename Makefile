@@ -4,8 +4,10 @@ BIN := .venv/bin
 RECIPE ?= quick
 OUT ?= build/gpu/out
 MINUTES ?= 9
+# What touches the packages that change most: pandas, pydantic, typer, rich, jinja2, timm.
+LOWEST := api backbones cli ledger leaderboard metrics published recipe recipe_errors records report report_commands
 
-.PHONY: help quick test lint format type unit slow slurm gpu bench report clean
+.PHONY: help quick test lint format type unit slow slurm lowest gpu bench report docs clean
 
 help:            ## list the targets
 	@grep -E '^[a-z]+: *.*##' Makefile | sed -E 's/: *[^#]*## */\t/' | expand -t 12
@@ -35,6 +37,11 @@ slow: .venv/ok   ## the tests that take minutes or much memory: every family of 
 slurm: .venv/ok  ## the tests on a Slurm of their own, which root can bring up where it is installed
 	$(BIN)/python -m pytest -m slurm -rs
 
+lowest:          ## tests with the lowest version of each dependency that pyproject.toml allows, in build/lowest
+	$(PYTHON) -m venv build/lowest
+	build/lowest/bin/pip install --quiet --disable-pip-version-check -c constraints-lowest.txt -e . pytest hypothesis
+	build/lowest/bin/python -m pytest $(LOWEST:%=tests/test_%.py)
+
 bench: .venv/ok  ## measure speed; prints tables, writes benchmarks/results/
 	for name in augment throughput grid scale; do $(BIN)/python benchmarks/$$name.py || exit 1; done
 
@@ -44,10 +51,14 @@ gpu: .venv/ok    ## all that wants a GPU, in MINUTES (9), into OUT; TINY=1 rehea
 report: .venv/ok ## render every page in reports/ from results/
 	$(BIN)/python run_bench.py report
 
+docs: .venv/ok   ## build the documentation site, with the leaderboard, in build/site
+	$(BIN)/mkdocs build --strict
+	$(BIN)/python run_bench.py report --reports build/site/reports
+
 clean:           ## remove the environment and caches; results stay
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache *.egg-info
 
 .venv/ok: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,docs]"
 	touch $@

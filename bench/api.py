@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -84,11 +85,13 @@ def run(
     retry_failed: bool = False,
     retrain_stale: bool = False,
     methods: Sequence[str | Path] = (),
+    log: Sequence[str] = (),
     progress: bool = True,
 ) -> pd.DataFrame:
     """Train the cells of a recipe that are not trained yet; return their rows of `load_results`, in order.
 
-    Runs are processes of their own, so in a script the call stands below ``if __name__ == "__main__":``.
+    Of a recipe with a search the first call trains the trials, the next one what won. Runs are processes of
+    their own, so in a script the call stands below ``if __name__ == "__main__":``.
     Stop it with Ctrl-C, or the notebook's stop button; the same call goes on.
 
     >>> import bench
@@ -107,6 +110,7 @@ def run(
         retry_failed: train once more what failed or cannot be read, likewise.
         retrain_stale: train once more what was done on other data or code than those here now, likewise.
         methods: Python files with methods of your own.
+        log: loggers, as "tensorboard" and "wandb:project=lt"; default: the recipe's.
         progress: print how the runs go: a line for each that ends, on a terminal bars.
 
     Raises:
@@ -120,26 +124,34 @@ def run(
     from bench.launch.anew import pending
     from bench.launch.local import run_grid
     from bench.launch.progress import watch
+    from bench.loggers import chosen
+    from bench.loggers.relay import noted
     from bench.recipe import Recipe, grid_file
     from bench.records import Results, write_grid
+    from bench.search.resolve import resolve
     from bench.stale import Now, refuse_other_content, to_train
 
     files = [Path(file) for file in methods]
     registry.load_files(files)
-    whole = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    cells = [point.cell for point in whole.only(only).points]
     root, images = Path(results), Path(data or os.environ.get("LONGTAIL_DATA") or "data")
-    for cell in {(cell.dataset, cell.imbalance_factor): cell for cell in cells}.values():
-        training_images(cell, images)  # better one error now than one in each run
     now = Now(images, registry.sources())
     runs = Results(root, now)
+    whole = resolve(recipe if isinstance(recipe, Recipe) else load_recipe(recipe), runs)
+    loggers = chosen(log, whole.log)
+    cells = [point.cell for point in whole.only(only).points]
+    for cell in {(cell.dataset, cell.imbalance_factor): cell for cell in cells}.values():
+        training_images(cell, images)  # better one error now than one in each run
     refuse_other_content(cells, runs, now)
     known = runs.states(families(cells).values())
     begun = pending(root, known)
     wanted, over = to_train(cells, known, retrain_stale=retrain_stale, force=force, begun=begun)
     write_grid(root, whole.name, grid_file(whole))
     labels = {point.cell.run_id: point.label for point in whole.points}
-    with watch(labels, Console(quiet=not progress), root) as listen:
+    console = Console(quiet=not progress)
+    with (
+        watch(labels, console, root) as shown,
+        noted(loggers, root, labels, shown, warnings.warn) as listen,
+    ):
         run_grid(
             wanted,
             root,
@@ -364,8 +376,10 @@ def load_leaderboard(results: str | Path = "results") -> pd.DataFrame:
     return table(gather(Results(Path(results))))
 
 
-def load_model(run_id: str, results: str | Path = "results") -> Method:
-    """Load the trained model of a run, ready to score images; its name may be shortened while it is clear.
+def load_model(run_id: str | Path, results: str | Path = "results") -> Method:
+    """Load the trained model of a run, ready to score images.
+
+    Its name may be shortened while it is clear; or it is a folder that `push` wrote.
 
     >>> import bench
     >>> import torch
@@ -379,18 +393,19 @@ def load_model(run_id: str, results: str | Path = "results") -> Method:
     import numpy as np
 
     from bench.cli.common import find_run
+    from bench.hub import opened, with_weights
     from bench.train.build import build
     from bench.train.checkpoint import read_weights
 
-    found = find_run(Path(results), run_id)
-    if found.state.status != "done":
-        raise BenchError(f"{found.run_id}: is {found.state.status}, and has no weights to load")
-    weights = found.directory.weights
-    if not weights.exists():
-        raise BenchError(f"{found.run_id}: its weights are not here; `rerun {found.run_id}` makes them again")
-    counts = found.record["data"].get("epoch_counts", found.record["data"]["class_counts"])
-    method = build(found.cell, np.array(counts))
-    read_weights(weights, method, found.record["files"][weights.name])
+    if (Path(run_id) / "record.json").is_file():
+        run = opened(Path(run_id))
+        cell, record = run.read_cell(), run.read_record()
+    else:
+        found = find_run(Path(results), str(run_id))
+        run, cell, record = with_weights(found), found.cell, found.record
+    counts = record["data"].get("epoch_counts", record["data"]["class_counts"])
+    method = build(cell, np.array(counts))
+    read_weights(run.weights, method, record["files"][run.weights.name])
     return method.eval()
 
 

@@ -77,20 +77,36 @@ def create(name: str, **options: Any) -> Backbone:
     With `after` the result holds only the stages behind it: an expert's branch (RIDE, section 3.2 of the
     paper: narrow 3/4). Any other option is the timm model's own keyword.
     """
-    after, width, narrow = options.pop("after", None), options.pop("width", 1.0), options.pop("narrow", 1.0)
+    after = options.get("after")
+    model = timm_model(name, num_classes=0, **options)
+    backbone = staged(model)
+    return backbone.split(after)[1] if after else backbone
+
+
+def timm_model(name: str, num_classes: int, **options: Any) -> nn.Module:
+    """Create the timm model of a backbone's options, whole, with a classifier if `num_classes` is not 0."""
     if not timm.is_model(name):
         raise BenchError(f"unknown backbone {name!r}{did_you_mean(name, timm.list_models())}")
-    if (width, narrow) != (1.0, 1.0):
-        options["channels"] = _scaled_channels(name, after, width, narrow, options)
     try:
-        model: Any = timm.create_model(name, num_classes=0, **options)
+        return timm.create_model(name, num_classes=num_classes, **timm_options(name, **options))
     except TypeError as error:
         raise BenchError(f"backbone {name!r}: {error}") from error
+
+
+def timm_options(name: str, **options: Any) -> dict[str, Any]:
+    """Return a backbone's options as timm's own keywords, `width` and `narrow` as channels."""
+    after, width, narrow = options.pop("after", None), options.pop("width", 1.0), options.pop("narrow", 1.0)
+    if (width, narrow) != (1.0, 1.0):
+        options["channels"] = _scaled_channels(name, after, width, narrow, options)
+    return options
+
+
+def staged(model: Any) -> Backbone:
+    """Return a timm model as a backbone that shares its weights, a classifier aside."""
     # what `forward_head` ends with may be wider than the last map (MobileNetV3, GhostNet, VGG)
-    backbone = Backbone(
+    return Backbone(
         _stages(model), _Head(model), getattr(model, "head_hidden_size", None) or model.num_features
     )
-    return backbone.split(after)[1] if after else backbone
 
 
 def check_input(name: str, size: int, **options: Any) -> None:
@@ -259,6 +275,10 @@ class CifarResNet(nn.Module):
         """Pool a feature map, and classify it unless `pre_logits`."""
         x = self.global_pool(x)
         return x if pre_logits else self.fc(x)
+
+    def get_classifier(self) -> nn.Module:
+        """Return what `forward_head` ends with."""
+        return self.fc
 
     def forward(self, x: Tensor) -> Tensor:
         """Return logits (B, C)."""

@@ -8,7 +8,7 @@ the host but those that never change.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable
-from typing import ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -77,9 +77,7 @@ class Graphs:
         graph.replay()
         return result  # type: ignore[return-value]
 
-    def _record(
-        self, function: Callable[[], object], pool: tuple[int, int]
-    ) -> tuple[torch.cuda.CUDAGraph, object]:
+    def _record(self, function: Callable[[], object], pool: Any) -> tuple[torch.cuda.CUDAGraph, object]:
         graph = torch.cuda.CUDAGraph()
         try:
             # other threads may go on: one that pins memory for another run's batches, say

@@ -59,7 +59,7 @@ class Card(Frozen):
         protocol = self.whole_protocol()
         optimizer, schedule = protocol.optimizer, protocol.schedule
         steps = zip(schedule.milestones, schedule.factors, strict=True)
-        told = {
+        lines = {
             "data": ", ".join(self.data)
             + (
                 f" at {', '.join(f'{f:g}' for f in self.imbalance_factors)}" if self.imbalance_factors else ""
@@ -79,7 +79,7 @@ class Card(Frozen):
             "source": self.source,
             "quirk": self.quirk,
         }
-        return {key: text for key, text in told.items() if text}
+        return {key: text for key, text in lines.items() if text}
 
 
 @cache

@@ -24,6 +24,8 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+#: Of each class so many images, or such a share of them.
+HeldOut = Count | Annotated[float, Field(gt=0, lt=1)]
 
 #: Marks a field that describes and does not decide; it is kept in cell.yaml and left out of the id.
 DESCRIBES: JsonDict = {"identity": False}
@@ -128,9 +130,9 @@ class DataSet(Frozen):
     footnote to its numbers. `md5` are the checksums of CIFAR's files in `folder`, as the lines that md5sum
     prints, where these are not the official ones but have their format. `n_max` is the size of the largest
     class (default: all images), `test_per_class` what is held out where a source has no test set of its own.
-    With `held_out` so many training images of each class, which the tail leaves over, take the place of the
-    test set: to choose hyper-parameters by. Shot groups go by the real images alone, whatever `extra_train`
-    adds.
+    With `held_out` training images take the place of the test set, to choose hyper-parameters by: so many of
+    each class, or such a share of its images, as `longtail.held_counts` has it. The tail is cut without them.
+    Shot groups go by the real images alone, whatever `extra_train` adds.
 
     `split_seed` draws the subset, 0 the papers'. `class_order` is the seed of a permutation that says which
     class gets which count, 0 the order of the labels. `label_noise` is the share of the training labels that
@@ -168,7 +170,7 @@ class DataSet(Frozen):
     label_noise: Annotated[float, Field(ge=0, lt=1)] = 0.0
     n_max: Count | None = None
     test_per_class: Count | None = None
-    held_out: Count | None = None
+    held_out: HeldOut | None = None
     shots: ShotRule = ShotRule()
     extra_train: ExtraTrain | None = None
     orientation: Literal["exif"] | None = None
@@ -221,8 +223,6 @@ class DataSet(Frozen):
             raise ValueError("class_order permutes nothing: 'profile: natural' keeps every image")
         if self.profile == "natural" and self.split_seed and not (self.held_out or self.label_noise):
             raise ValueError("split_seed draws nothing: 'profile: natural' keeps every image")
-        if self.held_out is not None and self.on_disk:
-            raise ValueError("held_out is not for 'source: list', nor what is streamed; name another test")
         return self
 
 

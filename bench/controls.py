@@ -22,7 +22,7 @@ FILE = Path(__file__).parents[1] / "methods" / "controls.yaml"
 
 
 class Control(Frozen):
-    """What differs from the method: another one in its place, hyper-parameters, or parts of the protocol."""
+    """What differs from the method: another method, hyper-parameters, or parts of the protocol."""
 
     method: Name | None = None
     params: dict[str, Param] = Field({})
@@ -43,8 +43,8 @@ def controls() -> dict[str, dict[str, Control]]:
         return _FILE.validate_json(json.dumps(yaml.safe_load(FILE.read_text(encoding="utf-8"))))
     except ValidationError as error:
         detail = error.errors()[0]
-        place = ".".join(map(str, detail["loc"]))
-        raise BenchError(f"{FILE}: {place}: {detail['msg']}") from None
+        key = ".".join(map(str, detail["loc"]))
+        raise BenchError(f"{FILE}: {key}: {detail['msg']}") from None
 
 
 def control_named(method: str, params: Mapping[str, Any], views: tuple[str, ...] = ()) -> str | None:

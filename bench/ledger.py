@@ -60,10 +60,11 @@ class Line:
 
 def lines(results: Path) -> list[Line]:
     """Return all lines of a results folder, in the order of files and lines."""
-    return [line for file in sorted((results / "records").glob("*.jsonl")) for line in _read(file)]
+    return [line for file in sorted((results / "records").glob("*.jsonl")) for line in read(file)]
 
 
-def _read(file: Path) -> Sequence[Line]:
+def read(file: Path) -> Sequence[Line]:
+    """Return the lines of one file."""
     stat = file.stat()
     return _lines(file, stat.st_mtime_ns, stat.st_size)
 

@@ -23,6 +23,7 @@ from bench.errors import BenchError
 from bench.files import write_text
 from bench.metrics import METRICS
 from bench.rundir import Busy, RunDir, State, attempt, canonical, cell_from, equal, first_line, hash_of
+from bench.search.record import SearchRecord
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -51,7 +52,7 @@ AGAIN = frozenset({"missing", "interrupted"})
 COLUMNS = {
     "dataset": ("string", "cell.dataset.name"),
     "imbalance_factor": ("Float64", "cell.imbalance_factor"),
-    "held_out": ("Int64", "cell.dataset.held_out"),
+    "held_out": ("Float64", "cell.dataset.held_out"),
     "profile": ("string", "cell.dataset.profile"),
     "split_seed": ("Int64", "cell.dataset.split_seed"),
     "class_order": ("Int64", "cell.dataset.class_order"),
@@ -239,7 +240,8 @@ class Result:
 class Grid:
     """What a recipe asked for: its path, title and header comment, and each cell with the recipe's label.
 
-    `controls` has by the run id of a method those of its controls, by their names (see `bench.controls`).
+    `controls` has by the run id of a method those of its controls, by their names (see `bench.controls`);
+    `search` is what was tried and what won, if the recipe has a search.
     """
 
     recipe: str
@@ -247,6 +249,7 @@ class Grid:
     notes: str
     cells: tuple[tuple[str, Cell], ...]
     controls: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    search: SearchRecord | None = None
 
 
 class Results:
@@ -427,13 +430,19 @@ def write_grid(results: Path, name: str, grid: dict[str, Any]) -> None:
     """Keep what a recipe asks for, so that its missing cells can be told of without the recipe.
 
     `grid` has `recipe` (its path), `title`, `notes` (its header comment) and `cells`: a list of `run_id`,
-    `label` (the recipe's name for the method) and `cell`. In the file each is a line, without defaults.
+    `label` (the recipe's name for the method) and `cell`. In the file each is a line, without defaults. Of
+    a search it has a `search` too (see `bench.search.record`).
     """
     cells = []
     for entry in grid["cells"]:
         short = cell_from(entry["cell"]).model_dump(mode="json", exclude_defaults=True)
         cells.append(json.dumps(entry | {"cell": short}))
-    head = json.dumps({key: value for key, value in grid.items() if key != "cells"}, indent=1)[:-2]
+    apart = ("cells", "search")
+    head = json.dumps({key: value for key, value in grid.items() if key not in apart}, indent=1)[:-2]
+    if "search" in grid:  # a line for each method
+        methods = ",\n".join(map(json.dumps, grid["search"]["methods"]))
+        rest = json.dumps(grid["search"] | {"methods": []}).removesuffix("]}")
+        head += f',\n "search": {rest}\n{methods}\n]}}'
     write_text(results / "grids" / f"{name}.json", f'{head},\n "cells": [\n' + ",\n".join(cells) + "\n]}\n")
 
 
@@ -451,10 +460,18 @@ def _grid(file: Path) -> Grid:
         for entry, (label, cell) in zip(grid["cells"], cells, strict=True):
             if cell.run_id != entry["run_id"] or not isinstance(label, str):
                 raise ValueError(f"not the cell of {str(entry['run_id'])[:200]!r}")
+        search = _search(grid["search"], {cell.run_id for _, cell in cells}) if "search" in grid else None
         controls = {e["run_id"]: dict(e["controls"]) for e in grid["cells"] if e.get("controls")}
-        return Grid(str(grid["recipe"]), grid["title"], grid["notes"], tuple(cells), controls)
+        return Grid(str(grid["recipe"]), grid["title"], grid["notes"], tuple(cells), controls, search)
     except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise BenchError(f"{file}: {first_line(error)}; run the recipe again") from error
+
+
+def _search(content: Any, there: Collection[str]) -> SearchRecord:
+    search = SearchRecord.model_validate_json(json.dumps(content))
+    if absent := {*search.trial_runs, *search.final_runs} - set(there):
+        raise ValueError(f"search names runs that are no cells, as {min(absent)[:200]!r}")
+    return search
 
 
 def series(cell: Cell, *, across_splits: bool = False) -> str:

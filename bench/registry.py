@@ -55,7 +55,7 @@ class Entry(Facts):
 
     @cached_property
     def source(self) -> str | None:
-        """The hash of its source as it was registered; None of this project's, which `version` tells."""
+        """The hash of its source as it was registered; None for this project's, which have `version`."""
         return None if self.name in built_in() else _hash_of(self.build)
 
     @property
@@ -80,34 +80,41 @@ class Entry(Facts):
                     fields.setdefault(p.name, (hints[p.name], defaults.get(p.name, p.default)))
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):
                 break
-        return create_model(self.name, __config__=ConfigDict(extra="forbid", strict=True), **fields)
+        config = ConfigDict(extra="forbid", strict=True, validate_default=True)
+        return create_model(self.name, __config__=config, **fields)
 
     @property
     def arguments(self) -> dict[str, str]:
         """What the docstrings of the class and its bases say of each keyword argument."""
-        told: dict[str, str] = {}
+        found: dict[str, str] = {}
         for owner in reversed(self.build.__mro__):
             listed = inspect.cleandoc(vars(owner).get("__doc__") or "").partition("\nArgs:\n")[2]
             own = re.split(r"\n(?=\S)", listed)[0]  # without the sections that follow
             for names, text in re.findall(r"^ {4}([\w, ]+): (.+(?:\n {8}.+)*)", own, re.MULTILINE):
-                told |= dict.fromkeys(names.split(", "), " ".join(text.split()))
-        return told
+                found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
+        return found
 
     def choose(self, **params: Any) -> MethodChoice:
-        """Check hyper-parameters and write out all of them, with those named that differ from defaults.
+        """Check hyper-parameters, and write out all of them.
 
         Raises:
             pydantic.ValidationError: an unknown name or a wrong type.
         """
-        defaults = self._plain(self.hyperparameters().model_dump())
-        given = self._plain(self.hyperparameters(**params).model_dump())
-        changed = tuple(sorted(name for name in given if given[name] != defaults[name]))
-        return MethodChoice(name=self.name, version=self.version, params=given, changed=changed)
+        return self.choice(self.hyperparameters(**params))
 
-    def _plain(self, values: dict[str, Any]) -> dict[str, Any]:
-        # validated again, because pydantic does not look at defaults: an int there may stand for a float
-        checked = self.hyperparameters.model_validate(values).model_dump()
-        return {name: tuple(v) if isinstance(v, list) else v for name, v in checked.items()}
+    def choice(self, given: BaseModel) -> MethodChoice:
+        """Write out checked hyper-parameters, and name those that are not the defaults."""
+        values = _plain(given)
+        changed = tuple(sorted(name for name in values if values[name] != self._defaults[name]))
+        return MethodChoice(name=self.name, version=self.version, params=values, changed=changed)
+
+    @cached_property
+    def _defaults(self) -> dict[str, Any]:
+        return _plain(self.hyperparameters())
+
+
+def _plain(values: BaseModel) -> dict[str, Any]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in values.model_dump().items()}
 
 
 def register(
@@ -202,7 +209,7 @@ def described(files: Iterable[Path] = ()) -> dict[str, Facts]:
 
 
 def find(name: str) -> Entry:
-    """Return the entry of one method; an unknown name is told the nearest one."""
+    """Return the entry of one method; the error for an unknown name has the nearest one."""
     known = methods()
     if name not in known:
         raise BenchError(f"unknown method {name!r}{did_you_mean(name, known)}")
@@ -231,12 +238,12 @@ def load_files(files: Iterable[Path]) -> None:
     """Import a user's own method files, so that what they register can be named in a recipe."""
     files = list(files)
     if files:
-        methods()  # first, so that of two methods of one name the user's is told
+        methods()  # first, so that of two methods of one name the error is about the user's
     for file in files:
         if not file.is_file():
             raise BenchError(f"{file}: no such methods file")
-        place = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
-        module_name = f"user_methods_{file.stem}_{place}"  # another folder may have a file of this name
+        folder = hashlib.sha256(str(file.resolve()).encode()).hexdigest()[:8]
+        module_name = f"user_methods_{file.stem}_{folder}"  # another folder may have a file of this name
         if module_name in sys.modules:
             continue
         spec = importlib.util.spec_from_file_location(module_name, file)

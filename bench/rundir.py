@@ -56,11 +56,14 @@ class State:
 
 
 class RunDir:
-    """The directory of one run; nothing is made until something is written."""
+    """The directory of one run, in a results folder or at a `path` of its own.
 
-    def __init__(self, results: Path, run_id: str) -> None:
+    Nothing is made until something is written.
+    """
+
+    def __init__(self, results: Path, run_id: str, path: Path | None = None) -> None:
         self.run_id = run_id
-        self.path = results / "runs" / run_id
+        self.path = path or results / "runs" / run_id
         self.cell = self.path / "cell.yaml"
         self.epoch_lines = self.path / "epochs.jsonl"
         self.log = self.path / "log.txt"

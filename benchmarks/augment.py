@@ -26,7 +26,7 @@ import torch
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from sklearn.datasets import load_sample_images
 
-from bench.data.augment import POLICIES, autoaugment, colour, geometry, randaugment
+from bench.data.augment import POLICIES, automatic, operations
 from bench.vision import timm, torchvision
 
 Row = Mapping[str, Any]
@@ -130,8 +130,8 @@ PILLOW: dict[str, Callable[[Image.Image, Row], Image.Image]] = {
         image.filter(ImageFilter.GaussianBlur(float(row["radius"]))) if row["chosen"] else image
     ),
     "cutout": cutout,
-    "autoaugment": two_of(list(autoaugment.KINDS), (128, 128, 128)),
-    "randaugment": two_of(list(randaugment.KINDS), (124, 116, 104)),
+    "autoaugment": two_of(list(automatic.AUTOAUGMENT), (128, 128, 128)),
+    "randaugment": two_of(list(automatic.RANDAUGMENT), (124, 116, 104)),
 }
 
 
@@ -181,8 +181,8 @@ def papers(name: str, size: int) -> Callable[[Image.Image], torch.Tensor]:
     """Return a policy as the transforms that the papers' code chains."""
     transforms = torchvision.transforms
     ops = [*POLICIES[name].geometry_ops, *POLICIES[name].colour_ops]
-    on_tensors = [HoleInTensor(size // 4) for op in ops if isinstance(op, colour.Cutout)]
-    on_images = [as_transform(op, size) for op in ops if not isinstance(op, colour.Cutout)]
+    on_tensors = [HoleInTensor(size // 4) for op in ops if isinstance(op, operations.Cutout)]
+    on_images = [as_transform(op, size) for op in ops if not isinstance(op, operations.Cutout)]
     normalize = transforms.Normalize(MEAN, STD)
     return transforms.Compose([*on_images, transforms.ToTensor(), *on_tensors, normalize])
 
@@ -190,24 +190,24 @@ def papers(name: str, size: int) -> Callable[[Image.Image], torch.Tensor]:
 def as_transform(op: Any, size: int) -> Callable[[Any], Any]:
     transforms = torchvision.transforms
     match op:
-        case geometry.Crop():
+        case operations.Crop():
             return transforms.RandomCrop(size, padding=size // 8)
-        case geometry.Flip():
+        case operations.Flip():
             return transforms.RandomHorizontalFlip()
-        case geometry.Rotation():
+        case operations.Rotation():
             return transforms.RandomRotation(op.degrees)
-        case geometry.ResizedCrop():
+        case operations.ResizedCrop():
             return transforms.RandomResizedCrop(size, scale=op.scale)
-        case colour.Jitter():
+        case operations.Jitter():
             jitter = transforms.ColorJitter(op.strength, op.strength, op.strength, op.hue)
             return transforms.RandomApply([jitter], p=op.probability)
-        case colour.Grayscale():
+        case operations.Grayscale():
             return transforms.RandomGrayscale(op.probability)
-        case colour.Blur():
+        case operations.Blur():
             return transforms.RandomApply([blurred], p=op.probability)
-        case autoaugment.AutoAugment():
+        case automatic.AutoAugment():
             return SubPolicies(size)
-        case randaugment.RandAugment():
+        case automatic.RandAugment():
             fill = {"img_mean": (124, 116, 104)}
             return timm.data.auto_augment.rand_augment_transform("rand-m10-n2-mstd0.5", fill)
     raise NotImplementedError(type(op).__name__)
@@ -221,7 +221,7 @@ class SubPolicies:
     """Draw and apply one of AutoAugment's sub-policies to one image."""
 
     def __init__(self, size: int) -> None:
-        tables = autoaugment.AutoAugment().draw(np.random.default_rng(0), 1000, size)
+        tables = automatic.AutoAugment().draw(np.random.default_rng(0), 1000, size)
         self.rows = list(zip(tables["kind"], tables["numbers"], strict=True))
 
     def __call__(self, image: Image.Image) -> Image.Image:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.data import sources
+from bench.data import cifar, sources
 from bench.data.cache import key_of
 from bench.data.catalogue import DATASETS
 from bench.data.split import load
@@ -87,7 +87,7 @@ def unpack(path: Path, data: Path) -> str:
     train, test = part("train"), part("test")
     every = np.zeros((len(held["train_labels"]), *train.shape[1:]), np.uint8)
     every[held["positions"]] = train
-    root = data / (dataset.folder or sources.CIFAR[dataset.source][1])
+    root = data / (dataset.folder or cifar.CIFAR[dataset.source][1])
     root.mkdir(parents=True, exist_ok=True)  # empty: the cache stands for what would be in it
     name = dataset.name if dataset.md5 else dataset.source
     cache = data / ".cache" / f"{name}-{key_of(root, sorted(root.iterdir()))}"

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from bench.method import MakeBackbone
 from bench.registry import register
-from methods.logit_adjustment import log_class_prior
 from methods.parts.classifier import Classifier
+from methods.parts.weights import log_class_prior
 
 
 @register("balanced_bce", golden=True)

@@ -11,9 +11,9 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.method import MakeBackbone
 from bench.registry import register
-from methods.logit_adjustment import log_class_prior
 from methods.parts.adjusted_experts import AdjustedExperts, adjusted_losses
 from methods.parts.mixing import Mixup
+from methods.parts.weights import log_class_prior
 
 
 @register("balpoe", golden=True, width=1.0, alpha=0.4)

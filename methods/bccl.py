@@ -10,16 +10,15 @@ from __future__ import annotations
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench.method import Batch, Clock, MakeBackbone, Method, View
 from bench.registry import register
-from methods.logit_adjustment import log_class_prior
-from methods.parts.class_queue import ClassQueue
 from methods.parts.contrast import class_averaged_contrast, count_of_class, inner_products
 from methods.parts.heads import CosineHead
 from methods.parts.kmeans import kmeans
 from methods.parts.projector import Projector
+from methods.parts.weights import log_class_prior
 
 
 @register("bccl", golden=True, version=2)
@@ -115,3 +114,50 @@ def centroid_loss(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
     dots = inner_products(features, centers.flatten(0, 1)).unflatten(1, centers.shape[:2])
     own = F.one_hot(labels, len(centers)).bool()[:, :, None]
     return torch.where(own, -dots, dots).mean()
+
+
+class ClassQueue(nn.Module):
+    """The last `size` projections of each class, (C, size, D), oldest first, and how many there are (C,).
+
+    quirk: projections of a class that first comes after the first step are stored twice, as in the authors'
+    code.
+    """
+
+    rows: Tensor
+    counts: Tensor
+    begun: Tensor
+
+    def __init__(self, classes: int, size: int, dim: int) -> None:
+        super().__init__()
+        self.size = size
+        self.register_buffer("rows", torch.zeros(classes, size, dim))
+        self.register_buffer("counts", torch.zeros(classes, dtype=torch.int64))
+        self.register_buffer("begun", torch.tensor(False))
+
+    @torch.no_grad()
+    def add(self, projections: Tensor, labels: Tensor) -> None:
+        """Append projections (N, D) to the queues of their labels (N,), dropping the oldest."""
+        for c in labels.unique().tolist():
+            new = projections[labels == c].to(self.rows)
+            kept = self.rows[c, : self.counts[c]]
+            if self.begun and not len(kept):
+                kept = new
+            whole = torch.cat([kept, new])[-self.size :]
+            self.rows[c, : len(whole)] = whole
+            self.counts[c] = len(whole)
+        self.begun.fill_(True)
+
+    def filled(self) -> Tensor:
+        """Return which rows are in use, (C, size) bool."""
+        return torch.arange(self.size, device=self.counts.device) < self.counts[:, None]
+
+    def pick(self, order: Tensor, count: int) -> Tensor:
+        """Return `count` distinct rows of each class, (C, count, D), chosen by random keys (size,).
+
+        A class with fewer rows is filled up with zeros (the authors' code stops with an error there).
+        """
+        filled = self.filled()
+        keys = torch.where(filled, order, 2.0)
+        chosen = keys.argsort(dim=1)[:, :count, None]
+        picked = self.rows.gather(1, chosen.expand(-1, -1, self.rows.shape[2]))
+        return picked * filled.gather(1, chosen[:, :, 0])[:, :, None]

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 
 from bench.method import Batch, MakeBackbone, Method, View
 from bench.registry import register
-from methods.logit_adjustment import log_class_prior
 from methods.parts.contrast import class_averaged_contrast, count_of_class
 from methods.parts.heads import CosineHead, linear_head
 from methods.parts.projector import Projector
+from methods.parts.weights import log_class_prior
 
 
 class BalancedContrast(Method):

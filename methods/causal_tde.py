@@ -78,7 +78,7 @@ def causal_logits(features: Tensor, weight: Tensor, heads: int, temperature: flo
 def tde_logits(
     features: Tensor, weight: Tensor, mean_feature: Tensor, heads: int, temperature: float, effect: float
 ) -> Tensor:
-    """Return the scores of x - effect cos(x, c) c per head, x and c being directions."""
+    """Return the logits of x - effect cos(x, c) c per head, x and c being directions."""
     x, c = _directions(features, heads), _directions(mean_feature[None], heads)
     along = (x * c).sum(dim=2, keepdim=True) * c
     return _scores(x - effect * along, weight, temperature)

@@ -23,7 +23,7 @@ from methods.parts.contrast import inner_products
 
 @register("cgm_gcll", reconstruction=True, version=2)
 class CGMGCLL(BalancedContrast):
-    """BCL's set-up with a class-mixture likelihood in place of its contrast, and a neighbour-graph term.
+    """BCL's set-up with a class-mixture likelihood instead of its contrast, and a neighbour-graph term.
 
     Args:
         graph_weight: of the graph term; 0 leaves CGM alone.
@@ -99,8 +99,8 @@ def graph_contrast_loss(
     """Return the mean over joined anchors i of -sum_j a_ij log(exp(z_i z_j / t) / sum_{m != i} ...).
 
     Nodes (M, D) are unit vectors. Edges join each node with its nearest reliable ones, and weigh a_ij =
-    softmax_j(z_i z_j / t_edge) without gradient; classes may differ, which is how the tail is told of the
-    head. No neighbour, no loss.
+    softmax_j(z_i z_j / t_edge) without gradient; classes may differ, so that the tail learns
+    from the head. No neighbour, no loss.
     """
     count = len(nodes)
     cosines = inner_products(nodes, nodes)

@@ -1,4 +1,4 @@
-"""DisAlign: distribution alignment of a trained classifier's scores (Zhang et al., CVPR 2021)."""
+"""DisAlign: distribution alignment of a trained classifier's logits (Zhang et al., CVPR 2021)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from methods.parts.weights import power_weights, weighted_cross_entropy
 
 
 class AlignedHead(nn.Module):
-    """A linear classifier whose scores are scaled and shifted class by class, image by image.
+    """A linear classifier whose logits are scaled and shifted class by class, image by image.
 
     With a confidence s in 0..1 of each image, z'_c = (1 + s a_c) z_c + s b_c. The authors' layer starts
     from a = 1 and b = 0, the confidence's weights from 0.1 (the paper writes 1 + a as alpha).
@@ -29,7 +29,7 @@ class AlignedHead(nn.Module):
         self.shifts = nn.Parameter(torch.zeros(classes))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return aligned scores (B, C) of features (B, D)."""
+        """Return aligned logits (B, C) of features (B, D)."""
         confidence = self.confidence(features).sigmoid()
         return (1 + confidence * self.scales) * self.linear(features) + confidence * self.shifts
 

@@ -51,6 +51,6 @@ class DSCLEnsemble(DSCL):
 
 @register("dscl_ensemble_linear", version=2, reconstruction=True)
 class DSCLEnsembleLinear(ExpertEnsemble, DSCLLinear):
-    """The second stage of the ensemble: a linear classifier per frozen expert, scores averaged."""
+    """The second stage of the ensemble: a linear classifier per frozen expert, logits averaged."""
 
     usual_parent = "dscl_pbsd_ensemble"

@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from bench.errors import BenchError
 from bench.method import Batch, MakeBackbone, Method, View
 from bench.registry import register
-from methods.logit_adjustment import LogitAdjustment, log_class_prior
+from methods.logit_adjustment import LogitAdjustment
 from methods.parts.contrast import inner_products
 from methods.parts.heads import CosineHead
 from methods.parts.projector import Projector
+from methods.parts.weights import log_class_prior
 
 
 @register("gml_teacher")
@@ -52,7 +53,7 @@ class GML(Method):
     The first view is classified and distilled, the second queries, and the teacher's features of the third
     wait in a queue with slots for each class, embedded anew at every step. The parent is the teacher: the
     authors' is "gml_teacher" on a larger network (they say the size is not essential), and any balanced one
-    serves. A teacher that follows the training prior, as LDAM-DRW's scores do, costs the student its rare
+    serves. A teacher that follows the training prior, as LDAM-DRW's logits do, costs the student its rare
     classes.
 
     Args:
@@ -152,17 +153,17 @@ class GML(Method):
         ce = F.cross_entropy(logits + self.log_prior, batch.labels)
         taught_loss = distillation_loss(logits, teacher_logits, self.distill_temperature)
         self.enqueue(latest, batch)  # first: an image's own key is in the queue, as the first copy wants it
-        contrast = mixture_contrast_loss(
-            self.embed_query(queried),
-            batch.labels,
-            batch.positions,
-            self.embed_key(self.keys.clone()),
-            self.key_labels.masked_fill(self.key_index < 0, -1),
-            self.key_index,
-            self.log_temperature,
-            self.log_prior,
-        )
+        contrast = self.contrast(self.embed_query(queried), batch)
         return self.ce_weight * ce + self.distill * taught_loss + self.contrast_weight * contrast
+
+    def contrast(self, query: Tensor, batch: Batch) -> Tensor:
+        """Return the contrast of queries (B, dim) with all keys of the queue, embedded as they are now."""
+        cosines = inner_products(query, self.embed_key(self.keys.clone()))
+        filled = self.key_labels.masked_fill(self.key_index < 0, -1)
+        other_image = batch.positions[:, None] != self.key_index
+        return mixture_contrast_loss(
+            cosines, batch.labels, filled, other_image, self.log_temperature, self.log_prior
+        )
 
     @torch.no_grad()
     def enqueue(self, latest: Tensor, batch: Batch) -> None:
@@ -189,39 +190,41 @@ def class_slots(class_counts: Tensor, total: int, base: int) -> Tensor:
 
 
 def mixture_contrast_loss(
-    query: Tensor,
+    cosines: Tensor,
     labels: Tensor,
-    index: Tensor,
-    keys: Tensor,
     key_labels: Tensor,
-    key_index: Tensor,
+    other_image: Tensor,
     log_temperature: Tensor,
     log_prior: Tensor,
 ) -> Tensor:
-    """Return twice CE([log S_c(i) + log pi_c]_c, y_i), S_c the mean of exp(q k / T) over keys of class c.
+    """Return the likelihood loss twice: for the embeddings, and for the temperature.
 
-    The first copy trains the embeddings at a fixed temperature and keeps keys of the same image; the
-    second trains the temperature at fixed embeddings and leaves them out; so it leaves out the anchors whose
-    class has no other key (the authors' code divides by zero there). Key label -1 is an empty slot.
+    The first copy has a fixed temperature and all keys, those of the same image too; the second has fixed
+    embeddings and leaves these out, and with them the anchors whose class has no other key (the authors' code
+    divides by zero there).
+
+    Args:
+        cosines: (N, M) of queries with keys; `labels` (N,) are the queries'.
+        key_labels: (M,), -1 for an empty slot.
+        other_image: which keys are of another image than the query, (N, M).
+        log_prior: log pi, (C,).
     """
-    classes = torch.arange(len(log_prior), device=labels.device)
-    member = key_labels[:, None] == classes
-    other_image = index[:, None] != key_index
-    every = torch.ones_like(other_image)
     temperature = log_temperature.exp()
-    cosines = inner_products(query, keys)
-    first = _class_means(cosines / temperature.detach(), member, every)
-    second = _class_means(cosines.detach() / temperature, member, other_image)
+    member = key_labels[:, None] == torch.arange(len(log_prior), device=key_labels.device)
+    every = torch.ones_like(other_image)
+    embeddings = log_mixtures(cosines / temperature.detach(), member, every) + log_prior
+    for_temperature = log_mixtures(cosines.detach() / temperature, member, other_image) + log_prior
     comparable = (other_image & (labels[:, None] == key_labels)).any(dim=1)
-    each = F.cross_entropy(second + log_prior, labels, reduction="none")
-    second_mean = torch.where(comparable, each, 0).sum() / comparable.sum().clamp(min=1)
-    return F.cross_entropy(first + log_prior, labels) + second_mean
+    each = F.cross_entropy(for_temperature, labels, reduction="none")
+    second = torch.where(comparable, each, 0).sum() / comparable.sum().clamp(min=1)
+    return F.cross_entropy(embeddings, labels) + second
 
 
-def _class_means(logits: Tensor, member: Tensor, allowed: Tensor) -> Tensor:
-    """Return log of the mean of exp(logits) (N, M) over each class's allowed keys, (N, C).
+def log_mixtures(logits: Tensor, member: Tensor, allowed: Tensor) -> Tensor:
+    """Return log S_c, (N, C), where S_c is the mean of exp(logits) over the allowed keys of class c.
 
-    A class without one gets the row's least likely value there is, instead of minus infinity.
+    `logits` and `allowed` are (N, M), `member` (M, C) says which keys are of which class. A class without an
+    allowed key gets the row's least likely value there is, instead of minus infinity.
     """
     allowed = allowed & member.any(dim=1)
     top = logits.detach().masked_fill(~allowed, -torch.inf).amax(dim=1, keepdim=True).clamp(min=-1e4)

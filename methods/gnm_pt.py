@@ -29,7 +29,7 @@ LATE = 60 / 70
 class GNMPT(LIFT):
     """Deep visual prompts and a cosine classifier, each step's gradient taken at weights displaced by noise.
 
-    The loss is GCL's, class-weighted late in training, or cross-entropy of the same scores. The backbone
+    The loss is GCL's, class-weighted late in training, or cross-entropy of the same logits. The backbone
     is a ViT-B/16 of ImageNet-21k; 70 epochs of batches of 128 at lr 0.005, cosine, weight decay 1e-3,
     AutoAugment and Cutout. quirk: the last block's prompts are averaged with the class token. quirk left
     out: dropout before the classifier, which the authors' training switches off for good after its first

@@ -60,8 +60,8 @@ class INC(CrossEntropy):
                 (pull,) = torch.autograd.grad(own, means)
             self.pull.copy_(pull)
             near = within_classes(rows, self.means.clone(), labels)
-        told = self.between * apart(means.detach())
-        return super().loss_of_features(features, labels) + self.within * near + told
+        between = self.between * apart(means.detach())  # for its value: the means have a step of their own
+        return super().loss_of_features(features, labels) + self.within * near + between
 
     def after_step(self, clock: Clock, batch: Batch) -> None:
         super().after_step(clock, batch)

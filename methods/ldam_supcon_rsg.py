@@ -57,7 +57,7 @@ class LDAMSupConRSG(RSGMethod):
 
     def loss(self, batch: Batch) -> Tensor:
         views, images = len(batch.views), len(batch.labels)
-        features, labels, generator_loss = self.enlarged(torch.cat(batch.views), batch.labels.repeat(views))
+        features, labels, cesc, mv = self.enlarged(torch.cat(batch.views), batch.labels.repeat(views))
         ldam = self.criterion(self.training_outputs(features, labels), labels)
         projections = self.projector(features[: views * images]).view(views, images, -1)
         contrast = supcon_loss(projections, batch.labels, self.temperature, self.temperature)
@@ -65,5 +65,5 @@ class LDAMSupConRSG(RSGMethod):
             self.ldam_weight * ldam
             + self.contrast_weight * contrast
             + self.auxiliary_loss(features, labels)
-            + generator_loss
+            + (self.cesc_weight * cesc + self.mv_weight * mv)
         )

@@ -77,7 +77,7 @@ class LIFTPlus(LIFT):
 
 
 def read_vectors(file: Path, like: Tensor) -> Tensor:
-    """Read a vector per class (C, D) from a .npy file, of the shape and for the place of another tensor."""
+    """Read a vector per class (C, D) from a .npy file, as a tensor like another one."""
     try:
         vectors = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -15,7 +15,7 @@ from torch import Tensor
 from bench.method import Batch, MakeBackbone
 from bench.registry import register
 from methods.parts.classifier import Classifier
-from methods.parts.weights import weighted_cross_entropy
+from methods.parts.weights import log_class_prior, weighted_cross_entropy
 
 
 @register("balanced_softmax", golden=True)
@@ -55,9 +55,3 @@ class LogitAdjustment(Classifier):
     def losses(self, batch: Batch) -> Tensor:
         adjusted = self.head(self.backbone(batch.images)) + self.tau * self.log_prior
         return F.cross_entropy(adjusted, batch.labels, reduction="none", label_smoothing=self.label_smoothing)
-
-
-def log_class_prior(class_counts: Tensor) -> Tensor:
-    """Return log(n_c / N), (C,) float; an absent class counts as one image, to stay finite."""
-    counts = class_counts.clamp(min=1).double()
-    return (counts / counts.sum()).log().float()

@@ -70,8 +70,8 @@ def ncl_loss(
 ) -> Tensor:
     """Return the collaborative loss of z + log n on all classes plus that on the hardest.
 
-    `logits` are (K, B, C). The hardest classes of an image are its own and those that the first network
-    scores highest, unadjusted. quirk: the others' logits become 0 instead of leaving the softmax.
+    `logits` are (K, B, C). The hardest classes of an image are its own and those of the first network's
+    highest logits, unadjusted. quirk: the others' logits become 0 instead of leaving the softmax.
     """
     own_first = logits[0].detach().scatter(1, labels[:, None], torch.inf)
     hard = torch.zeros_like(own_first).scatter(1, own_first.topk(hard_classes, dim=1).indices, 1)

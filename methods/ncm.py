@@ -51,8 +51,8 @@ class NCM(Method):
         self.present.copy_(labels.bincount(minlength=self.num_classes) > 0)
 
     def forward(self, images: Tensor) -> Tensor:
-        scores = minus_distances(self.backbone(images).float(), self.centre, self.means)
-        return scores.masked_fill(~self.present, -4.0)  # of unit vectors none is farther
+        distances = minus_distances(self.backbone(images).float(), self.centre, self.means)
+        return distances.masked_fill(~self.present, -4.0)  # of unit vectors none is farther
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:

@@ -11,12 +11,12 @@ from torch import Tensor, nn
 
 from bench.method import Batch, Clock, MakeBackbone, Method, View
 from bench.registry import register
-from methods.logit_adjustment import log_class_prior
 from methods.parts.contrast import unit
 from methods.parts.heads import linear_head
 from methods.parts.momentum import MomentumCopy
 from methods.parts.projector import Projector
 from methods.parts.queue import KeyQueue
+from methods.parts.weights import log_class_prior
 
 
 @register("gpaco", golden=True)

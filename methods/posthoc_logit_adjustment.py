@@ -8,7 +8,7 @@ from torch import Tensor
 from bench.errors import BenchError
 from bench.method import MakeBackbone, Method
 from bench.registry import register
-from methods.logit_adjustment import log_class_prior
+from methods.parts.weights import log_class_prior
 
 
 @register("posthoc_logit_adjustment", golden=True)

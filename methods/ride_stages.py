@@ -22,7 +22,7 @@ from methods.ride import RIDE
 class RIDEDistilled(RIDE):
     """RIDE that also learns from a trained RIDE, usually of six experts.
 
-    The parent is that teacher (`params: {experts: 6}`); its scores are the mean of its experts. The authors'
+    The parent is that teacher (`params: {experts: 6}`); its logits are the mean of its experts. The authors'
     `diversity` is 0.2 here, and the teacher's 0.45.
 
     Args:
@@ -166,8 +166,8 @@ def routing_loss(means: Tensor, verdicts: Tensor, labels: Tensor, help_weight: f
 
 def route(means: Tensor, ask: Tensor) -> Tensor:
     """Return the mean logits (B, C) of the experts asked: the next only where `ask` (K - 1, B) says so."""
-    scores, asked = means[0], torch.ones_like(ask[0])
+    logits, asked = means[0], torch.ones_like(ask[0])
     for mean, further in zip(means[1:], ask, strict=True):
         asked = asked & further
-        scores = torch.where(asked[:, None], mean, scores)
-    return scores
+        logits = torch.where(asked[:, None], mean, logits)
+    return logits

@@ -32,13 +32,14 @@ class RSGMethod(LDAM):
         resample: whether batches are drawn by effective numbers from then on.
         head_share: share of the classes, by count, that variation is taken from.
         centers: feature centres of each class.
-        contrast_width: channels of the module that tells whether two maps are of one class.
+        contrast_width: channels of the module that says whether two maps are of one class.
         strength: how many maps are generated, as a share of the head-class maps of a batch.
         cesc_weight: of the centre-estimation and sample-contrast loss.
         mv_weight: of the maximised-vector loss.
     """
 
     capturable = False  # how many maps are generated depends on the batch
+    is_head: Tensor
     generating: Tensor
 
     def __init__(
@@ -80,33 +81,27 @@ class RSGMethod(LDAM):
         self.generator.contrast.requires_grad_(not self.generating)
 
     def loss(self, batch: Batch) -> Tensor:
-        features, labels, generator_loss = self.enlarged(batch.images, batch.labels)
-        return self.loss_of_features(features, labels) + generator_loss
+        features, labels, cesc, mv = self.enlarged(batch.images, batch.labels)
+        return self.loss_of_features(features, labels) + (self.cesc_weight * cesc + self.mv_weight * mv)
 
-    def enlarged(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return features and labels, generated ones behind the images' own, and the weighted losses."""
-        trunk, rest = self.backbone.split(self.after)
-        made = self.generator(
-            trunk.feature_map(images), labels, self.is_head, bool(self.generating), self.strength
-        )
-        losses = self.cesc_weight * made.cesc + self.mv_weight * made.mv
-        return rest(made.maps), made.labels, losses
+    def enlarged(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return features and labels, generated ones behind the images' own, L_CESC and L_MV."""
+        before, behind = self.backbone.split(self.after)
+        pairs = head_tail_pairs(self.is_head[labels], self.strength) if self.generating else None
+        maps, labels, cesc, mv = self.generator(before.feature_map(images), labels, pairs)
+        return behind(maps), labels, cesc, mv
 
 
-def _output_channels(trunk: nn.Module) -> int:
-    norms = [m for m in trunk.modules() if isinstance(m, nn.BatchNorm2d)]
+def _output_channels(stages: nn.Module) -> int:
+    norms = [m for m in stages.modules() if isinstance(m, nn.BatchNorm2d)]
     return norms[-1].num_features
 
 
-class Made:
-    """A batch's maps with generated ones appended, their labels, and the generator's two losses."""
-
-    def __init__(self, maps: Tensor, labels: Tensor, cesc: Tensor, mv: Tensor) -> None:
-        self.maps, self.labels, self.cesc, self.mv = maps, labels, cesc, mv
-
-
 class Generator(nn.Module):
-    """The module itself: class centres with a soft gate, a transformation, and a pair classifier."""
+    """Centres of each class with a soft gate, a contrastive module, and a vector transformation.
+
+    It sees maps detached: the stages before it learn from the task alone.
+    """
 
     def __init__(self, classes: int, channels: int, centers: int, contrast_width: int) -> None:
         super().__init__()
@@ -127,48 +122,46 @@ class Generator(nn.Module):
         )
 
     def forward(
-        self, maps: Tensor, labels: Tensor, is_head: Tensor, generating: bool, strength: float
-    ) -> Made:
-        """Estimate the centres from maps (B, C, H, W), and once `generating`, append tail-class maps.
+        self, maps: Tensor, labels: Tensor, pairs: list[tuple[Tensor, Tensor]] | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return maps (B, C, H, W) and labels with generated ones behind them, L_CESC and L_MV.
 
-        The generator sees the maps detached: the trunk learns from the task alone.
+        Args:
+            pairs: rows of head-class and tail-class maps (see `head_tail_pairs`); None while the centres and
+                the contrastive module are still learnt, and nothing is generated.
         """
-        seen = maps.detach()
-        gates = self._gates(seen, labels)
-        cesc = self._center_loss(seen, labels, gates)
-        zero = maps.new_zeros(())
-        if not generating:
-            return Made(maps, labels, cesc + self._contrast_loss(seen, labels), zero)
-        head, tail = is_head[labels], ~is_head[labels]
-        pairs = _pairs(head.nonzero()[:, 0], tail.nonzero()[:, 0], strength)
-        if not pairs:
-            return Made(maps, labels, cesc, zero)
-        nearest = self.centers.detach()[labels, gates.argmax(dim=1)][:, :, None, None]
-        varied = seen - nearest  # what a map has beside its class's centre
-        generated, losses = [], []
-        for heads, tails in pairs:
-            moved = self.transform(varied[heads])
-            generated.append(seen[tails] + moved)
-            losses.append(self._vector_loss(seen[heads], varied[heads], moved, varied[tails]))
-        rows = torch.cat([tails for _, tails in pairs])
-        return Made(
-            torch.cat([maps, *generated]),
-            torch.cat([labels, labels[rows]]),
-            cesc,
-            torch.stack(losses).mean(),
-        )
+        seen, mv = maps.detach(), maps.new_zeros(())
+        gates = self.gates(seen, labels)
+        cesc = self.center_loss(seen, labels, gates)
+        if pairs is None:
+            cesc = cesc + self.contrast_loss(seen, labels)
+        elif pairs:
+            center = self.centers.detach()[labels, gates.argmax(dim=1)]
+            variation = seen - center[:, :, None, None]
+            moved = [self.transform(variation[heads]) for heads, _ in pairs]
+            losses = [
+                self.vector_loss(seen[heads], variation[heads], new, variation[tails])
+                for (heads, tails), new in zip(pairs, moved, strict=True)
+            ]
+            mv = torch.stack(losses).mean()
+            rows = torch.cat([tails for _, tails in pairs])
+            maps = torch.cat([maps, seen[rows] + torch.cat(moved)])
+            labels = torch.cat([labels, labels[rows]])
+        return maps, labels, cesc, mv
 
-    def _gates(self, maps: Tensor, labels: Tensor) -> Tensor:
+    def gates(self, maps: Tensor, labels: Tensor) -> Tensor:
+        """Return how much each centre of its class has of a map, (B, K), summing to one."""
         pooled = maps.mean(dim=(2, 3))
-        scores = torch.einsum("bc,bck->bk", pooled, self.gate_weight[labels]) + self.gate_bias[labels]
-        return scores.softmax(dim=1)
+        logits = torch.einsum("bc,bck->bk", pooled, self.gate_weight[labels]) + self.gate_bias[labels]
+        return logits.softmax(dim=1)
 
-    def _center_loss(self, maps: Tensor, labels: Tensor, gates: Tensor) -> Tensor:
+    def center_loss(self, maps: Tensor, labels: Tensor, gates: Tensor) -> Tensor:
+        """Return the squared distance of maps to the centres of their class, by their gates."""
         offsets = maps[:, None] - self.centers[labels][:, :, :, None, None]  # (B, K, C, H, W)
         return (gates * offsets.square().sum(dim=(2, 3, 4))).sum() / len(maps)
 
-    def _contrast_loss(self, maps: Tensor, labels: Tensor) -> Tensor:
-        """Return the CE of telling whether the i-th maps of both halves are of one class."""
+    def contrast_loss(self, maps: Tensor, labels: Tensor) -> Tensor:
+        """Return the CE of saying whether the i-th maps of both halves are of one class."""
         half = len(maps) // 2  # an odd batch leaves one out
         if not half:
             return maps.new_zeros(())
@@ -176,8 +169,8 @@ class Generator(nn.Module):
         same = (labels[:half] == labels[half : 2 * half]).long()
         return F.cross_entropy(self.contrast(pairs), same)
 
-    def _vector_loss(self, heads: Tensor, before: Tensor, after: Tensor, tails: Tensor) -> Tensor:
-        """Return MV: the moved variation keeps its length, points as the tail's, and leaves its class.
+    def vector_loss(self, heads: Tensor, before: Tensor, after: Tensor, tails: Tensor) -> Tensor:
+        """Return L_MV: the moved variation keeps its length, points as the tail's, and leaves its class.
 
         quirk: rows are C values that lie side by side in memory, not one pixel's channels, and one is
         taken off every element of the product of unit rows; as in the survey codebase's RSG.
@@ -191,13 +184,18 @@ class Generator(nn.Module):
         return leaves + (lengths + angles) / count
 
 
-def _pairs(heads: Tensor, tails: Tensor, strength: float) -> list[tuple[Tensor, Tensor]]:
-    """Return (head rows, tail rows) per segment: the smaller group meets blocks of the larger."""
+def head_tail_pairs(is_head: Tensor, strength: float) -> list[tuple[Tensor, Tensor]]:
+    """Return rows of head-class and tail-class maps of a batch, in blocks of the smaller group's size.
+
+    The smaller group meets one block of the larger after the other; `strength` is the share of these that are
+    taken, at least one. Without one of the groups there are none.
+    """
+    heads, tails = is_head.nonzero()[:, 0], (~is_head).nonzero()[:, 0]
     fewer, more = sorted((len(heads), len(tails)))
     if not fewer:
         return []
-    segments = max(1, int(more * strength / fewer))
-    blocks = [slice(j * fewer, (j + 1) * fewer) for j in range(segments)]
+    count = max(1, int(more * strength / fewer))
+    blocks = [slice(j * fewer, (j + 1) * fewer) for j in range(count)]
     if len(heads) >= len(tails):
         return [(heads[block], tails) for block in blocks]
     return [(heads, tails[block]) for block in blocks]

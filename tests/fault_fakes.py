@@ -6,11 +6,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from bench.cell import BackboneChoice, Cell, DataSet, MethodChoice, Protocol
+from bench.loggers import Logger, Started, Wanted
 from bench.records import RunDir
 
 EPOCHS = 2
@@ -58,6 +59,15 @@ def hasty_run(
         run.write_record(content | {"environment": {"threads": os.environ.get("MKL_NUM_THREADS")}})
 
 
+def telling_run(
+    cell: Cell, results: Path, data: Path, device: str, report: Callable[[dict[str, Any]], None], at_once: int
+) -> Iterator[None]:
+    """Do as `hasty_run`, and tell the epochs."""
+    for epoch, _ in enumerate(hasty_run(cell, results, data, device, report, at_once)):
+        report({"epoch": epoch, "epochs": EPOCHS, "loss": 1.0, "lr": 0.1})
+        yield
+
+
 def _meet(does: str, results: Path) -> None:
     match does:
         case "raise":
@@ -73,3 +83,43 @@ def _meet(does: str, results: Path) -> None:
 def starts(data: Path) -> list[str]:
     """Return which runs were started, in this order."""
     return (data / "starts").read_text().split() if (data / "starts").exists() else []
+
+
+# -- loggers -----------------------------------------------------------------------------------------
+class Fake(Logger):
+    """A logger that writes what it is told to a file, and may misbehave."""
+
+    package = "json"
+
+    def __init__(self, does: str) -> None:
+        self.does = does
+
+    def start(self, run: Started) -> None:
+        self.file = run.results / f"{run.run_id}.txt"
+        print("a noise that belongs to no terminal")
+
+    def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
+        if self.does == "raise":
+            raise RuntimeError("no such server\nand more")
+        if self.does == "die":
+            os._exit(7)
+        if self.does == "hang":
+            time.sleep(3600)
+        with self.file.open("a") as file:
+            file.write(f"{epoch} {values['loss']}\n")
+
+    def end(self, status: str, values: Mapping[str, float]) -> None:
+        with self.file.open("a") as file:
+            file.write(status)
+
+
+class Faked(Wanted):
+    """Makes such loggers."""
+
+    def make(self) -> Logger:
+        return Fake(self.options["does"])
+
+
+def fake_logger(does: str) -> Wanted:
+    """A logger that does well, or in each epoch what `does` says: raise, die, hang."""
+    return Faked("tensorboard", {"does": does})

@@ -13,9 +13,8 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 from torch import Tensor
 
 from bench.data.augment import affine, crop_boxes, pixels
-from bench.data.augment.blur import gaussian_blur
-from bench.data.augment.geometry import ResizedCrop
-from bench.data.augment.hue import shift_hue
+from bench.data.augment.operations import ResizedCrop
+from bench.data.augment.pixels import gaussian_blur, shift_hue
 from bench.vision import timm, torchvision
 
 ROOT = Path(__file__).parents[1]

@@ -10,9 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from bench.data.augment import POLICIES, autoaugment, op, policy, randaugment
-from bench.data.augment.colour import Blur, Cutout, Jitter
-from bench.data.augment.geometry import Crop, Flip, ResizedCrop
+from bench.data.augment import POLICIES, automatic, op, policy
+from bench.data.augment.operations import Blur, Crop, Cutout, Flip, Jitter, ResizedCrop
 from bench.errors import BenchError
 from bench.vision import torchvision
 
@@ -173,10 +172,10 @@ def test_jitter_uses_all_orders() -> None:
 
 @every_size
 def test_autoaugment_draws_the_25_subpolicies(size: int) -> None:
-    tables = autoaugment.AutoAugment().draw(rng(), N, size)
-    kinds, kind = list(autoaugment.KINDS), tables["kind"]
+    tables = automatic.AutoAugment().draw(rng(), N, size)
+    kinds, kind = list(automatic.AUTOAUGMENT), tables["kind"]
     for turn in range(2):
-        happens = sum(pair[turn][1] for pair in autoaugment.SUBPOLICIES) / 25
+        happens = sum(pair[turn][1] for pair in automatic.SUBPOLICIES) / 25
         assert (kind[:, turn] > 0).mean() == pytest.approx(happens, abs=0.018)
     rows = {name: tables["numbers"][kind == place] for place, name in enumerate(kinds)}
     turned = rows["move"][rows["move"][:, 1] != 0]
@@ -194,19 +193,19 @@ def test_autoaugment_draws_the_25_subpolicies(size: int) -> None:
 
 
 def test_autoaugment_frequencies_of_kinds() -> None:
-    kind = autoaugment.AutoAugment().draw(rng(), N, 32)["kind"]
+    kind = automatic.AutoAugment().draw(rng(), N, 32)["kind"]
     of = {"invert": "solarize", "rotate": "move", "translate_x": "move", "translate_y": "move"}
-    for place, name in enumerate(autoaugment.KINDS):
+    for place, name in enumerate(automatic.AUTOAUGMENT):
         expected = [
-            p for pair in autoaugment.SUBPOLICIES for given, p, _ in pair if of.get(given, given) == name
+            p for pair in automatic.SUBPOLICIES for given, p, _ in pair if of.get(given, given) == name
         ]
         if name != "keep":
             assert (kind == place).mean() == pytest.approx(sum(expected) / 50, abs=0.01)
 
 
 def test_randaugment_is_timms_old_dialect() -> None:
-    tables = randaugment.RandAugment().draw(rng(), N, 32)
-    kinds, kind = list(randaugment.KINDS), tables["kind"]
+    tables = automatic.RandAugment().draw(rng(), N, 32)
+    kinds, kind = list(automatic.RANDAUGMENT), tables["kind"]
     rows = {name: tables["numbers"][kind == place] for place, name in enumerate(kinds)}
     expected = dict.fromkeys(kinds, 1 / 30) | {
         "keep": 1 / 2,

@@ -16,14 +16,13 @@ from bench.method import Batch, Clock
 from bench.randomness import generator
 from methods.bbn import bbn_alpha
 from methods.causal_tde import causal_logits, tde_logits
-from methods.logit_adjustment import log_class_prior
 from methods.ncl import collaborative_loss, ncl_loss
 from methods.parts.branches import TwoBranches
-from methods.parts.fused_experts import FusedExperts
 from methods.parts.mixing import mixup
+from methods.parts.weights import log_class_prior
 from methods.reslt import rank_groups, reslt_loss
 from methods.sade import sade_adjustments
-from methods.shike import hardest_negative_suppression
+from methods.shike import FusedExperts, hardest_negative_suppression
 
 torch.set_num_threads(1)
 

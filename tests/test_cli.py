@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -95,15 +96,22 @@ def test_status_counts_and_shows_cells(story: Path, bench: Bench) -> None:
     assert "small" in out
     assert "posthoc_logit_adjustment-s1" not in out
     code, out = bench("status", story / "small.yaml", "--results", story / "results")
-    assert out.count("digits-if10-posthoc_logit_adjustment-s1") == 1
     assert out.count("shifted") == 2
+    assert max(map(len, out.splitlines())) <= 80
+    for record in runs(story).values():
+        assert re.search(rf"done +{record['run_id'][-10:]} ", out), "what `explain` takes"
+    code, out = bench("status", story / "small.yaml", "--results", story / "results", "--wide")
+    assert out.count("digits-if10-posthoc_logit_adjustment-s1") == 1
+    rows = json.loads(bench("status", "--json", "--results", story / "results")[1])
+    assert {row["run_id"] for row in rows} == {record["run_id"] for record in runs(story).values()}
+    assert {(row["recipe"], row["status"], row["reason"]) for row in rows} == {("small", "done", None)}
 
 
 def test_status_shows_how_far_a_running_run_is(story: Path, bench: Bench) -> None:
     run = RunDir(story / "results", runs(story)["ce 0"]["run_id"])
     with run.lock():
         out = bench("status", "--results", story / "results")[1]
-    assert run.run_id in out
+    assert run.run_id[-10:] in out
     assert "running" in out
     assert "epochs done: 1" in out
 
@@ -163,7 +171,7 @@ def test_a_rerun_is_compared_with_the_old_record(story: Path, bench: Bench) -> N
 def test_a_run_is_found_by_what_tells_it_apart(story: Path, bench: Bench) -> None:
     code, out = bench("rerun", "digits-if10-ce", *where(story))
     assert code == 2
-    assert "write more of it" in out
+    assert "write more of the name" in out
     code, out = bench("evaluate", "0123456789", "--results", story / "results")
     assert code == 2
     assert "no run '0123456789'" in out
@@ -201,7 +209,7 @@ def test_a_method_of_ones_own_may_fail_and_be_tried_again_and_scored(
     recipe = tmp_path / "own.yaml"
     recipe.write_text(RECIPE.replace("ce: {}", "ce: {method: moody}").replace("[0, 1]", "0"))
     command = ["run", recipe, *where(tmp_path), "--reports", tmp_path / "reports"]
-    command += ["--methods", tmp_path / "moody.py", "--tensorboard"]
+    command += ["--methods", tmp_path / "moody.py", "--log", "tensorboard"]
     code, out = bench(*command)
     assert code == 1
     assert "RuntimeError: in a bad mood" in out

@@ -9,12 +9,12 @@ import torch.nn.functional as F
 
 from bench import backbones
 from bench.method import Batch
-from methods.bccl import centroid_loss
+from methods.bccl import ClassQueue, centroid_loss
 from methods.bcl import balanced_contrast_loss
 from methods.cgm_gcll import class_mixture_loss, graph_contrast_loss
 from methods.gml import GML, class_slots, distillation_loss, mixture_contrast_loss
 from methods.ldam import LDAM
-from methods.parts.class_queue import ClassQueue
+from methods.parts.contrast import inner_products
 from methods.parts.kmeans import kmeans
 from methods.parts.prototypes import RunningPrototypes
 from methods.supcon import supcon_loss
@@ -58,10 +58,9 @@ def gml_loss(features, labels, keys, prior, temperature=0.1, same_image=-1):
     key_labels, images = torch.arange(6).repeat(2), torch.arange(12) + 100
     images[key_labels == 5] = same_image
     log_t = torch.as_tensor(temperature).log()
-    keys = torch.cat([keys, keys.flip(1)])
-    return mixture_contrast_loss(
-        features, labels, torch.arange(len(labels)), keys, key_labels, images, log_t, prior
-    )
+    cosines = inner_products(features, torch.cat([keys, keys.flip(1)]))
+    other_image = torch.arange(len(labels))[:, None] != images
+    return mixture_contrast_loss(cosines, labels, key_labels, other_image, log_t, prior)
 
 
 PRECISE = LOSSES | {

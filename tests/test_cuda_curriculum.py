@@ -12,8 +12,8 @@ from test_fast import lines, make_cell, split, tapes, training, weights  # noqa:
 
 from bench import registry
 from bench.data.augment import op, policy
-from bench.data.augment.colour import Cutout
 from bench.data.augment.distortion import HIGHEST, KINDS, Distortion, distorted
+from bench.data.augment.operations import Cutout
 from bench.method import Clock
 from methods.cuda import next_levels
 

@@ -14,6 +14,7 @@ from PIL import Image
 from test_gpu_script import write_cifar
 
 from bench.cell import DataSet
+from bench.data import cifar as cifar_files
 from bench.data import folder, sources
 from bench.data.catalogue import DATASETS
 from bench.errors import BenchError
@@ -91,7 +92,7 @@ def test_labels_out_of_range_are_refused():
 def cifar(request, tmp_path, monkeypatch) -> DataSet:
     """Small files in the official format, whose md5 torchvision takes for the official ones."""
     dataset = DATASETS[request.param]
-    class_name, folder_name = sources.CIFAR[request.param]
+    class_name, folder_name = cifar_files.CIFAR[request.param]
     kind = getattr(torchvision.datasets, class_name)
     classes, key = (10, "labels") if request.param == "cifar10" else (100, "fine_labels")
     names_key = "label_names" if request.param == "cifar10" else "fine_label_names"
@@ -117,7 +118,7 @@ def cifar(request, tmp_path, monkeypatch) -> DataSet:
 
 
 def first_file(dataset: DataSet, data_dir: Path) -> Path:
-    class_name, folder_name = sources.CIFAR[dataset.name]
+    class_name, folder_name = cifar_files.CIFAR[dataset.name]
     return data_dir / folder_name / getattr(torchvision.datasets, class_name).train_list[0][0]
 
 
@@ -134,7 +135,7 @@ def test_cifar_comes_in_the_official_order(cifar, tmp_path):
 
 def test_cifar_is_decoded_once(cifar, tmp_path, monkeypatch):
     first = sources.read(cifar, tmp_path)
-    monkeypatch.setattr(sources, "_torchvision", lambda name: pytest.fail("decoded again"))
+    monkeypatch.setattr(cifar_files, "_torchvision", lambda name: pytest.fail("decoded again"))
     second = sources.read(cifar, tmp_path)
     assert second.key == first.key
     assert second.class_names == first.class_names

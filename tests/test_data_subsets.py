@@ -203,11 +203,18 @@ def test_the_rebuilt_files_are_marked_as_such() -> None:
 
 
 # -- on the leaderboard --------------------------------------------------------------------------
-def on_board(tmp_path: Path, hashes: dict[str, str] | None, source: str = "folder", **changes: object):
+def on_board(
+    tmp_path: Path,
+    hashes: dict[str, str] | None,
+    source: str = "folder",
+    split_seed: int = 0,
+    **changes: object,
+) -> pd.Series:
     """Return the entry of a run whose record has these hashes, of CIFAR-10's counts at factor 100."""
     cell = run(dataset="my_pngs", **changes).cell
     made = run(dataset="my_pngs", **changes)
-    data_set = cell.dataset.model_copy(update={"source": source, "folder": "x"})
+    drawn = {"source": source, "folder": "x", "split_seed": split_seed}
+    data_set = cell.dataset.model_copy(update=drawn)
     made.cell = cell.model_copy(update={"dataset": data_set})
     made.record["data"]["class_counts"] = exponential(5000, 100, 10).tolist()
     if hashes is not None:
@@ -228,9 +235,16 @@ def test_the_papers_subset_brings_its_imbalance_factor_along(tmp_path: Path) -> 
 
 
 def test_another_draw_is_said_and_not_judged(tmp_path: Path) -> None:
-    for source in ("folder", "cifar10"):
-        entry = on_board(tmp_path, known_hashes("cifar10", 100.0) | {"train": "0"}, source)
-        assert (entry["dataset"], entry["data_copy"]) == ("cifar10", "same images, another draw")
+    hashes = known_hashes("cifar10", 100.0) | {"train": "0"}
+    entry = on_board(tmp_path, hashes)
+    assert (entry["dataset"], entry["data_copy"]) == ("cifar10", "same images, another draw")
+    entry = on_board(tmp_path, hashes, source="cifar10")
+    assert (entry["dataset"], entry["data_copy"]) == ("my_pngs", "original")  # checksums say what it is
+
+
+def test_a_draw_that_was_asked_for_is_a_field_of_its_own(tmp_path: Path) -> None:
+    entry = on_board(tmp_path, known_hashes("cifar10", 100.0) | {"train": "0"}, split_seed=3)
+    assert (entry["dataset"], entry["data_copy"], entry["tail"]) == ("cifar10", "original", "split 3")
 
 
 def test_records_without_hashes_stay_what_they_were(tmp_path: Path) -> None:

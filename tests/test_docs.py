@@ -1,21 +1,25 @@
-"""What the documents say holds: code runs, files exist, commands are commands."""
+"""What the documents say is true: code runs, files exist, commands and their options are accepted."""
 
 from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
+import shlex
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+import typer
+from conftest import Bench
+from photo_trees import write
 
 import bench
 from bench import registry
 from bench.backbones import create
+from bench.cli import app
 from bench.leaderboard import gather
 from bench.leaderboard.check import words
 from bench.leaderboard.verdict import Verdict
@@ -30,38 +34,98 @@ DOCUMENTS = [
     "README.md",
     "ARCHITECTURE.md",
     "CONTRIBUTING.md",
-    "docs/findings.md",
-    "docs/gpu.md",
-    "docs/fidelity.md",
+    *(path.relative_to(ROOT).as_posix() for path in sorted((ROOT / "docs").glob("*.md"))),
 ]
-README = (ROOT / "README.md").read_text()
+TEXTS = {name: (ROOT / name).read_text(encoding="utf-8") for name in DOCUMENTS}
+README = TEXTS["README.md"]
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_files_that_are_named_exist(name):
-    text = (ROOT / name).read_text()
-    links = re.findall(r"\]\((?!http)([^)#]+)\)", text)
-    named = re.findall(r"\b((?:recipes|tests|benchmarks|bench|methods)/[\w/]+\.(?:py|yaml))\b", text)
-    for path in {*links, *named}:
+def test_files_that_are_named_exist(name: str) -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)(?:#[^)]*)?\)", TEXTS[name])
+    for path in links:
+        assert ((ROOT / name).parent / path).exists(), path
+    for path in re.findall(
+        r"\b((?:recipes|tests|benchmarks|bench|methods)/[\w/]+\.(?:py|yaml|csv))\b", TEXTS[name]
+    ):
         assert (ROOT / path).exists(), path
 
 
-def test_commands_of_the_readme_are_commands():
-    shown = subprocess.run(
-        [sys.executable, "run_bench.py", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    commands = set(re.findall(r"run_bench\.py +([a-z]+)", README))
-    assert {"run", "plan", "rerun", "status", "report", "evaluate", "list", "data"} <= commands
-    for command in commands:
-        assert re.search(rf"\b{command}\b", shown), command
+def test_the_documents_are_short_enough_to_be_read() -> None:
+    assert len(README.splitlines()) <= 160
+    assert len(TEXTS["ARCHITECTURE.md"].splitlines()) <= 110
 
 
-def test_what_the_readme_calls_from_python_is_there():
-    called = set(re.findall(r"\bbench\.(\w+)\(", README))
-    assert {"run", "load_results", "build_method"} <= called <= set(bench.__all__)
+def test_each_document_can_be_found_from_the_readme() -> None:
+    """Every page of docs/ is linked there, or from a page that is."""
+    seen, to_read = set[str](), ["README.md"]
+    while to_read:
+        name = to_read.pop()
+        if name not in seen:
+            seen.add(name)
+            folder = Path(name).parent
+            linked = re.findall(r"\]\((?!http)([^)#]+\.md)(?:#[^)]*)?\)", TEXTS[name])
+            paths = [os.path.normpath(folder / path) for path in linked]
+            to_read += [path for path in paths if path in TEXTS]
+    assert seen == set(DOCUMENTS)
 
 
-def test_recipes_of_the_repository_are_valid():
+def commands() -> list[tuple[str, str]]:
+    """All commands of the documents: lines of code that call run_bench.py, and what backticks hold whole."""
+    found = []
+    for name, text in TEXTS.items():
+        text = re.sub(r"\\\n\s*", "", text)
+        lines = re.findall(r"^ {4}[^\n]*\brun_bench\.py ([^\n]+)$", text, re.MULTILINE)
+        lines += re.findall(r"`(?:\S+ )*run_bench\.py ([^`]+)`", text)
+        found += [(name, re.split(r"\s#\s|\s&&\s", line)[0].strip()) for line in lines]
+    return [(name, line) for name, line in found if "COMMAND" not in line]
+
+
+def only_parsed(command: Any) -> Any:
+    """Return the command line, whose commands check their arguments and then do nothing."""
+    command.callback = None
+    for one in getattr(command, "commands", {}).values():
+        only_parsed(one)
+    return command
+
+
+def accepted(line: str) -> bool:
+    with pytest.raises(SystemExit) as end:
+        only_parsed(typer.main.get_command(app)).main(shlex.split(line), prog_name="run_bench.py")
+    return end.value.code in (0, None)
+
+
+@pytest.mark.parametrize(("name", "line"), commands())
+def test_commands_are_commands(name: str, line: str) -> None:
+    assert accepted(line), f"{name}: {line}"
+
+
+@pytest.mark.parametrize(
+    "wrong", ["runn quick", "run quick --nlo seed=0", "run quick --jobs many", "list metods"]
+)
+def test_a_command_that_is_none_is_noticed(wrong: str) -> None:
+    assert not accepted(wrong)
+
+
+def test_the_documents_name_every_command_and_no_other_target_of_make() -> None:
+    named = {line.split()[0] for _, line in commands()}
+    assert named == set(typer.main.get_command(app).commands)
+    targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for name, text in TEXTS.items():
+        called = re.findall(r"(?:^ {4}|`)make (\w+)", text, re.MULTILINE)
+        assert set(called) <= targets, name
+
+
+def test_what_the_documents_call_from_python_is_there() -> None:
+    for name in ("README.md", "docs/python.md"):
+        called = set(re.findall(r"\bbench\.(\w+)\(", TEXTS[name]))
+        assert {"run", "load_leaderboard", "build_method"} <= called <= set(bench.__all__)
+    assert {name for name in bench.__all__ if f"bench.{name}(" in TEXTS["docs/python.md"]} == set(
+        bench.__all__
+    )
+
+
+def test_recipes_of_the_repository_are_valid() -> None:
     paths = [path for path in recipes(ROOT / "recipes") if path.parent.name != "shared"]
     assert len({path.name for path in paths}) == len(paths), "names stand for one recipe each"
     for path in paths:
@@ -70,15 +134,35 @@ def test_recipes_of_the_repository_are_valid():
         assert recipe.title, path
 
 
-def test_the_recipe_of_the_readme_is_valid(tmp_path):
-    (text,) = re.findall(r"```yaml\n(# What it reproduces.*?)```", README, flags=re.S)
-    (tmp_path / "shown.yaml").write_text(text)
+def block(document: str, mark: str, language: str) -> str:
+    """Return the code below a mark of a document."""
+    (code,) = re.findall(rf"<!-- {mark} -->\n```{language}\n(.*?)```", TEXTS[document], flags=re.S)
+    return str(code)
+
+
+def test_the_recipe_of_the_documents_is_valid(tmp_path: Path) -> None:
+    (tmp_path / "shown.yaml").write_text(block("docs/recipes.md", "recipe", "yaml"))
     assert len(load(tmp_path / "shown.yaml").points) == 2 * 3 * 3
 
 
-def test_the_method_of_the_readme_trains(tmp_path, monkeypatch):
+def test_the_recipe_for_own_data_trains(tmp_path: Path, bench: Bench) -> None:
+    recipe = tmp_path / "my_birds.yaml"
+    recipe.write_text(block("README.md", "own data", "yaml"))
+    assert len(load(recipe).points) == 3 * 3
+    names = [f"{part}/{bird}/{i}.jpg" for part in ("train", "test") for bird in "abc" for i in range(4)]
+    write(tmp_path / "data" / "birds", names, seed=0)
+    where = ("--results", tmp_path / "results", "--data", tmp_path / "data")
+    small = ("grid.backbone=resnet8_cifar", "protocol.epochs=1", "datasets.my_birds.image_size=16")
+    sets = [word for value in small for word in ("--set", value)]
+    only = ("--only", "seed=0", "--only", "label=ce", "--gpus", "none", "--reports", tmp_path / "reports")
+    code, out = bench("run", recipe, *where, *sets, *only)
+    assert code == 0, out
+    assert "1 done" in out
+
+
+def test_the_method_of_the_readme_trains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "_entries", dict(registry._entries))
-    (code,) = re.findall(r"<!-- method -->\n```python\n(.*?)```", README, flags=re.S)
+    code = block("README.md", "method", "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 20
     (tmp_path / "my_method.py").write_text(code)
     registry.load_files([tmp_path / "my_method.py"])
@@ -119,7 +203,7 @@ def verdicts(dataset: str, factor: float) -> str:
     return "\n".join(lines) + "\n"
 
 
-def test_the_verdicts_of_the_readme_are_those_of_check():
+def test_the_verdicts_of_the_readme_are_those_of_check() -> None:
     marked = re.compile(r"(<!-- verdicts (\S+) (\S+) -->\n)(.*?)(<!-- /verdicts -->)", flags=re.S)
     found = marked.findall(README)
     assert found

@@ -14,10 +14,9 @@ from bench import backbones, registry
 from bench.errors import BenchError
 from bench.method import Batch, Clock
 from bench.randomness import generator
-from methods.dscl import draw_boxes, dscl_loss, pbsd_loss
+from methods.dscl import draw_boxes, dscl_loss, pbsd_loss, roi_mean
 from methods.parts.momentum import MomentumCopy
 from methods.parts.queue import KeyQueue
-from methods.parts.rois import roi_mean
 
 torch.set_num_threads(1)
 

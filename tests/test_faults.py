@@ -27,7 +27,6 @@ from bench.cell import Cell
 from bench.cli.grids import sum_up
 from bench.cores import WORKERS
 from bench.launch import local
-from bench.launch.tensorboard import curves
 from bench.records import RunDir, State, load_results
 from bench.registry import find
 from bench.rundir import equal
@@ -304,17 +303,6 @@ def test_a_results_folder_that_cannot_be_made_is_told_in_a_line(tmp_path: Path, 
     assert code == 2
     assert out.startswith(f"error: {tmp_path}/file")
     assert len(out.splitlines()) == 1
-
-
-def test_curves_that_cannot_be_written_cost_no_run(tmp_path: Path) -> None:
-    pytest.importorskip("tensorboard")
-    cell, heard = make("ce"), list[str]()
-    (tmp_path / "runs").touch()  # where a folder should be
-    listen = curves(tmp_path, lambda cell, event, detail: heard.append(event))
-    for epoch in range(2):
-        listen(cell, "epoch", {"epoch": epoch, "loss": 1.0})
-    listen(cell, "done", {})
-    assert heard == ["epoch", "epoch", "done"]
 
 
 def test_a_grid_with_a_cell_that_left_nothing_is_no_success() -> None:

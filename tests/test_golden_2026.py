@@ -21,10 +21,9 @@ from methods.dirmixe import dirmixe_loss, dirmixe_losses, prior_centres
 from methods.etf import dot_regression, lengths_in_batch, transport_cost
 from methods.h2t import chosen_channels, fuse_channels
 from methods.inc import apart, within_classes
-from methods.logit_adjustment import log_class_prior
 from methods.mdcs import mdcs_adjustments, mdcs_loss
 from methods.parts.heads import CosineHead
-from methods.parts.weights import effective_number_weights
+from methods.parts.weights import effective_number_weights, log_class_prior
 from methods.sbcl import clusters_per_class, sbcl_loss, spread_temperatures
 
 FLOAT32 = {"rtol": 2e-6, "grad_rtol": 2e-6, "atol": 1e-9}

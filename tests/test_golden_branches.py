@@ -11,11 +11,10 @@ from methods.balpoe import BalPoE
 from methods.bbn import bbn_alpha, bbn_features, bbn_loss
 from methods.causal_tde import causal_logits, tde_logits
 from methods.glmc import glmc_loss
-from methods.logit_adjustment import log_class_prior
 from methods.ncl import ncl_loss
 from methods.parts.adjusted_experts import adjusted_losses
 from methods.parts.mixing import Mix
-from methods.parts.weights import power_weights
+from methods.parts.weights import log_class_prior, power_weights
 from methods.sade import sade_adjustments
 from methods.shike import cross_entropies, shike_loss
 

@@ -12,9 +12,13 @@ from bench.method import Clock
 from bench.train.schedule import lr_factor
 from methods.focal import sigmoid_focal_loss, softmax_focal_loss
 from methods.ldam import ldam_loss, ldam_margins
-from methods.logit_adjustment import log_class_prior
 from methods.parts.heads import CosineHead
-from methods.parts.weights import DeferredWeights, effective_number_weights, weighted_cross_entropy
+from methods.parts.weights import (
+    DeferredWeights,
+    effective_number_weights,
+    log_class_prior,
+    weighted_cross_entropy,
+)
 
 
 def check_logits(name, loss):

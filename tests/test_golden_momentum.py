@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from golden_values import check, golden
 
 from methods.kcl import kcl_loss, pick
-from methods.logit_adjustment import log_class_prior
 from methods.paco import paco_loss
+from methods.parts.weights import log_class_prior
 from methods.tsc import assign, follow_centroids, uniformity
 
 FLOAT32 = {"rtol": 1e-5, "grad_rtol": 1e-4}

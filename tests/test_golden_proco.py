@@ -12,7 +12,7 @@ from scipy.special import ive
 from bench import backbones, registry
 from bench.errors import BenchError
 from bench.method import Clock
-from methods.logit_adjustment import log_class_prior
+from methods.parts.weights import log_class_prior
 from methods.proco import ClassMeans, log_bessel, proco_logits
 
 

@@ -15,10 +15,10 @@ from bench.method import Batch, Clock
 from methods.gcl import cloud_sizes, clouded_cosines, margin_logits
 from methods.influence_balanced import ib_loss
 from methods.lade import lade_bound
-from methods.logit_adjustment import log_class_prior
 from methods.parts.weights import (
     DeferredWeights,
     effective_number_weights,
+    log_class_prior,
     power_weights,
     weighted_cross_entropy,
 )

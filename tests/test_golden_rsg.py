@@ -6,7 +6,7 @@ import pytest
 import torch
 from golden_values import golden
 
-from methods.rsg import Generator, _pairs
+from methods.rsg import Generator, head_tail_pairs
 
 NAMES = {
     "linear": "gate_weight",
@@ -34,13 +34,15 @@ def test_rsg_module(epoch):
     is_head[settings["head_classes"]] = True
     maps = g["in_feature_maps"].clone().requires_grad_()
 
-    made = module(maps, g["in_labels"], is_head, generating, settings["transfer_strength"])
-    torch.testing.assert_close(made.maps.detach(), g[f"out_features_epoch{epoch}"], rtol=1e-4, atol=1e-5)
-    assert torch.equal(made.labels, g[f"out_labels_epoch{epoch}"])
-    torch.testing.assert_close(made.cesc.detach(), g[f"out_cesc_epoch{epoch}"].float(), rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(made.mv.detach(), g[f"out_mv_epoch{epoch}"].float(), rtol=1e-4, atol=1e-5)
+    rows = is_head[g["in_labels"]]
+    pairs = head_tail_pairs(rows, settings["transfer_strength"]) if generating else None
+    enlarged, labels, cesc, mv = module(maps, g["in_labels"], pairs)
+    torch.testing.assert_close(enlarged.detach(), g[f"out_features_epoch{epoch}"], rtol=1e-4, atol=1e-5)
+    assert torch.equal(labels, g[f"out_labels_epoch{epoch}"])
+    torch.testing.assert_close(cesc.detach(), g[f"out_cesc_epoch{epoch}"].float(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mv.detach(), g[f"out_mv_epoch{epoch}"].float(), rtol=1e-4, atol=1e-5)
 
-    (0.01 * made.maps.sum() + 0.1 * made.cesc + 0.01 * made.mv).backward()
+    (0.01 * enlarged.sum() + 0.1 * cesc + 0.01 * mv).backward()
     torch.testing.assert_close(maps.grad, g[f"out_grad_feature_maps_epoch{epoch}"], rtol=1e-3, atol=1e-6)
     parameters = dict(module.named_parameters())
     compared = 0
@@ -59,6 +61,7 @@ def test_rsg_module(epoch):
     ("heads", "tails", "generated"), [(8, 4, 8), (9, 4, 8), (4, 9, 8), (3, 3, 3), (0, 5, 0), (5, 0, 0)]
 )
 def test_the_smaller_group_meets_blocks_of_the_larger(heads, tails, generated):
-    pairs = _pairs(torch.arange(heads), 100 + torch.arange(tails), strength=1.0)
+    is_head = torch.arange(heads + tails) < heads
+    pairs = head_tail_pairs(is_head, strength=1.0)
     assert sum(len(t) for _, t in pairs) == generated
-    assert all(len(h) == len(t) and (t >= 100).all() and (h < 100).all() for h, t in pairs)
+    assert all(len(h) == len(t) and not is_head[t].any() and is_head[h].all() for h, t in pairs)

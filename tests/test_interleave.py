@@ -180,7 +180,7 @@ def test_a_trial_counts_steps_and_not_the_turns_in_which_a_gpu_catches_up(tmp_pa
     class Training:
         """A step takes the GPU 2 ms and the host 0.1 ms, as does a look whether the GPU is done."""
 
-        def __init__(self, *_: object) -> None:
+        def __init__(self, *_: object, **__: object) -> None:
             pass
 
         def score(self) -> None:

@@ -290,8 +290,10 @@ def test_status_check_and_plan_are_whole_at_80_columns(tmp_path: Path, bench: Be
     assert "a_label_of_more_than_some_length_and_more" in out
     assert max(map(len, out.splitlines())) <= 80
     out = bench("status", "small", "--results", tmp_path / "results")[1]
-    assert long.run_id in out, "whole"
+    assert "a_label_of_more_than_some_length" in out, "whole"
+    assert long.run_id[-10:] in out, "what `explain` takes"
     assert max(map(len, out.splitlines())) <= 80
+    assert long.run_id in bench("status", "small", "--wide", "--results", tmp_path / "results")[1]
     out = bench("check", "--results", tmp_path / "results")[1]
     assert max(map(len, out.splitlines())) <= 80
     assert "no published number" in out

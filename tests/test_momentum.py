@@ -15,8 +15,8 @@ from bench.errors import BenchError
 from bench.method import Batch, Clock
 from bench.randomness import generator
 from methods.kcl import kcl_loss, pick
-from methods.logit_adjustment import log_class_prior
 from methods.paco import paco_loss
+from methods.parts.weights import log_class_prior
 from methods.tsc import assign, follow_centroids, spread, uniformity
 
 torch.set_num_threads(1)

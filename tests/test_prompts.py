@@ -12,7 +12,7 @@ from torch import nn
 
 from bench.cell import Sharpness
 from bench.data.augment import policy
-from bench.data.augment.geometry import ResizedCrop
+from bench.data.augment.operations import ResizedCrop
 from bench.errors import BenchError
 from bench.method import Clock, Method
 from bench.train.displaced import Displacement

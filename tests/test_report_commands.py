@@ -37,6 +37,11 @@ def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_check_fails_on_below(results: Path, bench: Bench) -> None:
     code, out = bench("check", "--results", results)
     assert code == 1
+    (judged,) = re.findall(r"(\w{10}) +Cross-entropy +3 +5\d\.\d\d +\d\d\.\d+ +−1\d\.\d\d +below", out)
+    assert re.search(r"Cross-entropy +1 +63\.00 +data copy", out), "no gap where protocols differ"
+    assert max(map(len, out.splitlines())) <= 80
+    assert bench("explain", judged, "--results", results)[0] == 0
+    out = bench("check", "--results", results, "--wide")[1]
     assert re.search(r"Cross-entropy +│ cifar10 100 +│ 3 .*−1\d\.\d\d │ below", out)
     assert "protocol differs: data copy" in out
     code, out = bench("check", "--results", results, "--json")

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import sys
-import tomllib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from bench.cli import catalogue, data, leaderboard, plan, results, run, synthesize
+from bench.cli import catalogue, data, leaderboard, plan, results, run, share, synthesize
 from bench.cli.common import USER_MISTAKE
 from bench.errors import BenchError
 
 COMMANDS: dict[str, tuple[Callable[..., None], ...]] = {
     "Train": (run.run, plan.plan, run.rerun, synthesize.synthesize),
     "Results": (results.status, results.report, results.evaluate, results.export, results.clean),
+    "Share": (share.push, share.pull, share.check_submission),
     "Leaderboard": (leaderboard.check, leaderboard.explain, leaderboard.score),
-    "Look around": (catalogue.list,),
+    "Information": (catalogue.list,),
 }
 
 app = typer.Typer(
@@ -31,26 +30,23 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from importlib.metadata import PackageNotFoundError, version
+        from bench.version import version
 
-        try:
-            print(f"longtail-bench {version('longtail-bench')}")
-        except PackageNotFoundError:  # run from a folder, not installed
-            text = (Path(__file__).parents[2] / "pyproject.toml").read_text("utf-8")
-            print(f"longtail-bench {tomllib.loads(text)['project']['version']}")
+        print(f"longtail-bench {version()}")
         raise typer.Exit
 
 
 @app.callback()
 def _about(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print version and revision."),
     ] = False,
 ) -> None:
-    """Train methods for long-tailed recognition side by side, and report what came out.
+    """Train and compare methods for long-tailed image classification.
 
     A [bold]recipe[/] names methods, data sets, imbalance factors and seeds; [bold]run[/] trains every cell
-    of that grid that is not trained yet. Stop it whenever you like: the next [bold]run[/] goes on.
+    of that grid that is not trained yet. You can stop it at any time: the next [bold]run[/] continues.
 
     \b
     python run_bench.py list recipes
@@ -62,11 +58,11 @@ def _about(
 for panel, commands in COMMANDS.items():
     for command in commands:
         app.command(rich_help_panel=panel)(command)
-app.add_typer(data.app, name="data", rich_help_panel="Look around")
+app.add_typer(data.app, name="data", rich_help_panel="Information")
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command and exit: 0 all well, 1 some runs failed, 2 a mistake of the user, 130 stopped."""
+    """Run a command and exit: 0 success, 1 some runs failed, 2 wrong input, 130 stopped."""
     try:
         app(arguments)
     except BenchError as error:

@@ -1,18 +1,18 @@
-"""The authors' cards on the command line."""
+"""The authors' cards as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from rich.markup import escape
-from rich.table import Table
 
 from bench.cards import Card
 from bench.cli.common import table
+from bench.cli.tables import FittingTable
 
 
-def card_table(cards: Sequence[Card]) -> Table:
-    """Return what each card says, one beneath the other."""
+def card_table(cards: Sequence[Card]) -> FittingTable:
+    """Return the contents of each card, one below the other."""
     shown = table("authors' cards: what they trained with", "", "", "")
     shown.show_header = False
     for card in cards:

@@ -1,4 +1,4 @@
-"""What there is: methods, data sets, backbones, recipes."""
+"""The `list` command: methods, data sets, backbones and recipes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from bench.cli.common import AsJson, Methods, console, table
+from bench.cli.common import WIDTH, AsJson, Methods, Wide, console, show, table
+from bench.cli.tables import GAP
 from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
@@ -21,21 +22,18 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-#: What a list has no room for.
+#: What is shown of one item alone.
 ALONE = ("about", "params", "cards")
 
-#: The folder of what recipes share.
+#: The folder of recipes that others include.
 SHARED = "shared"
 
-#: What it has in a terminal of usual width; of other kinds it has all.
-WIDTH = 80
+#: The columns that fit a terminal of usual width; other kinds show all.
 NARROW = {
     "methods": ("name", "title", "venue"),
     "datasets": ("name", "title", "image_size", "profile", "n_max"),
     "recipes": ("name", "title"),
 }
-
-Wide = Annotated[bool, typer.Option("--wide", help="Show all columns.")]
 
 
 class Kind(StrEnum):
@@ -49,12 +47,12 @@ class Kind(StrEnum):
 
 def list(
     kind: Annotated[Kind, typer.Argument(show_default=False)],
-    pattern: Annotated[str, typer.Argument(help="Names to show, with * and ? (in quotes).")] = "*",
+    pattern: Annotated[str, typer.Argument(help="Names to show; may contain * and ? (in quotes).")] = "*",
     methods: Methods = None,
     wide: Wide = False,
     as_json: AsJson = False,
 ) -> None:
-    """Show the methods, data sets, backbones or recipes that there are; one alone with all that is known.
+    """List methods, data sets, backbones or recipes. One name alone is shown with all details.
 
     [bold]Examples[/]
 
@@ -74,7 +72,7 @@ def list(
     chosen = [row for row in rows if fnmatch(row["name"], pattern)]
     if not chosen:
         near = did_you_mean(pattern, [row["name"] for row in rows])
-        raise BenchError(f"none of {len(rows)} {kind} is called {pattern!r}{near[:100]}")
+        raise BenchError(f"none of the {len(rows)} {kind} is called {pattern!r}{near[:100]}")
     if kind is Kind.METHODS and (wide or as_json or len(chosen) == 1):
         chosen = [_registered(row["name"], alone=len(chosen) == 1) for row in chosen]
     if as_json:
@@ -85,10 +83,14 @@ def list(
         columns = [name for name in chosen[0] if name not in ALONE]
         if not wide:
             columns = [name for name in columns if name in NARROW.get(kind, columns)]
-        shown = table(f"{len(chosen)} of {len(rows)} {kind}", *columns)
-        for row in chosen:
-            shown.add_row(*(escape(_text(row[name])) for name in columns))
-        console().print(shown, width=None if wide else WIDTH)
+        cells = [[_text(row[name]) for name in columns] for row in chosen]
+        widths = {name: max(map(len, texts)) for name, *texts in zip(columns, *cells, strict=True)}
+        left = WIDTH - sum(width + GAP for name, width in widths.items() if name != "title")
+        title = f"{len(chosen)} of {len(rows)} {kind}"
+        shown = table(title, *columns, folded={} if wide else {"title": max(20, left)})
+        for texts in cells:
+            shown.add_row(*map(escape, texts))
+        show(shown, wide)
 
 
 def _show_one(row: Row) -> None:
@@ -99,7 +101,7 @@ def _show_one(row: Row) -> None:
             facts.add_row(name, escape(_text(value)))
     console().print(facts)
     if row.get("params"):
-        params = table("params", "name", "default", "type", "what it is")
+        params = table("params", "name", "default", "type", "meaning")
         for name, of in row["params"].items():
             default = json.dumps(of["default"])  # as a recipe writes it
             params.add_row(name, *map(escape, (default, of["type"], of["about"])))
@@ -119,7 +121,7 @@ def _methods(files: Iterable[Path]) -> Sequence[Row]:
 
 
 def _registered(name: str, *, alone: bool) -> Row:
-    """Describe a method with what its class says; alone also with its views, for which it is built."""
+    """Describe a method by its class; one method alone also by its views, for which it is built."""
     from bench import registry
     from bench.cards import cards_of
 
@@ -145,19 +147,19 @@ def _registered(name: str, *, alone: bool) -> Row:
 def _params(entry: Entry) -> dict[str, Row]:
     import inspect
 
-    told = entry.arguments
+    meanings = entry.arguments
     return {
         name: {
             "default": field.default,
             "type": inspect.formatannotation(field.annotation).replace("typing.", ""),
-            "about": told.get(name, ""),
+            "about": meanings.get(name, ""),
         }
         for name, field in entry.hyperparameters.model_fields.items()
     }
 
 
 def _views(entry: Entry) -> Sequence[str]:
-    """Name the policies of a method's views, which may depend on its hyper-parameters."""
+    """Name the augmentation policies of a method's views, which may depend on its hyper-parameters."""
     import numpy as np
 
     from bench import backbones
@@ -167,7 +169,7 @@ def _views(entry: Entry) -> Sequence[str]:
         method = entry.build(
             lambda **options: backbones.create("resnet8_cifar", **options), np.arange(100, 0, -10), **params
         )
-    except BenchError:  # it wants another kind of backbone
+    except BenchError:  # it needs another kind of backbone
         return [view.policy for view in entry.build.views]
     return [view.policy for view in method.views]
 
@@ -189,7 +191,7 @@ def _backbones() -> Sequence[Row]:
 
 
 def _recipes() -> Sequence[Row]:
-    """Name the recipes here, or else those that this project ships; what they share is none."""
+    """List the recipes in the working directory, or else those of this project; shared parts are left out."""
     from bench.recipe.files import FOLDER, read, recipes
     from bench.shipped import RECIPES
 

@@ -1,14 +1,14 @@
-"""What the commands share: their options, and how they print."""
+"""Options, tables and run lookup that several commands use."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from bench.cli.tables import FittingTable
 from bench.errors import BenchError, did_you_mean
@@ -16,10 +16,10 @@ from bench.errors import BenchError, did_you_mean
 if TYPE_CHECKING:
     from bench.records import Result
 
-#: Exit codes; 2 is also what the command line itself answers to a wrong option.
+#: Exit codes; 2 is also that of a wrong option.
 SOME_FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130
 
-#: Colours of a run's state.
+#: Colours of the states of a run.
 COLOURS = {
     "done": "green",
     "stale": "red",
@@ -29,10 +29,14 @@ COLOURS = {
     "queued": "blue",
 }
 
-Recipe = Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: its file, or its name, as quick.")]
+Recipe = Annotated[
+    Path, typer.Argument(metavar="RECIPE", help="A recipe: its file or its name, for example quick.")
+]
 Only = Annotated[
     list[str] | None,
-    typer.Option("--only", metavar="KEY=VALUE", help="Only these cells; several are all held to."),
+    typer.Option(
+        "--only", metavar="KEY=VALUE", help="Only these cells; may be repeated, then all must match."
+    ),
 ]
 Set = Annotated[
     list[str] | None,
@@ -40,7 +44,16 @@ Set = Annotated[
 ]
 Methods = Annotated[
     list[Path] | None,
-    typer.Option("--methods", metavar="FILE", help="A Python file with methods of your own."),
+    typer.Option("--methods", metavar="FILE", help="A Python file with your own methods; may be repeated."),
+]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--log",
+        metavar="LOGGER",
+        help="Curves for tensorboard, wandb, mlflow or trackio too, as wandb:project=lt; may be repeated; "
+        "none: not even what the recipe says.",
+    ),
 ]
 Jobs = Annotated[
     int | None,
@@ -70,22 +83,50 @@ Data = Annotated[
 ]
 Reports = Annotated[Path, typer.Option("--reports", metavar="DIR", help="Where the pages go.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+Wide = Annotated[bool, typer.Option("--wide", help="Show all columns.")]
+
+#: Width of a usual terminal; tables fit it unless --wide asks for all columns.
+WIDTH = 80
+
+#: How many characters at the end of a run's name identify it.
+SHORT = 10
 
 RESULTS, DATA, REPORTS = Path("results"), Path("data"), Path("reports")
 
 
 def console() -> Console:
-    """Return the terminal; where there is none, lines are long enough for whole tables."""
+    """Return the terminal; without one, lines are 200 characters wide."""
     terminal = Console()
     return terminal if terminal.is_terminal else Console(width=200)
 
 
-def table(title: str, *columns: str, numbers: tuple[str, ...] = ()) -> Table:
-    """Return an empty table; columns in `numbers` stand to the right."""
+def table(
+    title: str, *columns: str, numbers: tuple[str, ...] = (), folded: Mapping[str, int] | None = None
+) -> FittingTable:
+    """Return an empty table.
+
+    Args:
+        numbers: columns to align to the right.
+        folded: columns to fold, with their width.
+    """
     made = FittingTable(title=escape(title), title_justify="left", header_style="bold")
     for column in columns:
-        made.add_column(column, justify="right" if column in numbers else "left", overflow="fold")
+        made.add_column(
+            column,
+            justify="right" if column in numbers else "left",
+            overflow="fold",
+            max_width=(folded or {}).get(column),
+        )
     return made
+
+
+def show(shown: FittingTable, wide: bool = False) -> None:
+    """Print a table: all of it, or without lines and no wider than a usual terminal."""
+    out = console()
+    if wide:
+        out.print(shown)
+    else:
+        out.print(shown.narrow(), width=min(WIDTH, out.width))
 
 
 def coloured(status: str) -> str:
@@ -97,7 +138,7 @@ def find_run(results: Path, name: str) -> Result:
     """Find a run by its name, the beginning of it, or its last ten characters.
 
     Raises:
-        BenchError: none is called so, or several.
+        BenchError: no run has this name, or several have.
     """
     from bench import records
 
@@ -108,7 +149,7 @@ def find_run(results: Path, name: str) -> Result:
     ]
     if len(hits) > 1:
         shown = ", ".join(hits[:3]) + (" ..." if len(hits) > 3 else "")
-        raise BenchError(f"{name!r} begins {len(hits)} runs: {shown}; write more of it")
+        raise BenchError(f"{name!r} matches {len(hits)} runs: {shown}; write more of the name")
     if not hits:
         digits = [n.rpartition("-")[2] for n in names]
         near = did_you_mean(name, names if "-" in name else {*names, *digits}, most=6)

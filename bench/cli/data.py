@@ -113,6 +113,7 @@ def _show_tail(dataset: DataSet, factor: float, data: Path) -> None:
     """Show a long tail of a data set that is there: its counts, its fingerprint, and what it is known as."""
     import numpy as np
 
+    from bench.cell import STANDARD
     from bench.data import content, subsets
     from bench.data.longtail import shot_groups
 
@@ -124,6 +125,8 @@ def _show_tail(dataset: DataSet, factor: float, data: Path) -> None:
         ", ".join(f"{name} {classes}" for name, classes in groups.items()) + " classes",
         "fingerprint " + ", ".join(f"{part} {code}" for part, code in found.fingerprint.items()),
     ]
+    if dataset.tail != STANDARD:
+        lines.append(f"not drawn by the papers' rule: {dataset.tail}")
     known = subsets.recognise(found.image_hashes, found.class_counts, factor)
     if known is not None:
         lines.append(known.told())

@@ -17,19 +17,25 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from bench.cell import Cell
     from bench.recipe import Recipe as Grid
-    from bench.records import State
+    from bench.records import Results, State
     from bench.stale import Now
 
 
 def read_cells(
-    recipe: Path, only: list[str] | None, sets: list[str] | None, methods: list[Path] | None
+    recipe: Path,
+    only: list[str] | None,
+    sets: list[str] | None,
+    methods: list[Path] | None,
+    results: Path,
+    data: Path,
 ) -> tuple[Grid, list[Cell]]:
-    """Return a recipe and the cells of it that were chosen."""
-    from bench import registry
+    """Return a recipe, with what won its search so far, and the cells of it that were chosen."""
+    from bench import records, registry
     from bench.recipe import load
+    from bench.search.resolve import resolve
 
     registry.load_files(methods or ())
-    grid = load(recipe, sets or ())
+    grid = resolve(load(recipe, sets or ()), records.Results(results, as_now(data)))
     if sets:  # other cells than the recipe's own must not take the place of its report
         grid = replace(grid, name=f"{grid.name}-set", title=f"{grid.title} ({', '.join(sets)})")
     return grid, [point.cell for point in grid.only(only or ()).points]
@@ -37,6 +43,16 @@ def read_cells(
 
 def labels_of(grid: Grid) -> dict[str, str]:
     return {point.cell.run_id: point.label for point in grid.points}
+
+
+def tell_search(grid: Grid, runs: Results) -> None:
+    """Say how far both phases of a recipe's search are, if it has one."""
+    from bench.search.outcome import phases
+
+    if grid.search is not None:
+        cells = {point.cell.run_id: point.cell for point in grid.points}
+        told = phases(grid.search.record(), cells, runs)
+        console().print(told, soft_wrap=True, highlight=False)
 
 
 def as_now(data: Path) -> Now:

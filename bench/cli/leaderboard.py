@@ -1,40 +1,56 @@
-"""Measured against published: verdicts that can fail, protocols side by side, predictions of one's own."""
+"""The commands `check`, `explain` and `score`: verdicts, protocols side by side, external predictions."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from bench.cli.common import DATA, RESULTS, SOME_FAILED, AsJson, Data, Results, console, find_run, table
+from bench.cli.common import (
+    DATA,
+    RESULTS,
+    SHORT,
+    SOME_FAILED,
+    AsJson,
+    Data,
+    Results,
+    Wide,
+    console,
+    find_run,
+    show,
+    table,
+)
 from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
+    from bench.cli.tables import FittingTable
+    from bench.leaderboard.check import Pair
     from bench.records import Results as AllRuns
 
 VERDICTS = {"reproduced": "green", "close, n = 1": "green", "above": "cyan", "below": "bold red"}
 
 
-def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
-    """Judge every measured cell by the published number nearest in protocol.
+def check(results: Results = RESULTS, wide: Wide = False, as_json: AsJson = False) -> None:
+    """Compare every measured cell with the published number nearest in protocol.
 
-    Exits with 1 if one is below. A number whose protocol differs is never judged.
+    Exits with 1 if a verdict is "below". There is no verdict where the protocols differ. The first column
+    names a run of the cell, as `explain` takes it.
 
     [bold]Examples[/]
 
     \b
     python run_bench.py check
+    python run_bench.py check --wide             # one table with all columns
     python run_bench.py check --results results --json
     """
     from bench import records
     from bench.leaderboard import gather
-    from bench.leaderboard.check import words
-    from bench.report import text
 
     runs = records.Results(records.results_folder(results))
     board = gather(runs)
@@ -42,43 +58,94 @@ def check(results: Results = RESULTS, as_json: AsJson = False) -> None:
     if as_json:
         print(json.dumps(rows, indent=1))
     else:
-        columns = ("n", "measured", "published", "gap")
-        shown = table("Verdicts", "run", "method", "data", *columns, "verdict", "by", numbers=columns)
-        ids = {one.key: one.run.run_id[-10:] for one in board.done}  # for `explain`, the last seed's
+        ids = {one.key: one.run.run_id for one in board.done}  # the last seed's
         held = [row for row in rows if row["published"] is not None]
-        for row in sorted(held, key=lambda row: (row["dataset"], row["imbalance_factor"], row["title"])):
-            told = escape(": ".join(filter(None, (row["verdict"], words(row["differs"])))))
-            shown.add_row(
-                ids.get(row["key"], ""),
-                escape(row["title"]),
-                f"{row['dataset']} {row['imbalance_factor']:g}",
-                str(row["n"]),
-                text.number(row["measured"]),
-                text.printed(row["published"]),
-                text.gap(row["d"]),
-                f"[{VERDICTS.get(row['verdict'], 'yellow')}]{told}[/]",
-                escape(row["reported_by"] or ""),
-            )
-        if held:
-            console().print(shown)
-        elif not rows:
-            console().print("nothing is measured yet; start with `run RECIPE`")
+        held.sort(key=lambda row: (row["dataset"], row["imbalance_factor"], row["title"]))
+        for shown in [_all_columns(held, ids)] if wide else _few_columns(held, ids):
+            show(shown, wide)
         if rows:
             seen = Counter(row["verdict"] for row in rows)
-            told = ", ".join(f"{count} {verdict}" for verdict, count in seen.most_common())
-            console().print(f"{len(rows)} measured cells: {told}", highlight=False)
+            counted = ", ".join(f"{count} {verdict}" for verdict, count in seen.most_common())
+            console().print(f"{len(rows)} measured cells: {counted}", highlight=False)
+        else:
+            console().print("nothing is measured yet; start with `run RECIPE`")
         tell(board.problems, "left out: ")
         tell(runs.conflicts)
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 
+def _all_columns(rows: Sequence[Pair], ids: Mapping[str, str]) -> FittingTable:
+    """Return one table of all that have a published number."""
+    from bench.leaderboard.check import words
+
+    numbers = ("n", "measured", "published", "gap")
+    shown = table("Verdicts", "run", "method", "data", *numbers, "verdict", "by", numbers=numbers)
+    for row in rows:
+        differs = f": {words(row['differs'])}" if row["differs"] else ""
+        shown.add_row(
+            ids[row["key"]],
+            escape(row["title"]),
+            f"{row['dataset']} {row['imbalance_factor']:g}",
+            *_numbers(row),
+            _coloured(row["verdict"], differs),
+            escape(row["reported_by"] or ""),
+        )
+    return shown
+
+
+def _few_columns(rows: Sequence[Pair], ids: Mapping[str, str]) -> Iterator[FittingTable]:
+    """Return tables of each data set and imbalance factor: of what has a verdict, and of what has none."""
+    from bench.leaderboard.check import words
+
+    numbers = ("n", "measured", "published", "gap")
+    for (dataset, factor), of_data in groupby(
+        rows, key=lambda row: (row["dataset"], row["imbalance_factor"])
+    ):
+        alike: list[Pair] = []
+        unlike: list[Pair] = []
+        for row in of_data:
+            (unlike if row["differs"] else alike).append(row)
+        title = f"{dataset}, imbalance factor {factor:g}"
+        if alike:
+            shown = table(title, "run", "method", *numbers, "verdict", numbers=numbers, folded={"method": 22})
+            for row in alike:
+                verdict = _coloured(row["verdict"])
+                shown.add_row(ids[row["key"]][-SHORT:], escape(row["title"]), *_numbers(row), verdict)
+            yield shown
+        if unlike:
+            columns = ("run", "method", "n", "measured", "protocol differs in")
+            folded = {"method": 22, "protocol differs in": 31}
+            shown = table("" if alike else title, *columns, numbers=numbers, folded=folded)
+            for row in unlike:
+                beginning, method, (n, measured, *_) = (
+                    ids[row["key"]][-SHORT:],
+                    escape(row["title"]),
+                    _numbers(row),
+                )
+                shown.add_row(beginning, method, n, measured, words(row["differs"]))
+            yield shown
+
+
+def _numbers(row: Pair) -> tuple[str, str, str, str]:
+    """Return n, measured, published and gap; no gap where protocols differ, as it would mean nothing."""
+    from bench.report import text
+
+    gap = "" if row["differs"] else text.gap(row["d"])
+    return str(row["n"]), text.number(row["measured"]), text.printed(row["published"]), gap
+
+
+def _coloured(verdict: str, more: str = "") -> str:
+    return f"[{VERDICTS.get(verdict, 'yellow')}]{escape(verdict + more)}[/]"
+
+
 def explain(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Its name, the beginning of it, or its last ten characters.")
+        str,
+        typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its last ten characters."),
     ],
     results: Results = RESULTS,
 ) -> None:
-    """Set a run's protocol beside that of each published number of its method, and beside its authors' card.
+    """Compare a run's protocol with those of the published numbers, and show its authors' card.
 
     [bold]Examples[/]
 
@@ -92,8 +159,8 @@ def explain(
     from bench.leaderboard import gather, side_by_side
     from bench.report import text
 
-    told = gather(records.Results(results)).explain(find_run(results, run).run_id)
-    first, ours, theirs = told[0]
+    pairs = gather(records.Results(results)).explain(find_run(results, run).run_id)
+    first, ours, theirs = pairs[0]
     if card := card_of(*(first[key] for key in ("method", "dataset", "imbalance_factor"))):
         console().print(card_table([card]))
     if first["published"] is None:
@@ -105,7 +172,7 @@ def explain(
         shown.add_row(field, escape(mine), escape(other), marked)
     console().print(shown)
     console().print(f"gap {text.gap(first['d'])}: {first['verdict']}", highlight=False)
-    for pair, *_ in told[1:]:
+    for pair, *_ in pairs[1:]:
         beside = f"{text.printed(pair['published']):>6}  gap {text.gap(pair['d'])}, {pair['verdict']}"
         line = ": ".join([beside, *([", ".join(pair["differs"])] if pair["differs"] else [])])
         console().print(escape(f"{line}  ({pair['reported_by']})"), highlight=False, soft_wrap=True)
@@ -114,26 +181,26 @@ def explain(
 def score(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="npz with scores or predictions, or CSV.", show_default=False),
+        typer.Argument(metavar="FILE...", help="npz with logits or predictions, or CSV.", show_default=False),
     ],
-    dataset: Annotated[str, typer.Option("--dataset", help="As in [bold]list datasets[/].")],
+    dataset: Annotated[str, typer.Option("--dataset", help="A name of [bold]list datasets[/].")],
     imbalance_factor: Annotated[float, typer.Option("--imbalance-factor", min=1)] = 100,
     name: Annotated[
-        str | None, typer.Option("--name", help="What to call it; default: the name of the file.")
+        str | None, typer.Option("--name", help="Name of the row; default: the name of the file.")
     ] = None,
     protocol: Annotated[
         list[str] | None,
-        typer.Option("--protocol", metavar="FIELD=VALUE", help="What made it; may be repeated."),
+        typer.Option(
+            "--protocol", metavar="FIELD=VALUE", help="A field of the protocol that made it; may be repeated."
+        ),
     ] = None,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Write over what was scored under that name.")
-    ] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace the row of that name.")] = False,
     results: Results = RESULTS,
     data: Data = DATA,
 ) -> None:
-    """Score predictions of your own for a test set; `report` then shows them as external rows.
+    """Compute the metrics of your own predictions for a test set; `report` shows them as external rows.
 
-    A file holds scores (N, C) or class numbers (N,) for the test images, in their order.
+    A file holds logits (N, C) or class numbers (N,) of the test images, in the order of the test set.
 
     [bold]Examples[/]
 
@@ -151,7 +218,7 @@ def score(
     if dataset not in DATASETS:
         raise BenchError(f"--dataset: unknown data set {dataset!r}{did_you_mean(dataset, DATASETS)}")
     if name and len(files) > 1:
-        raise BenchError(f"--name: {len(files)} files cannot share one name; leave it out")
+        raise BenchError(f"--name: {len(files)} files cannot have one name; leave it out")
     names = [name or file.stem.lower() for file in files]
     if twice := [file for file, called in zip(files, names, strict=True) if names.count(called) > 1]:
         raise BenchError(f"{twice[0]} and {twice[1]} would have one name; score them one by one, with --name")
@@ -172,7 +239,7 @@ def score(
 
 
 def write_board(runs: AllRuns, reports: Path) -> None:
-    """Render the leaderboard and the pages of what is measured, and say where they are."""
+    """Write the leaderboard and the pages of its runs, and print their paths."""
     from bench.leaderboard import gather
     from bench.report import render_index, render_runs
 
@@ -182,13 +249,13 @@ def write_board(runs: AllRuns, reports: Path) -> None:
     out = console()
     out.print(f"report  {escape(str(index))}", soft_wrap=True, highlight=False)
     if pages:
-        told = f"{escape(str(pages[0].parent))}: {len(pages)} pages"
-        out.print(f"report  {told}", soft_wrap=True, highlight=False)
+        written = f"{escape(str(pages[0].parent))}: {len(pages)} pages"
+        out.print(f"report  {written}", soft_wrap=True, highlight=False)
     tell(board.problems, "left out: ")
 
 
 def tell(problems: Iterable[str], what: str = "") -> None:
-    """Print what is wrong with what was read."""
+    """Print the problems of what was read."""
     for problem in problems:
         console().print(f"[yellow]{what}{escape(problem)}[/]", soft_wrap=True, highlight=False)
 

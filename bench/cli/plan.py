@@ -23,7 +23,7 @@ from bench.cli.common import (
     console,
     table,
 )
-from bench.cli.grids import as_now, gpus_of, labels_of, read_cells, tell_stale
+from bench.cli.grids import as_now, gpus_of, labels_of, read_cells, tell_search, tell_stale
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def plan(
     from bench.stale import refuse_other_content
 
     slots = places(jobs, gpus_of(gpus))
-    grid, cells = read_cells(recipe, only, set_, methods)
+    grid, cells = read_cells(recipe, only, set_, methods, results, data)
     labels = labels_of(grid)
     family = families(cells)
     now = as_now(data)
@@ -88,6 +88,7 @@ def plan(
     if times:
         told += f", {where}: {_time(times, family, len(slots))}"
     console().print(told, highlight=False)
+    tell_search(grid, runs)
     tell_stale(known)
 
 

@@ -1,84 +1,143 @@
-"""What came out: how runs stand, the pages that tell of them, a trained model on other images."""
+"""The commands on results: `status`, `report`, `evaluate`, `export` and `clean`."""
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, get_args
+from typing import TYPE_CHECKING, Annotated, Any, get_args
 
 import typer
-from rich.console import Group
 from rich.markup import escape
 
 from bench.cli.common import (
     DATA,
     REPORTS,
     RESULTS,
+    SHORT,
+    AsJson,
     Data,
     Methods,
     Reports,
     Results,
+    Wide,
     coloured,
     console,
     find_run,
+    show,
     table,
 )
 from bench.cli.leaderboard import tell, write_board
 from bench.errors import BenchError, did_you_mean, printable
 
 if TYPE_CHECKING:
+    from bench.cli.tables import FittingTable
     from bench.records import Grid
     from bench.records import Results as AllRuns
+    from bench.rundir import State
     from bench.stale import Now
+
+#: States of runs that are shown of all recipes.
+ATTENTION = ("running", "stale", "failed", "unreadable")
 
 Names = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[RECIPE]...", help="Recipes that were run, by file or name; default: all."),
+    typer.Argument(metavar="[RECIPE]...", help="Files or names of recipes that were run; default: all."),
 ]
 
 
 def status(
-    recipes: Names = None, methods: Methods = None, results: Results = RESULTS, data: Data = DATA
+    recipes: Names = None,
+    methods: Methods = None,
+    wide: Wide = False,
+    as_json: AsJson = False,
+    results: Results = RESULTS,
+    data: Data = DATA,
 ) -> None:
-    """Count what is done, running, queued on a cluster and failed; of named recipes, show every cell.
+    """Count the runs of each recipe by their state; of recipes that are named, show every run.
 
-    What is done is held against the data and, by the files named, the methods of yours that are here now:
-    where these changed since, it is stale.
+    Without names only runs that need attention are shown. A finished run is stale if its data, or the code
+    of your own methods, changed since.
 
     [bold]Examples[/]
 
     \b
     python run_bench.py status
     python run_bench.py status quick
+    python run_bench.py status quick --wide      # whole names of the runs
     """
     from bench import records
     from bench.launch import queue
     from bench.rundir import Status
+    from bench.search.outcome import phases
 
     statuses, runs = get_args(Status), records.Results(results, _now(data, methods))
     try:
         jobs = queue.jobs(results)
-    except BenchError as error:  # what the run directories tell is true without it
+    except BenchError as error:  # the run directories are true without it
         jobs = {}
-        console().print(f"[yellow]{escape(str(error))}[/]", soft_wrap=True)
+        print(f"warning: {error}", file=sys.stderr)
+    known = {
+        name: queue.with_queue(runs.states(cell for _, cell in grid.cells), jobs)
+        for name, grid in _chosen(recipes, runs).items()
+    }
+    if as_json:
+        print(
+            json.dumps(
+                [row for name in known for row in _rows(name, runs.grids[name], known[name])], indent=1
+            )
+        )
+        return
     counts = table("Recipes", "recipe", "cells", *statuses, numbers=("cells", *statuses))
     details = []
-    for name, grid in _chosen(recipes, runs).items():
-        known = queue.with_queue(runs.states(cell for _, cell in grid.cells), jobs)
-        seen = Counter[str](state.status for state in known.values())
-        counts.add_row(escape(name), str(len(known)), *(str(seen[s] or "") for s in statuses))
-        shown = table(name, "state", "run", "label", "")
-        for label, cell in grid.cells:
-            state = known[cell.run_id]
-            if recipes or state.status in ("running", "stale", "failed", "unreadable"):
-                reason = escape(state.reason or "")
-                shown.add_row(coloured(state.status), cell.run_id, escape(label), reason)
-        if shown.rows:
-            details.append(shown)
-    console().print(Group(counts, *details))
+    for name, states in known.items():
+        seen = Counter[str](state.status for state in states.values())
+        counts.add_row(escape(name), str(len(states)), *(str(seen[s] or "") for s in statuses))
+        rows = [row for row in _rows(name, runs.grids[name], states) if recipes or row["status"] in ATTENTION]
+        if rows:
+            details.append(_states(name, rows, wide))
+    for shown in (counts, *details):
+        show(shown, wide)
+    for name in known:
+        grid = runs.grids[name]
+        if grid.search:
+            told = phases(grid.search, {cell.run_id: cell for _, cell in grid.cells}, runs)
+            console().print(escape(f"{name}: {told}"), soft_wrap=True, highlight=False)
     tell(runs.conflicts)
+
+
+def _rows(name: str, grid: Grid, states: Mapping[str, State]) -> list[dict[str, Any]]:
+    """Return the runs of a recipe, each with what tells it from others, and its state."""
+    return [
+        {
+            "recipe": name,
+            "run_id": cell.run_id,
+            "label": label,
+            "dataset": cell.dataset.name,
+            "imbalance_factor": cell.imbalance_factor,
+            "seed": cell.seed,
+            "status": states[cell.run_id].status,
+            "reason": states[cell.run_id].reason,
+        }
+        for label, cell in grid.cells
+    ]
+
+
+def _states(name: str, rows: Sequence[dict[str, Any]], wide: bool) -> FittingTable:
+    shown = table(name, "state", "run", "label", "data", "seed", "", numbers=("seed",))
+    for row in rows:
+        shown.add_row(
+            coloured(row["status"]),
+            row["run_id"] if wide else row["run_id"][-SHORT:],
+            escape(row["label"]),
+            f"{row['dataset']} {row['imbalance_factor']:g}",
+            str(row["seed"]),
+            escape(row["reason"] or ""),
+        )
+    return shown
 
 
 def report(
@@ -88,9 +147,9 @@ def report(
     reports: Reports = REPORTS,
     data: Data = DATA,
 ) -> None:
-    """Write the leaderboard, its run pages and those of all recipes; or only of recipes that are named.
+    """Write the pages of the leaderboard, its runs and all recipes; or of the named recipes only.
 
-    What is stale, as `status` tells, is in no table.
+    Stale runs (see `status`) are in no table.
 
     [bold]Examples[/]
 
@@ -109,7 +168,7 @@ def report(
 
 
 def _now(data: Path, methods: list[Path] | None) -> Now:
-    """Return the data that are here, and the code of methods files that are named."""
+    """Return the data on this machine, and the code of the given methods files."""
     from bench.stale import Now
 
     if not methods:
@@ -121,7 +180,7 @@ def _now(data: Path, methods: list[Path] | None) -> Now:
 
 
 def write_report(name: str, runs: AllRuns, reports: Path) -> None:
-    """Render one recipe's pages and say where they are."""
+    """Write the pages of one recipe, and print their paths."""
     from bench.report import render_recipe
 
     for path in render_recipe(runs, name, reports):
@@ -129,7 +188,7 @@ def write_report(name: str, runs: AllRuns, reports: Path) -> None:
 
 
 def _chosen(names: Iterable[str] | None, runs: AllRuns) -> Mapping[str, Grid]:
-    """Return the grids of the named recipes, or of all."""
+    """Return the grids of the named recipes, or of all recipes."""
     known = runs.grids
     if not known:
         raise BenchError(f"{runs.root / 'grids'}: no recipe was run yet; start with `run RECIPE`")
@@ -148,13 +207,13 @@ def evaluate(
         str, typer.Argument(metavar="RUN", help="A run's name, its last ten characters, or its weights file.")
     ],
     folder: Annotated[
-        Path | None, typer.Option("--folder", metavar="DIR", help="Images in one folder per class.")
+        Path | None, typer.Option("--folder", metavar="DIR", help="Images, one folder per class.")
     ] = None,
     methods: Methods = None,
     results: Results = RESULTS,
     data: Data = DATA,
 ) -> None:
-    """Score a trained model on its test set, or on any folder of images by class.
+    """Test a trained model on its test set, or on a folder of images.
 
     [bold]Examples[/]
 
@@ -190,13 +249,13 @@ def evaluate(
 def export(
     sources: Annotated[
         list[Path] | None,
-        typer.Argument(metavar="[FOLDER]...", help="Other results folders whose runs are to be merged too."),
+        typer.Argument(metavar="[FOLDER]...", help="Other results folders to merge."),
     ] = None,
     results: Results = RESULTS,
 ) -> None:
-    """Write finished runs into results/records, the compact text that git keeps.
+    """Write finished runs to results/records, as compact text for git.
 
-    A run that is there stays as it is; two unlike records of one run are refused, and nothing is written.
+    Runs that are there stay unchanged. Two different records of one run are an error, and nothing is written.
 
     [bold]Examples[/]
 
@@ -217,11 +276,14 @@ def export(
 def clean(
     results: Results = RESULTS,
     older_than: Annotated[
-        float, typer.Option("--older-than", metavar="DAYS", min=0, help="Only runs that ended before.")
+        float,
+        typer.Option("--older-than", metavar="DAYS", min=0, help="Only runs that ended earlier than this."),
     ] = 0,
-    apply: Annotated[bool, typer.Option("--apply", help="Delete; without it they are only shown.")] = False,
+    apply: Annotated[
+        bool, typer.Option("--apply", help="Delete them; without it they are only listed.")
+    ] = False,
 ) -> None:
-    """Delete the checkpoints of finished runs, which nothing needs any more.
+    """Delete the checkpoints of finished runs, which are not needed any more.
 
     [bold]Examples[/]
 
@@ -240,5 +302,5 @@ def clean(
             console().print(f"{size / 1e6:9.1f} MB  {escape(str(path))}", soft_wrap=True, highlight=False)
             if apply:
                 path.unlink()
-    told = "deleted" if apply else "in all; delete them with --apply"
-    console().print(f"{freed / 1e6:9.1f} MB  {told}", highlight=False)
+    end = "deleted" if apply else "in total; delete them with --apply"
+    console().print(f"{freed / 1e6:9.1f} MB  {end}", highlight=False)

@@ -21,6 +21,7 @@ from bench.cli.common import (
     Execute,
     Gpus,
     Jobs,
+    Log,
     Methods,
     Only,
     PerGpu,
@@ -32,12 +33,13 @@ from bench.cli.common import (
     find_run,
     table,
 )
-from bench.cli.grids import as_now, gpus_of, labels_of, read_cells, sum_up, tell_anew
+from bench.cli.grids import as_now, gpus_of, labels_of, read_cells, sum_up, tell_anew, tell_search
 from bench.cli.results import write_report
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
     from bench.cell import Cell
+    from bench.loggers import Wanted
     from bench.records import State
 
 
@@ -60,9 +62,7 @@ def run(
     results: Results = RESULTS,
     data: Data = DATA,
     reports: Reports = REPORTS,
-    tensorboard: Annotated[
-        bool, typer.Option("--tensorboard", help="Write each run's curves to its events/ as well.")
-    ] = False,
+    log: Log = None,
     execute: Execute = None,
     launcher: cluster.Where = cluster.Launcher.local,
     partition: cluster.Partition = None,
@@ -88,6 +88,7 @@ def run(
     python run_bench.py run quick --set protocol.epochs=2 --jobs 2
     python run_bench.py run cifar_lt_plain --gpus 0,1 --per-gpu 3
     python run_bench.py run my.yaml --methods my_method.py
+    python run_bench.py run quick --log tensorboard --log wandb:project=lt,mode=offline
     python run_bench.py run quick --retry-failed
     python run_bench.py run cifar_lt_plain --launcher slurm --partition gpu --time 120
     python run_bench.py run quick --launcher slurm --gpus-per-run 0 --no-wait
@@ -97,6 +98,7 @@ def run(
     from bench.cell import families
     from bench.launch.anew import BAD, pending
     from bench.launch.together import is_first, run_together, under_torchrun
+    from bench.loggers import chosen as chosen_loggers
     from bench.recipe import grid_file
     from bench.stale import SETTLED, refuse_other_content, to_train
     from bench.train.execution import Execution, choose
@@ -122,7 +124,10 @@ def run(
     chosen = gpus_of(gpus) if launcher is cluster.Launcher.local else []  # it may refuse, so before all else
     if launcher is cluster.Launcher.local:
         Execution.here().refuse("cuda" if chosen else "cpu")
-    grid, asked = read_cells(recipe, only, set_, methods)
+    grid, asked = read_cells(recipe, only, set_, methods, results, data)
+    loggers = chosen_loggers(log, grid.log)
+    if log and no_wait:
+        raise BenchError("--log: not with --no-wait; loggers hear of runs while this command waits for them")
     now = as_now(data)
     runs = records.Results(results, now)
     known = runs.states(families(asked).values())
@@ -150,12 +155,13 @@ def run(
     if is_first():
         states = records.AGAIN | BAD if retry_failed else records.AGAIN
         tell_anew(runs.needed(cells, states, again))
-    ends = _launch(cells, results, data, labels=labels_of(grid), tensorboard=tensorboard, **options)
+    ends = _launch(cells, results, data, labels=labels_of(grid), loggers=loggers, **options)
     if not is_first():
         return
     after = records.Results(results, as_now(data))
     write_report(grid.name, after, reports)
     standing = after.states(families(asked).values())
+    tell_search(grid, after)
     raise typer.Exit(sum_up({i: s if s.status == "stale" else ends.get(i, s) for i, s in standing.items()}))
 
 
@@ -229,7 +235,7 @@ def _launch(
     data: Path,
     *,
     labels: Mapping[str, str],
-    tensorboard: bool = False,
+    loggers: Sequence[Wanted] = (),
     start: Callable[..., dict[str, State]] | None = None,
     stopped: str = "stopped; the same command goes on from here",
     **options: Any,
@@ -237,22 +243,27 @@ def _launch(
     """Run the cells under the eyes of the user, who may stop it.
 
     Args:
+        loggers: where else their course is written.
         start: what runs them; default: this machine's launcher.
         stopped: what a user is told who stopped it.
     """
     from bench.launch.local import run_grid
     from bench.launch.progress import watch
-    from bench.launch.tensorboard import curves
     from bench.launch.together import is_first
+    from bench.loggers.relay import noted
+
+    def warn(text: str) -> None:
+        out.print(f"[yellow]{escape(text)}[/]", soft_wrap=True, highlight=False)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)  # to end us in order is to press Ctrl-C
     out = console()
     out.quiet = not is_first()
     try:
-        with watch(labels, out, results) as listen:
-            if tensorboard:
-                listen = curves(results, listen)
+        with (
+            watch(labels, out, results) as shown,
+            noted(loggers if is_first() else (), results, labels, shown, warn) as listen,
+        ):
             return (start or run_grid)(cells, results, data, listen=listen, **options)
     except KeyboardInterrupt:
         out.print(stopped, style="yellow", soft_wrap=True, highlight=False)

@@ -1,20 +1,19 @@
-"""Tables that are read at any width: what does not fit beside a row stands below it."""
+"""Tables for any width: cells that do not fit in a row are printed below it."""
 
 from __future__ import annotations
 
-from rich import box
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-GAP, INDENT = 2, 4  # between columns, and before what stands below a row
+GAP, INDENT = 2, 4  # between columns, and before what is printed below a row
 
 
 class FittingTable(Table):
-    """A table that, where it is too wide, leaves out empty columns and lines, and at last breaks its rows.
+    """A table that drops lines and empty columns if it is too wide, and breaks its rows if it still is.
 
-    No cell is folded as long as it fits a line alone: names and numbers stay whole.
+    A cell is not folded if it fits in a line alone, so names and numbers stay whole.
     """
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
@@ -22,28 +21,35 @@ class FittingTable(Table):
         if self._fits(console, options):
             yield from super().__rich_console__(console, options)
             return
-        narrow = self._narrow()
+        narrow = self.narrow()
         if narrow._fits(console, options):
             yield from Table.__rich_console__(narrow, console, options)
         else:
-            yield from narrow._broken(options.max_width)
+            yield from narrow._broken(options.max_width, fold=console.is_terminal)
 
     def _fits(self, console: Console, options: ConsoleOptions) -> bool:
         wide = options.update(max_width=10_000)
         return self.__rich_measure__(console, wide).maximum <= options.max_width
 
-    def _narrow(self) -> FittingTable:
+    def narrow(self) -> FittingTable:
+        """Return the table without lines and empty columns."""
         kept = [i for i, column in enumerate(self.columns) if any(map(str, column._cells))]
-        made = FittingTable(title=self.title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+        made = FittingTable(title=self.title, title_justify="left", header_style="bold", box=None)
         made.padding, made.pad_edge = (0, GAP, 0, 0), False
         for i in kept:
-            made.add_column(self.columns[i].header, justify=self.columns[i].justify, overflow="fold")
+            column = self.columns[i]
+            made.add_column(
+                column.header, justify=column.justify, overflow="fold", max_width=column.max_width
+            )
         for row in zip(*(self.columns[i]._cells for i in kept), strict=True):
             made.add_row(*row)
         return made
 
-    def _broken(self, width: int) -> RenderResult:
-        """Yield each row in lines: the first columns that fit beside each other, and below them the rest."""
+    def _broken(self, width: int, fold: bool) -> RenderResult:
+        """Yield for each row the columns that fit in a line, and below it the rest.
+
+        The rest is folded in a terminal. In a file it stays in one line, so that it can be searched.
+        """
         columns = [[Text.from_markup(str(cell)) for cell in (c.header, *c._cells)] for c in self.columns]
         widths = [max(cell.cell_len for cell in cells) for cells in columns]
         beside = 1
@@ -61,4 +67,8 @@ class FittingTable(Table):
             yield line
             rest = [cell for cell in row[beside:] if cell.plain.strip()]
             if rest and number:
-                yield Padding(Text("  ").join(rest), (0, 0, 0, INDENT))
+                below = Text("  ").join(rest)
+                if fold:
+                    yield Padding(below, (0, 0, 0, INDENT))
+                else:
+                    yield Text.assemble(" " * INDENT, below, no_wrap=True, overflow="ignore")

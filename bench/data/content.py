@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.cell import DataSet
-from bench.data import containers, folder, lists, sources
+from bench.data import cifar, containers, folder, lists
 from bench.data.cache import key_of
 from bench.data.decoding import RULES
 from bench.data.listing import listed
@@ -127,8 +127,8 @@ def _root(dataset: DataSet, data_dir: Path) -> Path | None:
     """Return the folder of a data set, None of the digits, which are embedded."""
     if dataset.source == "digits":
         return None
-    if dataset.source in sources.CIFAR and not dataset.md5:
-        return data_dir / sources.CIFAR[dataset.source][1]
+    if dataset.source in cifar.CIFAR:
+        return cifar.files_of(dataset, data_dir).root
     return folder.below(data_dir, dataset.folder or "", dataset.name)
 
 

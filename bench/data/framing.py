@@ -18,8 +18,7 @@ import torch
 from PIL import Image
 
 from bench.data.augment import POLICIES, Policy, policy
-from bench.data.augment.geometry import ResizedCrop
-from bench.data.augment.minimal import MinimalCrop
+from bench.data.augment.operations import MinimalCrop, ResizedCrop
 
 #: timm's own training transforms, for pictures only, and what `timm.data.create_transform` is asked for.
 TIMM: dict[str, dict[str, Any]] = {"timm_randaugment": {"auto_augment": "rand-m9-mstd0.5-inc1"}}

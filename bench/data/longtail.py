@@ -61,7 +61,8 @@ def class_counts(
         BenchError: a class would be empty, or has fewer images than are wanted of it, or the profile is
             `natural` and something else than all images is asked for.
     """
-    available = available - (dataset.held_out or 0)
+    held = held_counts(dataset.held_out, available)
+    available = available - held
     if dataset.profile == "natural":
         if imbalance_factor != 1 or dataset.n_max is not None:
             raise BenchError(
@@ -87,9 +88,9 @@ def class_counts(
                 f"{class_names[c]!r} without an image (n_max {n_max}); lower the imbalance factor"
             )
         if kept > there:
-            held = f" besides the {dataset.held_out} held out" if dataset.held_out else ""
+            told = f" besides the {held[c]} held out" if held[c] else ""
             raise BenchError(
-                f"{dataset.name}: class {c} {class_names[c]!r} has {there} images{held}, but n_max {n_max} "
+                f"{dataset.name}: class {c} {class_names[c]!r} has {there} images{told}, but n_max {n_max} "
                 f"and imbalance factor {imbalance_factor:g} want {kept}; lower n_max, "
                 "or keep the tail that is there by profile 'natural', without imbalance_factor"
             )
@@ -106,10 +107,28 @@ def select(labels: np.ndarray, counts: np.ndarray, split_seed: int = 0) -> np.nd
     return np.concatenate([positions[:kept] for positions, kept in zip(classes, counts, strict=True)])
 
 
-def hold_out(labels: np.ndarray, per_class: int, num_classes: int, split_seed: int = 0) -> np.ndarray:
-    """Pick the last `per_class` images of each class in the order of `select`, which takes the first."""
-    classes = _shuffled(labels, num_classes, split_seed)
-    return np.concatenate([positions[-per_class:] for positions in classes])
+def held_counts(held_out: int | float | None, available: np.ndarray) -> np.ndarray:
+    """Return how many of the training images (C,) of each class are held out.
+
+    A share is rounded down, to one image at least; of a class with a single image it is none.
+    """
+    if not isinstance(held_out, float):
+        return np.full_like(available, held_out or 0)
+    share = np.floor(available * held_out + 1e-9).astype(available.dtype)
+    return np.minimum(np.maximum(share, 1), np.maximum(available - 1, 0))
+
+
+def hold_out(dataset: DataSet, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Pick the images held out of each class: the last in the order of `select`, which takes the first.
+
+    Raises:
+        BenchError: that is not one image.
+    """
+    held = held_counts(dataset.held_out, np.bincount(labels, minlength=num_classes))
+    if not held.any():
+        raise BenchError(f"{dataset.name}: held_out {dataset.held_out} holds out no image; raise it")
+    classes = _shuffled(labels, num_classes, dataset.split_seed)
+    return np.concatenate([p[max(0, len(p) - kept) :] for p, kept in zip(classes, held, strict=True)])
 
 
 def with_noise(labels: np.ndarray, share: float, num_classes: int, split_seed: int = 0) -> np.ndarray:

@@ -6,7 +6,6 @@ Those that stay on disk are not read here: see `bench.data.listing` and `bench.d
 from __future__ import annotations
 
 import gzip
-import hashlib
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,22 +15,15 @@ from typing import Any
 import numpy as np
 
 from bench.cell import DataSet
-from bench.data import containers, folder
+from bench.data import cifar, containers, folder
 from bench.data.cache import Arrays, key_of, through_cache
 from bench.data.decoding import RULES
 from bench.data.listing import listed
 from bench.data.lists import read_lists
-from bench.data.longtail import class_counts
+from bench.data.longtail import class_counts, hold_out
 from bench.errors import BenchError
 
 ARRAYS = ("train_images", "test_images", "train_labels", "test_labels", "class_names")
-#: Source -> its class in torchvision.datasets and the folder that this reads.
-CIFAR = {
-    "cifar10": ("CIFAR10", "cifar-10-batches-py"),
-    "cifar100": ("CIFAR100", "cifar-100-python"),
-}
-CIFAR_PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
-ELSEWHERE = "or point --data or LONGTAIL_DATA to where it is"
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,6 +69,8 @@ def tail(
         images = read(dataset, data_dir)
         labels, test_labels, class_names = images.train_labels, images.test_labels, images.class_names
     available = np.bincount(labels, minlength=len(class_names))
+    if dataset.held_out is not None:
+        test_labels = labels[hold_out(dataset, labels, len(class_names))]
     return class_counts(dataset, imbalance_factor, available, class_names), test_labels, class_names
 
 
@@ -94,7 +88,7 @@ def read(dataset: DataSet, data_dir: Path, *, download: bool = False) -> Images:
         raise BenchError(
             f"{dataset.name}: source {dataset.source!r} has a test set of its own; leave out test_per_class"
         )
-    if dataset.source in CIFAR:
+    if dataset.source in cifar.CIFAR:
         return _cifar(dataset, data_dir, download)
     if dataset.source == "folder":
         return _folder(dataset, data_dir)
@@ -141,77 +135,14 @@ def _digits_table() -> np.ndarray:
 
 def _cifar(dataset: DataSet, data_dir: Path, download: bool) -> Images:
     """CIFAR's Python files in their order; their md5 is checked when they are first decoded."""
-    class_name, folder_name = CIFAR[dataset.source]
-    root = (
-        data_dir / folder_name
-        if not dataset.md5
-        else folder.below(data_dir, dataset.folder or "", dataset.name)
-    )
-    remedy = f"fetch it with `run_bench.py data {dataset.source} --download` (from {CIFAR_PAGE}), {ELSEWHERE}"
+    files = cifar.files_of(dataset, data_dir)
     _require_size(dataset, 32)
-    if download and not dataset.md5:
-        try:
-            _torchvision(class_name)(data_dir, download=True)
-        except (OSError, RuntimeError) as error:
-            reason = f"{type(error).__name__}: {error}".splitlines()[0]
-            raise BenchError(
-                f"{root}: download failed ({reason}); get the Python version from {CIFAR_PAGE} "
-                f"and unpack it in {data_dir}"
-            ) from error
-    if dataset.md5:
-        remedy = (
-            f"{dataset.name} is {dataset.copy_kind or f'a copy of {dataset.copy_of}'}: put its files there"
-        )
-    if not root.is_dir():
-        raise BenchError(f"{root}: no such folder; {remedy}")
-
-    def decode() -> Arrays:
-        kind = _torchvision(class_name)
-        if dataset.md5:
-            kind = _with_files(kind, dataset, root.relative_to(data_dir).as_posix())
-        try:
-            train, test = kind(data_dir, train=True), kind(data_dir, train=False)
-        except RuntimeError as error:
-            raise BenchError(f"{_cifar_damage(kind, root)}; {remedy}") from error
-        return _arrays(train.data, test.data, train.targets, test.targets, train.classes)
-
-    name = dataset.name if dataset.md5 else dataset.source
-    return _cached(data_dir, name, key_of(root, sorted(root.iterdir())), decode)
-
-
-def _with_files(kind: Any, dataset: DataSet, folder_name: str) -> Any:
-    """Make torchvision's class of a CIFAR read files of the same names, with checksums of their own."""
-
-    lines = [line.split(maxsplit=1) for line in dataset.md5]
-    known = {name.lstrip("*"): md5 for md5, name in lines}
-
-    def md5(name: str) -> str:
-        if name not in known:
-            raise BenchError(f"{dataset.name}: md5 lacks {name!r}; give the line of md5sum for each file")
-        return known[name]
-
-    return type(
-        kind.__name__,
-        (kind,),
-        {
-            "base_folder": folder_name,
-            "train_list": [[name, md5(name)] for name, _ in kind.train_list],
-            "test_list": [[name, md5(name)] for name, _ in kind.test_list],
-            "meta": kind.meta | {"md5": md5(kind.meta["filename"])},
-        },
-    )
-
-
-def _cifar_damage(kind: Any, root: Path) -> str:
-    """Say which of the official files is missing or not what it should be."""
-    official = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
-    for name, md5 in official:
-        if not (root / name).is_file():
-            return f"{root / name}: this file is missing"
-        with (root / name).open("rb") as file:
-            if hashlib.file_digest(file, "md5").hexdigest() != md5:
-                return f"{root / name}: damaged (its md5 is not {md5})"
-    return f"{root}: changed while it was read"
+    if download and not files.md5:
+        cifar.fetch(files, data_dir)
+    if not files.root.is_dir():
+        raise BenchError(f"{files.root}: no such folder; {files.remedy}")
+    key = key_of(files.root, sorted(files.root.iterdir()))
+    return _cached(data_dir, files.name, key, lambda: _arrays(*cifar.decode(files, data_dir)))
 
 
 def _folder(dataset: DataSet, data_dir: Path) -> Images:
@@ -283,9 +214,3 @@ def _require_size(dataset: DataSet, size: int) -> None:
             f"{dataset.name}: image_size is {dataset.image_size}, but {dataset.source} has "
             f"{size}x{size} images; set image_size: {size}"
         )
-
-
-def _torchvision(class_name: str) -> Any:
-    from bench.vision import torchvision  # takes seconds, and with a cache is not needed
-
-    return getattr(torchvision.datasets, class_name)

@@ -130,7 +130,7 @@ def subsampled(split: Split, ratio: int) -> Split:
 def _in_memory(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> InMemory:
     source = sources.read(dataset, data_dir)
     if dataset.held_out is not None:
-        source = _holding_out(source, dataset.held_out, dataset.split_seed)
+        source = _holding_out(source, dataset)
     counts, positions, labels = _tail(dataset, imbalance_factor, source.train_labels, source.class_names)
     test_labels = np.array(source.test_labels)
     split = InMemory(
@@ -153,15 +153,15 @@ def _in_memory(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> InM
     return split if extra is None else _with_extra(split, extra)
 
 
-def _holding_out(source: sources.Images, per_class: int, split_seed: int) -> sources.Images:
+def _holding_out(source: sources.Images, dataset: DataSet) -> sources.Images:
     """Put training images in the place of the test set; the tail is then cut without them."""
-    held = longtail.hold_out(source.train_labels, per_class, len(source.class_names), split_seed)
-    drawn = f"-split-{split_seed}" if split_seed else ""
+    held = longtail.hold_out(dataset, source.train_labels, len(source.class_names))
+    drawn = f"-split-{dataset.split_seed}" if dataset.split_seed else ""
     return replace(
         source,
         test_images=source.train_images[held],
         test_labels=source.train_labels[held],
-        key=f"{source.key}-held-out-{per_class}{drawn}",
+        key=f"{source.key}-held-out-{dataset.held_out}{drawn}",
     )
 
 
@@ -182,11 +182,11 @@ def _on_disk(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> OnDis
     lists = listed(dataset, data_dir)
     on_disk = {part: pictures(dataset, data_dir, lists.root, one) for part, one in lists.parts.items()}
     counts, positions, labels = _tail(dataset, imbalance_factor, lists.train.labels, lists.class_names)
-    train = on_disk["train"].take(positions)
-    fingerprint = {
-        "train": train.fingerprint(labels),
-        "test": on_disk["test"].fingerprint(lists.test.labels),
-    }
+    train, test, test_labels = on_disk["train"].take(positions), on_disk["test"], lists.test.labels
+    if dataset.held_out is not None:
+        held = longtail.hold_out(dataset, lists.train.labels, len(lists.class_names))
+        test, test_labels = on_disk["train"].take(held), lists.train.labels[held]
+    fingerprint = {"train": train.fingerprint(labels), "test": test.fingerprint(test_labels)}
     extra = read_extra(dataset, counts, lists.class_names, data_dir)
     extra_pictures = None
     if extra is not None:
@@ -199,13 +199,13 @@ def _on_disk(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> OnDis
         dataset=dataset,
         positions=np.arange(len(positions)),
         labels=labels,
-        test_labels=lists.test.labels,
+        test_labels=test_labels,
         class_counts=counts,
         class_names=lists.class_names,
         fingerprint=fingerprint,
         extra=extra,
         pictures=train,
-        test_pictures=on_disk["test"],
+        test_pictures=test,
         extra_pictures=extra_pictures,
         val_pictures=on_disk.get("val"),
         val_labels=None if lists.val is None else lists.val.labels,

@@ -74,13 +74,17 @@ class Board:
         return max(self.tabs, key=rank)
 
     @cached_property
+    def titles(self) -> dict[str, str]:
+        """The title of each method, the literature's where it has one."""
+        found = dict[str, str]()
+        for entry in self.entries:
+            found.setdefault(entry["method"], entry["title"])
+        return found | {number["method"]: number["title"] for number in self.numbers}
+
+    @cached_property
     def average_ranks(self) -> list[tuple[str, float, int]]:
         """Title, mean rank and number of leagues of each method, as of `average_rank`."""
-        titles = dict[str, str]()
-        for entry in self.entries:
-            titles.setdefault(entry["method"], entry["title"])
-        titles |= {number["method"]: number["title"] for number in self.numbers}
-        return [(titles[method], rank, met) for method, rank, met in average_rank(self.entries)]
+        return [(self.titles[method], rank, met) for method, rank, met in average_rank(self.entries)]
 
     def check(self) -> tuple[list[Pair], bool]:
         """Return the verdict on every measured series, and whether one is "below"."""

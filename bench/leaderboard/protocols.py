@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.cell import STANDARD, BackboneChoice
@@ -91,10 +91,14 @@ def _experts(run: Result) -> Any:
 
 def _recognised(run: Result) -> Recognised | None:
     """Tell by its images on which published data a run was trained, None where its name has to tell."""
+    dataset = run.cell.dataset
+    if dataset.source in ("cifar10", "cifar100"):
+        return None  # checksums prove what these are, and in which order
     counts = (run.record.get("data") or {}).get("class_counts") or ()
     found = recognise(run.record.get("image_hashes") or {}, counts, run.cell.imbalance_factor)
-    by_its_files = run.cell.dataset.source in ("cifar10", "cifar100")  # in an order that checksums prove
-    return None if found and found.draw == "unknown" and by_its_files else found
+    if found is not None and dataset.tail != STANDARD:
+        return replace(found, draw="original")  # how it was drawn is said by the field "tail"
+    return found
 
 
 def _copy(run: Result) -> str:

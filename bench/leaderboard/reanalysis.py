@@ -16,7 +16,7 @@ from bench import metrics
 from bench.cell import ShotRule
 from bench.data.longtail import shot_groups
 from bench.errors import BenchError, did_you_mean
-from bench.metrics import Calibration, score
+from bench.metrics import Calibration, agnostic, score
 from bench.records import Result
 
 Groups = dict[str, list[int]]
@@ -169,7 +169,7 @@ def adjusted(run: Stored, taus: Sequence[float] = (0, 0.5, 1, 1.5, 2)) -> pd.Dat
 
 
 # -- test distributions ---------------------------------------------------------------------------
-def skewed(run: Stored, imbalance_factors: Sequence[float] = (50, 25, 10, 5, 2)) -> pd.DataFrame:
+def skewed(run: Stored, imbalance_factors: Sequence[float] = agnostic.RATIOS) -> pd.DataFrame:
     """Return the accuracy on test sets with a tail of their own, as LADE and SADE report it.
 
     Class shares fall exponentially by `imbalance_factor`: `forward` in the order of the training counts,
@@ -178,14 +178,13 @@ def skewed(run: Stored, imbalance_factors: Sequence[float] = (50, 25, 10, 5, 2))
     """
     hit, classes = _hits(run), len(run.counts)
     tested = np.bincount(run.labels, minlength=classes)
-    accuracy = np.bincount(run.labels[hit], minlength=classes) / np.maximum(tested, 1)
-    rank = np.empty(classes)
-    rank[np.argsort(-run.counts, kind="stable")] = np.linspace(0, 1, classes)
-    rows = []
-    orders = [("forward", factor, 1) for factor in imbalance_factors] + [("uniform", 1.0, 1)]
-    orders += [("backward", factor, -1) for factor in reversed(imbalance_factors)]
-    for direction, factor, sign in orders:
-        shares = np.where(tested > 0, float(factor) ** (-sign * rank), 0.0)
-        rows.append([direction, float(factor), 100 * (shares * accuracy).sum() / shares.sum()])
+    hits = np.bincount(run.labels[hit], minlength=classes)
+    accuracy = np.divide(hits, tested, out=np.full(classes, np.nan), where=tested > 0)
+    sets = [("forward", factor, factor) for factor in imbalance_factors] + [("uniform", 1.0, 1.0)]
+    sets += [("backward", factor, 1 / factor) for factor in reversed(imbalance_factors)]
+    rows = [
+        [direction, float(factor), 100 * agnostic.weighted(accuracy, run.counts, ratio)]
+        for direction, factor, ratio in sets
+    ]
     table = pd.DataFrame(rows, columns=["direction", "imbalance_factor", "accuracy"])
     return table.astype({"direction": "string", "imbalance_factor": "Float64", "accuracy": "Float64"})

@@ -43,7 +43,8 @@ def components(scores: Mapping[tuple[int, int], float]) -> Components | None:
         by_split.setdefault(split, {})[seed] = score
     if not by_split:
         return None
-    seeds = sorted(max(by_split.values(), key=len))
+    fullest: dict[int, float] = max(by_split.values(), key=lambda row: len(row))
+    seeds = sorted(fullest)
     table = np.array([[row[s] for s in seeds] for row in by_split.values() if row.keys() >= set(seeds)])
     a, b = table.shape
     if a < 2 or b < 2:
@@ -53,5 +54,5 @@ def components(scores: Mapping[tuple[int, int], float]) -> Components | None:
     rest = (left**2).sum() / ((a - 1) * (b - 1))
     subset = (b * ((rows - mean) ** 2).sum() / (a - 1) - rest) / b
     initial = (a * ((columns - mean) ** 2).sum() / (b - 1) - rest) / a
-    deviations = (math.sqrt(max(0.0, float(variance))) for variance in (subset, initial, rest))
-    return Components(float(mean), *deviations, splits=a, seeds=b)
+    parts = [math.sqrt(max(0.0, float(variance))) for variance in (subset, initial, rest)]
+    return Components(float(mean), parts[0], parts[1], parts[2], splits=a, seeds=b)

@@ -11,6 +11,8 @@
 * `card`: `authors` trains each method as its authors did (see `bench.cards`), or another card's name; `none`
   by default. What the recipe says lies over it; a backbone need not be said.
 * `controls`: true adds to each method its controls, which show what its parts add (see `bench.controls`).
+* `log`: a logger, or a list of them, as `tensorboard` or `wandb:project=lt` (see `bench.loggers`); it is no
+  part of a cell.
 * `grid`: axes, all combined; each a value or a list of values. There are `dataset`, `imbalance_factor`
   (which data sets of `profile: natural` do without, as they keep the tail that they have),
   `backbone` (a name, or {name, options}), `seed`, `mode`, and any `protocol.*`, `params.*` (for the methods
@@ -20,6 +22,8 @@
   that name, or the one that `base` names, built in or the recipe's.
 * `protocol`: how the cells are trained.
 * `overrides`: a list of {match, protocol, params}: changes to the cells that match all of `match`.
+* `search`: ranges of hyper-parameters, from which as many settings are tried for every method; what wins is
+  trained on everything (see `bench.recipe.search`).
 
 A recipe begins with comments: what it reproduces, what to expect, how long it takes. What wins over what
 is said in `bench.recipe.grid`, what YAML is read in `bench.recipe.yaml_text`.
@@ -35,10 +39,12 @@ from typing import Any
 
 from bench.cell import Cell
 from bench.errors import BenchError, did_you_mean
+from bench.loggers import parse as parse_logger
 from bench.recipe.files import read
 from bench.recipe.grid import expand
 from bench.recipe.schema import Sections, each, parse
-from bench.recipe.tree import shown
+from bench.recipe.search import Search, read_search
+from bench.recipe.tree import Node, shown
 from bench.records import is_grid_name
 
 __all__ = ["Point", "Recipe", "grid_file", "load"]
@@ -49,11 +55,16 @@ LONGEST_NAME = 100
 
 @dataclass(frozen=True)
 class Point:
-    """A cell, the label under which the recipe has it, and the run ids of its controls by their names."""
+    """A cell, the label under which the recipe has it, and the run ids of its controls by their names.
+
+    Of a search `method_label` is the label that is searched, and `phase` is "search" or "final".
+    """
 
     label: str
     cell: Cell
     controls: Mapping[str, str] = field(default_factory=dict)
+    method_label: str = ""
+    phase: str = ""
 
     @property
     def axes(self) -> dict[str, str | int | float]:
@@ -73,17 +84,23 @@ class Point:
         cell = self.cell
         factor = {"imbalance_factor": f"{cell.imbalance_factor:g}"}
         ids = {"id": cell.id, "run_id": cell.run_id}
-        return {key: str(value) for key, value in self.axes.items()} | factor | ids
+        search = {"label": self.method_label, "phase": self.phase} if self.phase else {}
+        return {key: str(value) for key, value in self.axes.items()} | factor | ids | search
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A validated recipe: its points in the order of its file, no cell twice."""
+    """A validated recipe: its points in the order of its file, no cell twice.
+
+    With a `search` they are its trials, and once `bench.search.resolve` has looked at these, the winners.
+    """
 
     name: str
     title: str
     notes: str
     points: tuple[Point, ...]
+    log: tuple[str, ...] = ()
+    search: Search | None = None
 
     def only(self, filters: Sequence[str]) -> Recipe:
         """Keep the points that pass every filter, each "key=value" or "key=value,value".
@@ -129,12 +146,27 @@ def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
     try:
         tree, notes = read(path, sets)
         sections = parse(Sections, tree)
-        points = tuple(Point(*point) for point in expand(tree))
+        search = read_search(tree) if sections.search is not None else None
+        points = (
+            tuple(Point(label, cell, {}, of, "search") for label, cell, of in search.trials())
+            if search
+            else tuple(Point(*point) for point in expand(tree))
+        )
+        log = tuple(each(_logger, tree.mapping["log"].elements if "log" in tree.mapping else ()))
     except BenchError as error:
         lines = str(error).split("\n")
         more = [f"... and {len(lines) - MOST_TOLD} more"] if len(lines) > MOST_TOLD else []
         raise BenchError("\n".join(lines[:MOST_TOLD] + more)) from None
-    return Recipe(path.stem, sections.title or path.stem, notes, points)
+    return Recipe(path.stem, sections.title or path.stem, notes, points, log, search)
+
+
+def _logger(node: Node) -> str:
+    """Return what a recipe says of one logger, if there is such a one."""
+    try:
+        parse_logger(str(node.value))
+    except BenchError as error:
+        raise node.fault(str(error)) from None
+    return str(node.value)
 
 
 def grid_file(recipe: Recipe) -> dict[str, Any]:
@@ -148,4 +180,5 @@ def grid_file(recipe: Recipe) -> dict[str, Any]:
         }
         for p in recipe.points
     ]
-    return {"recipe": recipe.name, "title": recipe.title, "notes": recipe.notes, "cells": cells}
+    told = {"recipe": recipe.name, "title": recipe.title, "notes": recipe.notes, "cells": cells}
+    return told | ({"search": recipe.search.record().model_dump(mode="json")} if recipe.search else {})

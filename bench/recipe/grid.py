@@ -2,20 +2,23 @@
 
 A cell in the making is a tree too. What is general lies under what is particular: the authors' card, if the
 recipe takes it, then the recipe's protocol, then the axes, then the label's own `protocol` and `params`, then
-the overrides in their order. So a label that sets a value itself keeps it along an axis of that value.
+the overrides in their order, then what a search draws. So a label that sets a value itself keeps it along an
+axis of that value.
 """
 
 from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Mapping
+from copy import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.cards import NO_CARD, Card, card_of, cards_of
 from bench.cell import Cell
 from bench.errors import did_you_mean
-from bench.recipe.axes import OF_THE_TAIL, read_points
+from bench.recipe.axes import OF_THE_TAIL, Point, read_points
 from bench.recipe.schema import OverrideSection, each, parse
 from bench.recipe.stages import Stage, changes, read_stages, with_controls
 from bench.recipe.tree import Key, Node, merge, nest, plant, shown
@@ -33,7 +36,7 @@ def expand(root: Node) -> list[tuple[str, Cell, dict[str, str]]]:
     Raises:
         BenchError: something is unknown, of the wrong kind, without effect, or there under two labels.
     """
-    return _Grid(root).cells()
+    return Expansion(root).cells()
 
 
 #: What an override can match of a cell; a comparable copy of a data set goes by the original's name too.
@@ -52,8 +55,13 @@ class _Override:
         return all(facts[key] & values for key, values in self.wanted.items())
 
 
-class _Grid:
-    """Labels times points, and the cells they make; a cell is made once, however many start from it."""
+class Expansion:
+    """Labels times points, and the cells they make; a cell is made once, however many start from it.
+
+    Attributes:
+        pairs: the number of a point and a label, of all cells in order.
+        drawn: what a search draws for some of them, laid over all that the recipe says.
+    """
 
     def __init__(self, root: Node) -> None:
         self.stages = read_stages(root.mapping["methods"])
@@ -71,9 +79,16 @@ class _Grid:
         self.overrides = each(self._override, overrides.elements if overrides else ())
         self.made: dict[tuple[int, str], Cell] = {}
         self.reached: set[tuple[Key, ...]] = set()
+        self.drawn: Mapping[tuple[int, str], Node] = {}
+
+    def under(self, drawn: Mapping[tuple[int, str], Node], points: list[Point] | None = None) -> Expansion:
+        """Return the expansion in which something is drawn, perhaps with other points in these places."""
+        other = copy(self)
+        other.drawn, other.points, other.made = drawn, self.points if points is None else points, {}
+        return other
 
     def cells(self) -> list[tuple[str, Cell, dict[str, str]]]:
-        cells = each(lambda pair: self._cell(*pair), self.pairs)
+        cells = each(lambda pair: self.cell(*pair), self.pairs)
         each(self._check_reached, (item for point in self.points for item in point.items()))
         found: dict[str, tuple[int, str]] = {}
         for (number, label), cell in zip(self.pairs, cells, strict=True):
@@ -82,15 +97,16 @@ class _Grid:
                 raise self.stages[label].node.fault(
                     f"{label!r} and {first!r} are the same cell ({cell.run_id}); drop one of them"
                 )
-        return [(pair[1], self.made[pair], self._controls_of(*pair)) for pair in found.values()]
+        return [(pair[1], self.made[pair], self.controls_of(*pair)) for pair in found.values()]
 
-    def _controls_of(self, number: int, label: str) -> dict[str, str]:
-        """Return run ids of a cell's controls by their names."""
+    def controls_of(self, number: int, label: str) -> dict[str, str]:
+        """Return run ids of a cell's controls, all of which are made, by their names."""
         mine = (stage for stage in self.stages.values() if stage.control_of == label)
         runs = {stage.control: self.made[number, stage.label].run_id for stage in mine}
         return {name: run_id for name, run_id in runs.items() if run_id != self.made[number, label].run_id}
 
-    def _cell(self, number: int, label: str) -> Cell:
+    def cell(self, number: int, label: str) -> Cell:
+        """Make the cell of a label at a point, and what it starts from."""
         if (number, label) in self.made:
             return self.made[number, label]
         stage = self.stages[label]
@@ -106,7 +122,7 @@ class _Grid:
         cell = parse(Cell, draft)
         _check_policies(cell, draft)
         _check_schedule(cell, draft, stage)
-        parents = tuple(self._cell(number, elder) for elder in stage.parents)
+        parents = tuple(self.cell(number, elder) for elder in stage.parents)
         family = {"parent": parents[0], "others": parents[1:]} if parents else {}
         cell = cell.model_copy(update={"method": method, **family})
         return self.made.setdefault((number, label), cell)
@@ -127,6 +143,8 @@ class _Grid:
         for override in self.overrides:
             if override.applies(self.facts[number, stage.label]):
                 draft = merge(draft, override.changes)
+        if drawn := self.drawn.get((number, self._origin(stage).label)):
+            draft = merge(draft, drawn)
         if stage.without is not None:
             draft = merge(draft, stage.without)
         self.reached |= {n.path for k, n in point.items() if draft.find(_steps(k)).path == n.path}

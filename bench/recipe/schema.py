@@ -27,10 +27,12 @@ class Sections(Frozen):
     mode: Literal["fast", "exact"] = "fast"
     card: str = NO_CARD
     controls: bool = False
+    log: str | tuple[str, ...] = ()
     zip: list[dict[str, Any]] = Field([])
     datasets: dict[str, dict[str, Any]] = Field({})
     protocol: dict[str, Any] = Field({})
     overrides: list[dict[str, Any]] = Field([])
+    search: dict[str, Any] | None = None
 
 
 class MethodSection(Frozen):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from bench import registry
 from bench.cell import MethodChoice
@@ -46,14 +46,8 @@ class Stage:
 
     def choose(self, params: Node) -> MethodChoice:
         """Check the hyper-parameters and write out all of them."""
-        name = self.method.name
-        given = parse(self.hyperparameters, params, f"method {name!r} has no hyper-parameter")
-        try:
-            return self.method.choose(**given.model_dump())
-        except ValidationError as error:
-            detail = error.errors()[0]
-            key = ".".join(str(part) for part in detail["loc"])
-            raise params.fault(f"method {name!r}: {key}: {detail['msg']}") from None
+        unknown = f"method {self.method.name!r} has no hyper-parameter"
+        return self.method.choice(parse(self.hyperparameters, params, unknown))
 
 
 def changes(node: Node) -> Node:

@@ -9,13 +9,15 @@ if TYPE_CHECKING:
     from bench.report.index_page import render_index
     from bench.report.recipe_page import render_recipe
     from bench.report.run_page import render_runs
+    from bench.report.track_page import render_track
 
-__all__ = ["render_index", "render_recipe", "render_runs"]
+__all__ = ["render_index", "render_recipe", "render_runs", "render_track"]
 
 _HOMES = {
     "render_index": "index_page",
     "render_recipe": "recipe_page",
     "render_runs": "run_page",
+    "render_track": "track_page",
 }
 
 

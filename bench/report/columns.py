@@ -73,6 +73,18 @@ COLUMNS: dict[str, Column] = {
     "time": Column(
         "device time", f"for one run and what it starts from, mean over seeds; {_MACHINE}", get=values.time
     ),
+    "interval": Column(
+        "95 % interval",
+        "of the accuracy, by a bootstrap over seeds and test images; of one seed over images alone. n/a "
+        "where it is not kept which images were classified rightly",
+        get=values.interval_of,
+    ),
+    "track": Column(
+        "test-agnostic mean",
+        "plain mean of the accuracies on eleven test sets, from forward 50 over uniform to backward 50, "
+        "without adapting to any",
+        get=values.track_mean,
+    ),
     "parameters": Column("parameters", _PARAMETERS, get=partial(values.whole, name="parameters")),
     "year": Column("year", "when the number was published", get=values.year),
     "protocol": Column(

@@ -53,10 +53,11 @@ def bibtex(board: Board) -> str:
         earlier = known.get(told["name"], {})
         known[told["name"]] = {name: earlier.get(name) or told.get(name) for name in _CITED}
     head = "% Methods of the leaderboard, by its names. Authors are left out: they stand behind the links.\n"
-    return head + "".join(_citation(name, known[name]) for name in sorted(known))
+    return head + "".join(citation(name, known[name]) for name in sorted(known))
 
 
-def _citation(name: str, facts: Mapping[str, Any]) -> str:
+def citation(name: str, facts: Mapping[str, Any]) -> str:
+    """Cite one method as BibTeX, as far as its facts are known."""
     if not any(facts[field] for field in ("venue", "year", "paper")):
         return ""
     lines = [f"  title = {{{{{latex(facts['title'])}}}}}"]

@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bench.files import write_text
-from bench.leaderboard import FEWEST, Board
+from bench.leaderboard import FEWEST, Board, friedman
 from bench.leaderboard.leagues import League, headline_of
 from bench.leaderboard.lines import Line, Tab, marks, rows
 from bench.metrics import RANKED
-from bench.report import board_figures, exports, figures, headline, values
+from bench.report import board_figures, exports, figures, headline, rank_figure, values
 from bench.report.columns import COLUMNS, line_table
 from bench.report.page import Column, Table, Value, csv, render
 from bench.report.text import counted, group_heads
+from bench.report.track_page import render_track
 from bench.report.values import FOOTNOTES
 from bench.report.widening import (
     AS_PAPERS,
@@ -57,14 +58,17 @@ CAPTIONS = {
 
 
 def render_index(board: Board, reports: Path) -> list[Path]:
-    """Write the leaderboard as HTML, Markdown, LaTeX, CSV, JSON and BibTeX; return the paths.
+    """Write the leaderboard as HTML, Markdown, LaTeX, CSV, JSON and BibTeX, and its track; return the paths.
 
     The same results and literature give the same bytes.
     """
     told = "Measured against published accuracy"
     judged = [line for line in board.lines if line.judged]
     agreement = board_figures.agreement(judged, told)
+    across, across_told = _across(board)
     page: dict[str, Any] = {
+        "across": across,
+        "across_told": across_told,
         "title": TITLE,
         "summary": _summary(board),
         "problems": board.problems,
@@ -102,9 +106,11 @@ def render_index(board: Board, reports: Path) -> list[Path]:
         written |= {f"figures/{anchor}_{name}.svg": figures.standalone(svg) for name, svg in svgs.items()}
     if agreement:
         written["figures/agreement.svg"] = figures.standalone(agreement)
+    if across:
+        written["figures/ranks.svg"] = figures.standalone(across)
     for name, content in written.items():
         write_text(reports / name, content)
-    return [reports / name for name in written]
+    return [*(reports / name for name in written), *render_track(board, reports)]
 
 
 def board_table(tab: Tab, lines: Sequence[Line], *, whole: bool = False) -> Table:
@@ -170,6 +176,15 @@ def rank_table(board: Board) -> Table:
         ),
     ]
     return Table.of(columns, [row for row in board.average_ranks if row[2] >= FEWEST_LEAGUES])
+
+
+def _across(board: Board) -> tuple[str | None, str]:
+    """Draw the mean ranks of methods across data sets, None where too few meet, and say what is drawn."""
+    ranking = friedman.across(entry for entry in board.entries if entry["control"] is None)
+    if ranking is None:
+        return None, ""
+    told = rank_figure.caption(ranking)
+    return rank_figure.critical_difference(ranking, board.titles, told), told
 
 
 def _summary(board: Board) -> str:

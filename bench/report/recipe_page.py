@@ -23,11 +23,12 @@ from bench.metrics import METRICS, RANKED, gini, pareto_ratio
 from bench.records import Grid, Result, Results
 from bench.report import figures
 from bench.report.columns import COLUMNS, line_table
+from bench.report.effort import effort_sections
 from bench.report.page import Table, csv, render
 from bench.report.recipe_controls import beneath
+from bench.report.recipe_missing import missing
 from bench.report.recipe_settings import method_table, protocol_table
 from bench.report.text import blocks, counted, group_heads
-from bench.report.values import seeds_of
 from bench.report.variance_table import variance_table
 from bench.rundir import State, Status
 
@@ -49,7 +50,7 @@ SHOWN = (
 #: What a reader may take along, and how each file ends.
 FILES = {"CSV, a line for each run": "csv", "Markdown": "md", "LaTeX": "tex"}
 #: Columns that a reader may choose besides.
-OPTIONAL = tuple(name for name in METRICS if name not in SHOWN)
+OPTIONAL = ("interval", "track", *(name for name in METRICS if name not in SHOWN))
 
 _CAPTION = (
     "percent; mean ± standard deviation over n seeds; bold is the best over three seeds or more, and all "
@@ -134,6 +135,8 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
     runs = results.grid_table(grid)
     parts = sections(results, grid)
     lines = [line for part in parts for line in part.lines]
+    efforts = effort_sections(results, grid)
+    drawn = {f"{recipe}_{e['file']}": figures.standalone(e["figure"]) for e in efforts if e["figure"]}
     counts = Counter(runs.status)
     pages = {page.stem.rpartition("-")[2]: f"runs/{page.name}" for page in reports.glob("runs/*.html")}
     measured = [(part.title, rows) for part in parts if (rows := _rows(part))]
@@ -143,6 +146,7 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
         "notes": blocks(grid.notes),
         "statuses": [(status, counts[status]) for status in get_args(Status) if counts[status]],
         "sections": [_section(part, pages) for part in parts],
+        "efforts": efforts,
         "variance": variance_table(lines),
         "protocol": protocol_table(lines),
         "methods": method_table(lines),
@@ -157,6 +161,7 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
         f"{recipe}.md": render("recipe.md.jinja", **page),
         f"{recipe}.tex": render("recipe.tex.jinja", **page),
         f"{recipe}.csv": csv(runs),
+        **drawn,
     }
     if measured:
         alt = f"Accuracy of the methods of {grid.title}, over all classes and by shot group"
@@ -167,10 +172,13 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
 
 
 def sections(results: Results, grid: Grid) -> list[Section]:
-    """Order a grid's runs into sections, in the order of the recipe."""
+    """Order a grid's runs into sections, in the order of the recipe; a search's trials are told apart."""
     states = results.states(cell for _, cell in grid.cells)
+    trials = set(grid.search.trial_runs) if grid.search else set()
     found = dict[tuple[DataSet, float], dict[str, dict[str, list[Result]]]]()
     for label, cell in grid.cells:
+        if cell.run_id in trials:
+            continue
         run = results.of(cell)
         labels = found.setdefault((cell.dataset, cell.imbalance_factor), {})
         labels.setdefault(label, {}).setdefault(run.series, []).append(run)
@@ -231,7 +239,7 @@ def _section(part: Section, pages: Mapping[str, str]) -> dict[str, Any]:
         "facts": _facts(part),
         "table": table,
         "leading": replace(table, rows=leading),
-        "not_done": [told for line in part.lines for told in _not_done(line)] + _not_begun(part),
+        "not_done": missing(part.lines, part.begun),
         "counts_figure": data
         and figures.class_counts(data["class_counts"], part.groups, f"Training images per class of {title}"),
         "accuracy_figure": figures.accuracies([("", rows)], f"Accuracies on {title}") if rows else None,
@@ -247,7 +255,7 @@ def _table(part: Section) -> Table:
     sizes = {name: len(classes) for name, classes in part.groups.items()}
     heads = group_heads(sizes, part.dataset.shots)
     names = [name for name in SHOWN if name != "backbone" or len(part.backbones) > 1]
-    told = {"heads": heads, "hidden": OPTIONAL, "caption": _CAPTION, "kinds": kinds}
+    told: dict[str, Any] = {"heads": heads, "hidden": OPTIONAL, "caption": _CAPTION, "kinds": kinds}
     return line_table((*names, *OPTIONAL), lines, marks(own, groups=groups), **told)
 
 
@@ -279,21 +287,3 @@ def _rows(part: Section) -> list[figures.Row]:
         )
         for line in lines
     ]
-
-
-def _not_done(line: Asked) -> list[tuple[str, str, str]]:
-    """Say why seeds of a line have no number, where more is known than the table says."""
-    name = line.label + (f" [{line.variant}]" if line.variant else "")
-    return [
-        (status, f"{name}, {seeds_of(seeds)}: {status}", reason.partition("\n")[0])
-        for status, reason, seeds in line.not_done
-        if reason
-    ]
-
-
-def _not_begun(part: Section) -> list[tuple[str, str, str]]:
-    """Say which lines the table leaves out."""
-    names = list(dict.fromkeys(line.label for line in part.lines if not line.begun))
-    if not names or len(part.begun) == len(part.lines):
-        return []
-    return [("missing", counted(len(names), "label") + " not run yet", ", ".join(names))]

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from bench.leaderboard import bootstrap, track
 from bench.leaderboard.check import near, words
 from bench.leaderboard.entries import mean
 from bench.leaderboard.lines import Asked, Line, Marks
@@ -213,6 +214,22 @@ def beneath(whole: Line, name: str, control: Line, columns: Sequence[Column]) ->
 def style(verdict: str) -> str:
     """Return the style of a verdict."""
     return verdict.partition(",")[0].replace(" ", "-")
+
+
+def interval_of(line: Line) -> Value:
+    """Return the interval of the mean accuracy over its seeds and the test images."""
+    known = bootstrap.hits(line.runs)
+    found = None if known is None else bootstrap.interval(known)
+    if found is None:
+        return Value(text.NA)
+    return Value(f"{text.number(found.low)} to {text.number(found.high)}", round(found.low, 6))
+
+
+def track_mean(line: Line) -> Value:
+    """Return the mean over the test sets of the test-agnostic track."""
+    rows = track.rows([line])
+    value, spread = rows[0].means[track.MEAN] if rows else (None, None)
+    return Value(text.around(value, spread), text.order(value))
 
 
 def whole(line: Line, name: str) -> Value:

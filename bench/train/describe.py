@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from bench.backbones import count_parameters
 from bench.cell import Cell
 from bench.data.split import Split
 from bench.method import Method
+from bench.version import revision
 from bench.vision import timm
 
 
@@ -66,25 +65,13 @@ def describe_model(method: Method, images: torch.Tensor) -> dict[str, Any]:
 def environment(device: str) -> dict[str, Any]:
     """Say what a run ran on: versions, device name and the state of the code; no paths, no host."""
     return {
-        "git": _git_state(),
+        "git": revision(),
         "python": platform.python_version(),
         "torch": torch.__version__,
         "timm": timm.__version__,
         "device": torch.cuda.get_device_name() if device.startswith("cuda") else _cpu_name(),
         "threads": torch.get_num_threads(),
     }
-
-
-def _git_state() -> str | None:
-    """Return the revision; a copy of the tree that has no history is told it by LONGTAIL_REVISION."""
-    if told := os.environ.get("LONGTAIL_REVISION"):
-        return told
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
-    try:
-        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return done.stdout.strip()
 
 
 def _cpu_name() -> str:

@@ -20,7 +20,7 @@ class Classifier(Method):
             class-balanced loss, 0.8 is DRW as published (epoch 160 of 200), None is never.
         beta: of the effective number of samples, for those weights; 1 is plain inverse frequency.
         auxiliary: margin heads ("arcface", "cosface", "sphereface") on the same features, whose
-            cross-entropies are added to the loss; scores come from the main head alone.
+            cross-entropies are added to the loss; logits come from the main head alone.
         embedding: width of a linear layer with batch norm between the backbone and all heads; "same" is the
             backbone's own, null is none.
     """

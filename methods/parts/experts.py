@@ -71,7 +71,7 @@ class PerExpert(nn.Module):
 
 
 class ExpertEnsemble(Classifier):
-    """Turn a classifier into an ensemble of experts, each with its own head; scores are averaged.
+    """Turn a classifier into an ensemble of experts, each with its own head; logits are averaged.
 
     Put it before the classifier: `class Ensemble(ExpertEnsemble, LDAM)`. The loss is the mean of the
     experts' losses unless `criterion`, whose outputs are (K, B, C), says otherwise.

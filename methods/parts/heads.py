@@ -30,5 +30,5 @@ class CosineHead(nn.Module):
         self.weight = nn.Parameter(start)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return (B, C) scores of (B, D) features."""
+        """Return logits (B, C) of features (B, D)."""
         return self.scale * F.linear(F.normalize(features), F.normalize(self.weight))

@@ -27,7 +27,7 @@ class MarginHead(nn.Module):
         self.weight = nn.Parameter(nn.init.xavier_uniform_(torch.empty(classes, features)))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return test scores (B, C), without a margin."""
+        """Return test logits (B, C), without a margin."""
         return self.lengths(features) * self.cosines(features)
 
     def margin_logits(self, features: Tensor, labels: Tensor) -> Tensor:

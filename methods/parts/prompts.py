@@ -32,8 +32,8 @@ def insert_prompts(vit: Any, prompts: int, *, keep_last: bool = False) -> None:
     width, last = vit.embed_dim, len(vit.blocks) - 1
     vit.blocks = nn.Sequential(
         *(
-            PromptedBlock(block, width, prompts, kept=keep_last and place == last)
-            for place, block in enumerate(vit.blocks)
+            PromptedBlock(block, width, prompts, kept=keep_last and number == last)
+            for number, block in enumerate(vit.blocks)
         )
     )
 

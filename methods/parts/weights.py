@@ -1,4 +1,4 @@
-"""Class weights, and when they apply."""
+"""Class weights and the class prior, and when weights apply."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ def power_weights(class_counts: Tensor, exponent: float) -> Tensor:
     """
     weights = class_counts.clamp(min=1).double() ** -exponent
     return (weights * len(weights) / weights.sum()).float()
+
+
+def log_class_prior(class_counts: Tensor) -> Tensor:
+    """Return log(n_c / N), (C,) float; an absent class counts as one image, to stay finite."""
+    counts = class_counts.clamp(min=1).double()
+    return (counts / counts.sum()).log().float()
 
 
 class DeferredWeights(nn.Module):

@@ -4,7 +4,7 @@ A policy is drawn once per epoch with numpy and applied to tensors (B, 3, H, W) 
 same bytes come out on CPU and GPU, and in batches of any size.
 """
 
-from bench.data.augment.geometry import crop_boxes
+from bench.data.augment.operations import crop_boxes
 from bench.data.augment.policy import POLICIES, Policy, policy
 
 __all__ = ["POLICIES", "Policy", "crop_boxes", "policy"]

@@ -1,4 +1,4 @@
-"""Pillow's affine transforms, a matrix of its own for each image.
+"""Pillow's affine transforms and its resize on batches, a matrix or a box of its own for each image.
 
 A matrix (n, 6) maps a pixel (x, y) of the result to a x + b y + c, d x + e y + f of the image; what falls
 outside of it is filled. Matrices are made on the host, so that all devices see the same float64.
@@ -13,7 +13,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from bench.data.augment.exact import to_bytes
+from bench.data.augment.op import divide, to_bytes
 
 Colour = tuple[int, int, int]
 
@@ -105,3 +105,61 @@ def _filled(value: Tensor, y: Tensor, x: Tensor, fill: Colour) -> Tensor:
     # Made on the device: a copy from the host cannot be captured in a CUDA graph.
     colour = torch.cat([value.new_full((1, 1, 1, 1), level) for level in fill], dim=1)
     return (value - colour) * inside[:, None] + colour  # modulo 256; faster than a selection
+
+
+_MATRICES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
+    "rotate": rotation,
+    "shear_x": lambda share, size: matrices(1, share, 0, 0, 1, 0),
+    "shear_y": lambda share, size: matrices(1, 0, 0, share, 1, 0),
+    "translate_x": lambda share, size: matrices(1, 0, share * size, 0, 1, 0),
+    "translate_y": lambda share, size: matrices(1, 0, 0, 0, 1, share * size),
+}
+MOVES = frozenset(_MATRICES)
+
+
+def numbers(name: str, value: np.ndarray, size: int) -> np.ndarray:
+    """Return the rows (n, 6) of an operation for its signed magnitudes (n,).
+
+    Rotation is in degrees, shear and translation in shares of the side, `solarize` in levels, `posterize`
+    in bits, and a blend has its factor.
+    """
+    if name in MOVES:
+        return _MATRICES[name](value, size)
+    return matrices(value, 0, 0, 0, 0, 0)
+
+
+# -- resize: bilinear, antialiased, bit for bit ----------------------------------------------------
+# Pillow weighs pixels by a triangle with integer weights of 22 bits, and rounds to uint8 after the rows and
+# again after the columns. In float64 such sums are exact, so that no order of summation changes them.
+_ONE = 2**22
+
+
+def resize(images: Tensor, box: Tensor, seen: Tensor, size: int) -> Tensor:
+    """Resize `box` (B, 4) of each image (B, 3, H, W) to `size` squared.
+
+    Boxes are x0, y0, x1, y1 in pixels; of the image, only what lies in `seen` (B, 4) is used.
+    """
+    box = box.float()  # as Pillow takes them
+    across = _weights(box[:, 0], box[:, 2], seen[:, 0], seen[:, 2], images.shape[3], size)
+    down = _weights(box[:, 1], box[:, 3], seen[:, 1], seen[:, 3], images.shape[2], size)
+    return _rows_resized(_rows_resized(images, across), down)
+
+
+def _rows_resized(images: Tensor, weights: Tensor) -> Tensor:
+    """Resize the rows of (B, 3, H, W), and exchange rows and columns."""
+    total = images.flatten(1, 2).double() @ weights.transpose(1, 2)
+    level = to_bytes(total.add_(_ONE // 2).div_(_ONE))
+    return level.unflatten(1, images.shape[1:3]).transpose(2, 3).contiguous()
+
+
+def _weights(start: Tensor, stop: Tensor, low: Tensor, high: Tensor, inside: int, outside: int) -> Tensor:
+    """Return what each of `inside` pixels adds to each of `outside` pixels: (B, outside, inside)."""
+    start, stop, low, high = (t[:, None, None] for t in (start, stop, low, high))
+    scale = divide((stop - start).double(), outside)
+    reach = scale.clamp(min=1.0)
+    to = torch.arange(outside, dtype=torch.float64, device=start.device)[:, None]
+    centre = start.double() + (to + 0.5) * scale
+    place = torch.arange(inside, dtype=torch.float64, device=start.device)
+    triangle = (place - centre).add_(0.5).div_(reach).abs_().neg_().add_(1).clamp_(min=0)
+    triangle *= (place >= low) & (place < high)
+    return triangle.div_(triangle.sum(2, keepdim=True)).mul_(_ONE).add_(0.5).floor_()

@@ -13,14 +13,11 @@ import torch
 from torch import Tensor
 
 from bench.data.augment import pixels
-from bench.data.augment.affine import nearest
-from bench.data.augment.blur import gaussian_blur
-from bench.data.augment.colour import Cutout
-from bench.data.augment.exact import divide, to_bytes
-from bench.data.augment.op import How, by_kind
-from bench.data.augment.operations import COLOURS, numbers
+from bench.data.augment.affine import nearest, numbers, resize
+from bench.data.augment.op import How, by_kind, divide, to_bytes
+from bench.data.augment.operations import Cutout
+from bench.data.augment.pixels import COLOURS, gaussian_blur
 from bench.data.augment.policy import Policy
-from bench.data.augment.resize import resize
 
 #: The highest level, and the one at which operations would reach the ends of their ranges.
 HIGHEST, FULL = 10, 30
@@ -77,7 +74,7 @@ class _Kind:
 
     how: How
     value: _Values = lambda share: 0 * share
-    numbers: str = ""  # the name that `operations.numbers` has for it, if its row is not its value alone
+    numbers: str = ""  # the name that `affine.numbers` has for it, if its row is not its value alone
     signed: bool = False
 
 

@@ -1,4 +1,4 @@
-"""What an operation is, and how it reaches some images of a batch and not the others."""
+"""What an operation is, how it reaches some images of a batch, and arithmetic that is the same on a GPU."""
 
 from __future__ import annotations
 
@@ -53,3 +53,14 @@ def by_kind(images: Tensor, kind: Tensor, hows: Sequence[How], *rows: Tensor) ->
 def change(images: Tensor, chosen: Tensor, how: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     """Change the `chosen` (B,) images by `how` and leave the others."""
     return by_kind(images, chosen.long(), (None, how), *rows)
+
+
+# -- arithmetic that gives the same bits on CPU and GPU, and no slower than it must be ----------------
+def to_bytes(levels: Tensor) -> Tensor:
+    """Truncate levels from 0 to below 256 to uint8; through int32, as torch vectorises no direct way."""
+    return levels.to(torch.int32).to(torch.uint8)
+
+
+def divide(numbers: Tensor, by: int) -> Tensor:
+    """Divide, rounding once: for `numbers / by` torch takes the reciprocal of `by` on a GPU."""
+    return numbers / torch.full((), by, dtype=numbers.dtype, device=numbers.device)

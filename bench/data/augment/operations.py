@@ -1,49 +1,222 @@
-"""The operations that AutoAugment and RandAugment draw from, and the numbers each of them needs.
-
-An operation of an image is a row of six numbers: the matrix of one that moves pixels, and of one that
-changes colours a single number, in the first place.
-"""
+"""The plain operations of policies: those that move pixels, and those that follow them and change colours."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from bench.data.augment import pixels
-from bench.data.augment.affine import matrices, rotation
-
-_MATRICES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
-    "rotate": rotation,
-    "shear_x": lambda share, size: matrices(1, share, 0, 0, 1, 0),
-    "shear_y": lambda share, size: matrices(1, 0, 0, share, 1, 0),
-    "translate_x": lambda share, size: matrices(1, 0, share * size, 0, 1, 0),
-    "translate_y": lambda share, size: matrices(1, 0, 0, 0, 1, share * size),
-}
-MOVES = frozenset(_MATRICES)
+from bench.data.augment.affine import nearest, resize, rotation
+from bench.data.augment.op import How, by_kind, change
+from bench.data.augment.pixels import MOST_RADIUS, brightness, color, contrast, gaussian_blur, gray, shift_hue
 
 
-def numbers(name: str, value: np.ndarray, size: int) -> np.ndarray:
-    """Return the rows (n, 6) of an operation for its signed magnitudes (n,).
+@dataclass(frozen=True)
+class Crop:
+    """Cut each image at a random place out of itself with a black border.
 
-    Rotation is in degrees, shear and translation in shares of the side, `solarize` in levels, `posterize`
-    in bits, and a blend has its factor.
+    The border is a share of the side: the papers' 4 of 32 pixels, and so 1 of 8.
     """
-    if name in MOVES:
-        return _MATRICES[name](value, size)
-    return matrices(value, 0, 0, 0, 0, 0)
+
+    border: float = 1 / 8
+
+    def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
+        """Draw the top left corner within the bordered image, in pixels."""
+        places = 2 * int(size * self.border) + 1
+        return {"top": rng.integers(places, size=n), "left": rng.integers(places, size=n)}
+
+    def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """Gather every crop as a window of the bordered images."""
+        size = images.shape[-1]
+        bordered = F.pad(images, (int(size * self.border),) * 4)
+        windows = bordered.unfold(2, size, 1).unfold(3, size, 1)
+        each = torch.arange(len(images), device=images.device)
+        return windows[each, :, tables["top"], tables["left"]]
 
 
-#: What changes colours, by name: uint8 images (B, 3, H, W) and their rows (B, 6).
-COLOURS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "autocontrast": lambda some, row: pixels.autocontrast(some),
-    "brightness": lambda some, row: pixels.brightness(some, row[:, 0]),
-    "color": lambda some, row: pixels.color(some, row[:, 0]),
-    "contrast": lambda some, row: pixels.contrast(some, row[:, 0]),
-    "equalize": lambda some, row: pixels.equalize(some),
-    "posterize": lambda some, row: pixels.posterize(some, row[:, 0]),
-    "sharpness": lambda some, row: pixels.sharpness(some, row[:, 0]),
-    "solarize": lambda some, row: pixels.solarize(some, row[:, 0]),
-    "solarize_add": lambda some, row: pixels.solarize_add(some, row[:, 0]),
-}
+@dataclass(frozen=True)
+class Flip:
+    """Mirror left and right, every other image on average."""
+
+    def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
+        """Draw which images are mirrored."""
+        return {"chosen": rng.random(n) < 0.5}
+
+    def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """Mirror the chosen images."""
+        return change(images, tables["chosen"], lambda some: some.flip(-1))
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """Rotate about the centre by a uniform angle: nearest pixel, black outside (RIDE, SADE, BalPoE)."""
+
+    degrees: float = 15.0
+
+    def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
+        """Draw the map from output to input pixels, (n, 6)."""
+        return {"matrix": rotation(rng.uniform(-self.degrees, self.degrees, n), size)}
+
+    def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """Rotate all images."""
+        return nearest(images, tables["matrix"], (0, 0, 0))
+
+
+@dataclass(frozen=True)
+class ResizedCrop:
+    """Resize a crop of random area and shape to the image's size, as torchvision's RandomResizedCrop.
+
+    Area is a uniform share of the image from `scale`, the ratio of the sides is log-uniform. Of ten tries
+    the first that fits is taken, of none the whole (square) image.
+    """
+
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+
+    def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
+        """Draw the boxes (n, 4) as x0, y0, x1, y1 in whole pixels."""
+        area = size * size * rng.uniform(*self.scale, (n, 10))
+        least, most = np.log(self.ratio)
+        ratio = np.exp(rng.uniform(least, most, (n, 10)))
+        width, height = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))
+        fits = (width > 0) & (width <= size) & (height > 0) & (height <= size)
+        first = np.arange(n), fits.argmax(1)
+        width, height = (np.where(fits.any(1), s[first], size).astype(int) for s in (width, height))
+        left, top = rng.integers(size - width + 1), rng.integers(size - height + 1)
+        return {"box": np.stack([left, top, left + width, top + height], axis=1)}
+
+    def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """Resize each crop; nothing outside of it is seen."""
+        return resize(images, tables["box"], tables["box"], images.shape[-1])
+
+
+@dataclass(frozen=True)
+class MinimalCrop(ResizedCrop):
+    """Resize a square crop of random area to the image's size; see `at`. The authors' resize is bicubic."""
+
+    ratio: tuple[float, float] = (1.0, 1.0)
+
+    def at(self, epoch: int, epochs: int) -> MinimalCrop:
+        """Return the crop of an epoch, whose least area grows from 8 % of the image to all of it.
+
+        With u from 0 to 1 over the epochs, the share of the way is 1 - sqrt(1 - u^2), the authors' "convex".
+        """
+        u = epoch / max(epochs - 1, 1)
+        least, most = MinimalCrop.scale
+        return replace(self, scale=(least + (most - least) * (1 - math.sqrt(1 - u * u)), most))
+
+
+def crop_boxes(images: Tensor, boxes: Tensor, size: int) -> Tensor:
+    """Resize boxes of uint8 images (B, 3, H, W) to (B, 3, size, size), bilinear.
+
+    `boxes` (B, 4) are x0, y0, x1, y1 in shares of the side, of any fraction; as in Pillow's
+    `resize(box=...)`, pixels on a box's edge count by their share and its neighbours take part.
+    """
+    side = images.shape[-1]
+    nothing, all_of_it = torch.zeros_like(boxes[:, :2]), torch.full_like(boxes[:, :2], side)
+    return resize(images, boxes * side, torch.cat([nothing, all_of_it], dim=1), size)
+
+
+# -- colours ---------------------------------------------------------------------------------------
+@dataclass(frozen=True)
+class Jitter:
+    """Change brightness, contrast, saturation and hue in random order, as torchvision's ColorJitter.
+
+    Factors are uniform from 1 - `strength` to 1 + `strength`, the hue moves by up to `hue` of the circle,
+    and all of it happens to an image with `probability`.
+    """
+
+    strength: float = 0.4
+    hue: float = 0.1
+    probability: float = 0.8
+
+    def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
+        """Draw the four numbers (n, 4), and which is used 1st to 4th (n, 4; from 1, 0 for none)."""
+        order = rng.permuted(np.tile([1, 2, 3, 4 if self.hue else 0], (n, 1)), axis=1)
+        order[rng.random(n) >= self.probability] = 0
+        values = rng.uniform(1 - self.strength, 1 + self.strength, (n, 4))
+        values[:, 3] = np.trunc(rng.uniform(-self.hue, self.hue, n) * 255)
+        return {"order": order, "values": values}
+
+    def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """Go through the places of the order."""
+        for kind in tables["order"].unbind(1):
+            images = by_kind(images, kind, _JITTER, tables["values"])
+        return images
+
+
+_JITTER: tuple[How, ...] = (
+    None,
+    lambda some, values: brightness(some, values[:, 0]),
+    lambda some, values: contrast(some, values[:, 1]),
+    lambda some, values: color(some, values[:, 2]),
+    lambda some, values: shift_hue(some, values[:, 3]),
+)
+
+
+@dataclass(frozen=True)
+class Grayscale:
+    """Take the colour out of one image in five."""
+
+    probability: float = 0.2
+
+    def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
+        """Draw which images turn gray."""
+        return {"chosen": rng.random(n) < self.probability}
+
+    def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """Turn the chosen images gray."""
+        return change(images, tables["chosen"], lambda x: gray(x).to(torch.uint8).expand_as(x))
+
+
+@dataclass(frozen=True)
+class Blur:
+    """Blur every other image with Pillow's GaussianBlur of a radius uniform from 0.1 to 2 pixels.
+
+    The radius is the Gaussian's standard deviation. With `side` it is meant for images of so many pixels, and
+    as large a share of any other, up to what the blur can.
+    """
+
+    radius: tuple[float, float] = (0.1, 2.0)
+    probability: float = 0.5
+    side: int | None = None
+
+    def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
+        """Draw which images are blurred, and the radius."""
+        chosen = rng.random(n) < self.probability
+        share = size / self.side if self.side else 1
+        radius = np.minimum(rng.uniform(*self.radius, n) * share, MOST_RADIUS)
+        return {"chosen": chosen, "radius": radius}
+
+    def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """Blur the chosen images."""
+        return change(images, tables["chosen"], gaussian_blur, tables["radius"])
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """Black out a square of half the side: 16 of 32 pixels, 4 of 8 (DeVries and Taylor, 2017).
+
+    Its centre is uniform over all pixels, so that it may stick out. quirk: as in the long-tail
+    repositories the hole is 0 before normalisation, so black and not the mean colour.
+    """
+
+    share: float = 0.5
+
+    def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
+        """Draw the centre's row and column."""
+        return {"y": rng.integers(size, size=n), "x": rng.integers(size, size=n)}
+
+    def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
+        """Fill from half a hole before the centre to half a hole after it, excluded."""
+        size = images.shape[-1]
+        half = int(size * self.share) // 2
+        place = torch.arange(size, device=images.device)
+        row, column = (place - tables[axis][:, None] for axis in ("y", "x"))
+        row, column = ((-half <= d) & (d < half) for d in (row, column))
+        return images * ~(row[:, :, None] & column[:, None, :])[:, None]

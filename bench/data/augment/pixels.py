@@ -1,15 +1,17 @@
 """Pillow's colour operations on batches: uint8 images (B, 3, H, W), one number (B,) for each image.
 
-All are bit for bit what Pillow 13 gives. Its blend truncates and does not round, its gray has 16-bit
-weights, and its sums are small enough to be exact in the types used here.
+All are bit for bit what Pillow 13 gives. Its blend truncates and does not round, its gray has 16-bit weights,
+and its sums are small enough to be exact in the types used here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from bench.data.augment.exact import divide, to_bytes
+from bench.data.augment.op import divide, to_bytes
 
 
 def gray(images: Tensor) -> Tensor:
@@ -97,3 +99,104 @@ def equalize(images: Tensor) -> Tensor:
 def _look_up(images: Tensor, tables: Tensor) -> Tensor:
     """Replace each level by its entry in the channel's table (B, 3, 256)."""
     return to_bytes(tables).gather(2, images.flatten(2).long()).view_as(images)
+
+
+#: What changes colours, by name: uint8 images (B, 3, H, W) and their rows (B, 6).
+COLOURS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "autocontrast": lambda some, row: autocontrast(some),
+    "brightness": lambda some, row: brightness(some, row[:, 0]),
+    "color": lambda some, row: color(some, row[:, 0]),
+    "contrast": lambda some, row: contrast(some, row[:, 0]),
+    "equalize": lambda some, row: equalize(some),
+    "posterize": lambda some, row: posterize(some, row[:, 0]),
+    "sharpness": lambda some, row: sharpness(some, row[:, 0]),
+    "solarize": lambda some, row: solarize(some, row[:, 0]),
+    "solarize_add": lambda some, row: solarize_add(some, row[:, 0]),
+}
+
+
+# -- hue, through Pillow's 8-bit HSV ---------------------------------------------------------------
+# Pillow mixes single and double precision; the roundings to single are at the same places here.
+def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
+    """Turn the hue of uint8 images (B, 3, H, W) by `shift` (B,) 255ths of the circle."""
+    high, low = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
+    spread = (high - low).float()
+    hue = _hue(images, high, spread) + shift.int()[:, None, None, None]
+    saturation = (spread / high.clamp(min=1)).mul_(255).floor_()
+    return _rgb(hue & 255, saturation, high)
+
+
+def _hue(images: Tensor, high: Tensor, spread: Tensor) -> Tensor:
+    """Return the hue (B, 1, H, W) as int32 from 0 to 255; of gray it is 0."""
+    red, green, blue = ((high - images).float() / spread.clamp(min=1)).split(1, dim=1)
+    red_most = (red == 0).to(torch.uint8)
+    green_most = (green == 0).to(torch.uint8) & ~red_most
+    turn = (
+        (blue - green) * red_most
+        + (2 + red.double() - blue).float() * green_most
+        + (4 + green.double() - red).float() * (1 - red_most - green_most)
+    )
+    turn = divide(turn.double(), 6) + 1
+    return (turn - turn.floor()).float().double().mul_(255).int()
+
+
+def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
+    """Turn planes (B, 1, H, W) of hue, saturation and value, 0 to 255, to images."""
+    sixth = divide(hue.double() * 6, 255)
+    sector = sixth.floor()
+    part = (sixth - sector).float()
+    share = divide(saturation.float(), 255)
+    least = value * (1 - share.double())
+    falling = value * (1 - (share * part).double())
+    rising = value * (1 - share.double() * (1 - part.double()))
+    levels = torch.cat([value, *(to_bytes(v + 0.5) for v in (falling, least, rising))], dim=1)
+    # Over the six sectors red is value, falling, least, least, rising, value; green and blue are the same,
+    # four and two sectors on.
+    ahead = 4 * torch.arange(3, dtype=torch.uint8, device=hue.device) % 6
+    place = to_bytes(sector) + ahead[:, None, None]
+    place = place - (place > 5).to(torch.uint8) * 6
+    place = (place - (place > 2).to(torch.uint8)) & 3
+    return levels.flatten(2).gather(1, place.flatten(2).long()).view_as(place)
+
+
+# -- blur ------------------------------------------------------------------------------------------
+# Pillow stands in for the Gaussian by three box blurs along the rows and three along the columns, each with
+# integer weights of 24 bits and a rounding to uint8. Levels are taken from -128 to 127 here, so that the sums
+# fit into int32. Radii go up to 2.4 pixels.
+_ONE = 2**24
+MOST_RADIUS = 2.4
+
+
+def gaussian_blur(images: Tensor, radius: Tensor) -> Tensor:
+    """Blur uint8 images (B, 3, H, W), each with a `radius` (B,), the Gaussian's standard deviation."""
+    here, near, far = (w.int()[:, None, None, None] for w in _box_weights(radius))
+    missing = _ONE - (here + 2 * near + 2 * far)  # 1 where the box's size does not divide 2**24
+    half = _ONE // 2 - 128 * missing
+    level = images.int() - 128
+    for _ in ("rows", "columns"):
+        for _ in range(3):
+            first, last = level[..., :1], level[..., -1:]
+            wide = torch.cat([first, first, level, last, last], dim=-1)
+            total = (wide[..., 1:-3] + wide[..., 3:-1]).mul_(near).add_(level * here).add_(half)
+            total += (wide[..., :-4] + wide[..., 4:]).mul_(far)
+            level = total >> 24
+        level = level.transpose(-1, -2)
+    return (level + 128).to(torch.uint8)
+
+
+def _box_weights(radius: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the box's weights of pixels 0, 1 and 2 away, in 2**-24.
+
+    The box's half width has a whole part, 0 or 1 here, and the rest of it is the weight of the pixel on
+    the edge: Gwosdek et al., "Theoretical foundations of Gaussian convolution by extended box filtering"
+    (2011), in single precision where Pillow's is.
+    """
+    variance = divide(radius.float().square(), 3)
+    length = (12 * variance.double() + 1).sqrt().float()
+    whole = ((length - 1) / 2).floor()
+    rest = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance)
+    half = whole + rest / (6 * (variance - (whole + 1) * (whole + 1)))
+    inner = (torch.full_like(half, _ONE) / (half * 2 + 1)).long()
+    edge = (_ONE - (2 * half.long() + 1) * inner) // 2
+    wide = half >= 1
+    return inner, torch.where(wide, inner, edge), torch.where(wide, edge, 0)

@@ -9,12 +9,19 @@ from typing import Self
 import numpy as np
 from torch import Tensor
 
-from bench.data.augment.autoaugment import AutoAugment
-from bench.data.augment.colour import Blur, Cutout, Grayscale, Jitter
-from bench.data.augment.geometry import Crop, Flip, ResizedCrop, Rotation
-from bench.data.augment.minimal import MinimalCrop
+from bench.data.augment.automatic import AutoAugment, RandAugment
 from bench.data.augment.op import Op
-from bench.data.augment.randaugment import RandAugment
+from bench.data.augment.operations import (
+    Blur,
+    Crop,
+    Cutout,
+    Flip,
+    Grayscale,
+    Jitter,
+    MinimalCrop,
+    ResizedCrop,
+    Rotation,
+)
 from bench.errors import BenchError, did_you_mean
 
 

@@ -1,0 +1,120 @@
+"""Runs that are shared: the Hugging Face Hub, out and in, and files that somebody submits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from bench.cli.common import DATA, RESULTS, SOME_FAILED, Data, Methods, Results, console, find_run
+from bench.errors import BenchError
+
+
+def push(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="Its name, the beginning of it, or its last ten characters.")
+    ],
+    to: Annotated[str, typer.Option("--to", metavar="USER/REPO", help="A model repository of the Hub.")],
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder, and send nothing.")] = False,
+    folder: Annotated[
+        Path | None, typer.Option("--folder", metavar="DIR", help="Where it goes; default: results/hub/RUN.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="Make a new repository a private one.")] = False,
+    licence: Annotated[
+        str, typer.Option("--licence", "--license", metavar="ID", help="Of the weights, as the Hub has it.")
+    ] = "mit",
+    methods: Methods = None,
+    results: Results = RESULTS,
+) -> None:
+    """Send a finished run to the Hugging Face Hub: weights, scores, record and a model card.
+
+    timm loads it too if its model is a plain classifier. Needs weights, which git does not keep.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py push digits-if20-ce-s0 --to me/digits-lt-ce --dry-run
+    python run_bench.py push 0123456789 --to me/cifar100-lt-bcl --private
+    """
+    from bench import registry
+    from bench.hub import upload, with_weights
+    from bench.hub.folder import write
+
+    if to.count("/") != 1 or not all(to.split("/")):
+        raise BenchError(f"--to {to}: write user/repo")
+    registry.load_files(methods or ())
+    found = find_run(results, run)
+    with_weights(found)
+    place = folder or results / "hub" / found.run_id
+    if place.exists() and any(place.iterdir()) and not (place / "record.json").exists():
+        raise BenchError(f"--folder {place}: has other files in it; name an empty one")
+    with_timm = write(found, place, to, licence)
+    for file in sorted(place.iterdir()):
+        _say(f"{file.stat().st_size / 1e6:9.2f} MB  {file}")
+    _say("loads with bench.load_model" + (" and with timm" if with_timm else "; no plain timm classifier"))
+    if found.cell.method.name in registry.sources():
+        _say(f"{found.cell.method.name} is a method of yours: who loads it needs your file too")
+    if dry_run:
+        _say("nothing was sent")
+    else:
+        _say(f"sent to {upload(place, to, private)}")
+
+
+def pull(
+    source: Annotated[
+        str, typer.Argument(metavar="USER/REPO", help="A repository that `push` made, or a folder it wrote.")
+    ],
+    revision: Annotated[
+        str | None, typer.Option("--revision", metavar="R", help="A branch, tag or commit.")
+    ] = None,
+    results: Results = RESULTS,
+) -> None:
+    """Take a run from the Hugging Face Hub among one's own, checked against its record.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py pull me/cifar100-lt-bcl
+    python run_bench.py pull results/hub/digits-if20-ce-s0-f8c9 --results elsewhere
+    """
+    from bench.hub import download, install
+
+    folder = Path(source) if Path(source).is_dir() else download(source, revision)
+    _say(f"run     {install(folder, results).path}")
+
+
+def check_submission(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Files of results/records.")],
+    results: Results = RESULTS,
+    data: Data = DATA,
+) -> None:
+    """Check runs that are submitted as files of `export`, before they are taken: data, protocol, versions.
+
+    Runs that are in the results already, word for word, are passed over. Exits with 1 if one has a fault.
+
+    [bold]Examples[/]
+
+    \b
+    python run_bench.py check-submission cifar100-resnet32_cifar.jsonl
+    python run_bench.py check-submission results/records/*.jsonl --results ../main/results
+    """
+    from bench.records import Results as Runs
+    from bench.stale import Now
+    from bench.submission import check
+
+    runs, now = Runs(results), Now(data)
+    checked = [found for file in files for found in check(file, runs, now)]
+    for found in checked:
+        mark = "[red]refused[/]" if found.faults else "[green]sound  [/]"
+        console().print(f"{mark} {escape(found.run_id)}", soft_wrap=True, highlight=False)
+        for line in (*found.faults, *found.remarks):
+            _say(f"        {line}")
+    bad = sum(bool(found.faults) for found in checked)
+    _say(f"{len(checked)} runs to take, {bad} of them with a fault")
+    raise typer.Exit(SOME_FAILED if bad else 0)
+
+
+def _say(text: str) -> None:
+    console().print(escape(text), soft_wrap=True, highlight=False)

@@ -1,0 +1,126 @@
+"""A finished run as a folder that the Hugging Face Hub takes, and back.
+
+The folder holds the run as it is (cell, record, curve, scores, weights), a model card with what was measured,
+and, where the model is a plain classifier, the same weights once more in timm's form.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from bench import ledger
+from bench.errors import BenchError
+from bench.files import replacing, sha256
+from bench.records import Result, Results
+from bench.rundir import RunDir
+
+#: The run's own files, the record last: it says that the others are there.
+FILES = ("cell.yaml", "epochs.jsonl", "logits.npz", "weights.safetensors", "record.json")
+
+#: Those that a run always has.
+NEEDED = ("cell.yaml", "weights.safetensors", "record.json")
+
+
+def with_weights(run: Result) -> RunDir:
+    """Return the directory of a run that has its weights.
+
+    Raises:
+        BenchError: it is not done, or kept none here.
+    """
+    if run.state.status != "done":
+        raise BenchError(f"{run.run_id}: is {run.state.status}, and has no weights")
+    if not run.directory.weights.exists():
+        raise BenchError(f"{run.run_id}: its weights are not here; `rerun {run.run_id}` makes them again")
+    return run.directory
+
+
+def opened(folder: Path) -> RunDir:
+    """Return the run in a folder of any name, as `push` writes it.
+
+    Raises:
+        BenchError: there is none.
+    """
+    try:
+        run_id = json.loads((folder / "record.json").read_text(encoding="utf-8"))["run_id"]
+    except (OSError, ValueError, KeyError, TypeError):
+        raise BenchError(f"{folder}: has no record.json of a run; name what `push` wrote") from None
+    return RunDir(folder.parent, str(run_id), path=folder)
+
+
+def install(folder: Path, results: Path) -> RunDir:
+    """Take the run in a folder into a results folder, its files checked against its record.
+
+    Raises:
+        BenchError: something is missing or damaged, or the run is here already, or another record of it.
+    """
+    source = opened(folder)
+    record, cell = source.read_record(), source.read_cell()
+    for name in NEEDED:
+        if not (folder / name).is_file():
+            raise BenchError(f"{folder}: has no {name}; name what `push` wrote")
+    for name, told in (record.get("files") or {}).items():
+        if (folder / name).exists() and sha256(folder / name) != told:
+            raise BenchError(f"{folder / name}: not what its record says; fetch it again")
+    mine = Results(results)[cell.run_id]
+    if mine.local.status != "missing":
+        raise BenchError(f"{cell.run_id}: is here already, and {mine.local.status}")
+    if mine.committed and (differing := ledger.unlike(mine.packed(), ledger.packed(record))):
+        where, one, other = differing[0]
+        raise BenchError(f"{cell.run_id}: the record that is here has another {where}: {one}, not {other}")
+    run = RunDir(results, cell.run_id)
+    with run.lock():
+        for name in FILES:
+            if (folder / name).is_file():
+                _copy(folder / name, run.path / name)
+    return run
+
+
+def copy_run(run: RunDir, folder: Path) -> None:
+    """Copy a run's own files into a folder."""
+    for name in FILES:
+        if (run.path / name).is_file():
+            _copy(run.path / name, folder / name)
+
+
+def _copy(source: Path, target: Path) -> None:
+    with replacing(target) as temporary:
+        temporary.write_bytes(source.read_bytes())
+
+
+# -- the Hub ---------------------------------------------------------------------------------------
+def upload(folder: Path, repo: str, private: bool) -> str:
+    """Send a folder to a model repository of the Hub, which is made if there is none; return its address."""
+    api = _hub().HfApi(library_name="longtail-bench")
+    try:
+        url = api.create_repo(repo, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repo, folder_path=folder, commit_message="A run of longtail-bench")
+    except Exception as error:  # of the network, of the library, of the Hub
+        raise _refused(repo, error, "log in with `hf auth login`, or set HF_TOKEN") from error
+    return str(url)
+
+
+def download(repo: str, revision: str | None) -> Path:
+    """Fetch the run's files of a model repository, and return the folder they are in."""
+    try:
+        home = _hub().snapshot_download(repo, revision=revision, allow_patterns=list(FILES))
+    except Exception as error:
+        raise _refused(repo, error, "is there such a repository, and may you read it?") from error
+    return Path(home)
+
+
+def _hub() -> Any:
+    """Return the library, which shall not ask for a token in the middle of a command."""
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise BenchError('huggingface_hub is not installed; pip install -e ".[hub]"') from None
+    return huggingface_hub
+
+
+def _refused(repo: str, error: Exception, remedy: str) -> BenchError:
+    told = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return BenchError(f"{repo}: {told}; {remedy}")

@@ -1,0 +1,48 @@
+"""Writes the folder of a run that the Hub takes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from bench.files import write_text
+from bench.hub import card, copy_run, plain, with_weights
+from bench.records import Result
+from bench.train.build import build
+from bench.train.checkpoint import read_weights
+
+
+def write(run: Result, folder: Path, repo: str, licence: str) -> bool:
+    """Write a finished run, its card and its configuration; tell whether timm can load it too.
+
+    What `push` wrote there before is replaced.
+
+    Raises:
+        BenchError: the run is not done, or its weights are missing or damaged.
+    """
+    directory, record, cell = with_weights(run), run.record, run.cell
+    counts = record["data"].get("epoch_counts", record["data"]["class_counts"])
+    method = build(cell, np.array(counts))
+    read_weights(directory.weights, method, record["files"][directory.weights.name])
+    if (folder / "record.json").exists():
+        shutil.rmtree(folder)
+    copy_run(directory, folder)
+    names = record["data"]["class_names"]
+    model = plain.plain(cell, method)
+    if model is None:
+        config = {
+            "library": "longtail-bench",
+            "method": cell.method.name,
+            "backbone": cell.backbone.name,
+            "num_classes": len(names),
+            "label_names": names,
+            **plain.preprocessing(cell.dataset),
+        }
+        write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
+    else:
+        plain.save(model, cell, folder, names, licence)
+    write_text(folder / "README.md", card.write(run, repo, licence, timm_form=model is not None))
+    return model is not None

@@ -1,0 +1,4 @@
+"""Equal effort: the same number of trials for every method, and what came of them. See docs/search.md.
+
+`space` draws settings, `choice` chooses among measured ones, `resolve` turns choices into cells to train.
+"""

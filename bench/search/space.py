@@ -1,0 +1,123 @@
+"""Drawing settings: ranges of hyper-parameters around a middle, and quasi-random points in them.
+
+The points are Sobol's, moved by a random shift modulo 1 (Cranley and Patterson, SIAM J. Numer. Anal. 1976):
+they cover the space evenly however many are taken, and one more trial leaves the earlier ones as they were.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from pydantic import Field, model_validator
+from scipy.stats import qmc  # type: ignore[import-untyped]
+
+from bench.cell import Frozen, Positive
+from bench.randomness import generator
+
+#: Digits of a drawn number: a recipe can repeat it, and no id hangs on the last bit of a logarithm.
+DIGITS = 3
+
+#: So many points are drawn for one setting that is still needed, before a space is called too small.
+TRIES = 64
+
+
+class Range(Frozen):
+    """From where a value is drawn, evenly by itself (`linear`) or by its logarithm (`log`), or a `choice`.
+
+    A pair is the lowest and the highest value. One number is a distance from the middle: what may be added
+    to it and taken from it (`linear`), or what it may be multiplied with and divided by (`log`).
+    """
+
+    linear: float | tuple[float, float] | None = None
+    log: Positive | tuple[Positive, Positive] | None = None
+    choice: list[Any] = Field([])
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Range:
+        if (self.linear is not None) + (self.log is not None) + bool(self.choice) != 1:
+            raise ValueError("a range is one of linear, log and choice, as in {log: 10}")
+        return self
+
+    def check(self, middle: Any) -> None:
+        """See that values can be drawn around a middle.
+
+        Raises:
+            ValueError: the middle is no number, or outside of the range.
+        """
+        if self.choice:
+            if middle not in self.choice:
+                raise ValueError(f"the choice lacks the recipe's own value, {json.dumps(middle)}; add it")
+            return
+        if isinstance(middle, bool) or not isinstance(middle, int | float):
+            raise ValueError(f"the recipe's own value is {json.dumps(middle)}, no number; write a choice")
+        if self.log is not None and middle <= 0:
+            raise ValueError(f"log needs a value above 0, and the recipe's own is {middle:g}; write linear")
+        low, high = self._ends(middle)
+        if not low <= middle <= high or low == high:
+            raise ValueError(
+                f"from {low:g} to {high:g} should hold the recipe's own value, {middle:g}, and others"
+            )
+
+    def at(self, share: float, middle: Any) -> Any:
+        """Return the value at a share of the range, from 0 to below 1; it is whole if the middle is."""
+        if self.choice:
+            return self.choice[int(share * len(self.choice))]
+        low, high = self._ends(middle)
+        value = low + (high - low) * share if self.log is None else low * (high / low) ** share
+        if isinstance(middle, int):
+            return min(max(round(value), math.ceil(low)), math.floor(high))
+        return min(max(float(f"{value:.{DIGITS}g}"), low), high)
+
+    def _ends(self, middle: float) -> tuple[float, float]:
+        if self.log is not None:
+            if isinstance(self.log, tuple):
+                return self.log
+            return min(middle / self.log, middle * self.log), max(middle / self.log, middle * self.log)
+        assert self.linear is not None
+        if isinstance(self.linear, tuple):
+            return self.linear
+        return middle - abs(self.linear), middle + abs(self.linear)
+
+
+def draws(
+    ranges: Mapping[str, Range], middle: Mapping[str, Any], count: int, *seed: object
+) -> list[dict[str, Any]]:
+    """Return different settings by their keys: the middle, then quasi-random ones.
+
+    A larger `count` begins with the same settings.
+
+    Args:
+        middle: the value of each key that stands in the middle, as of `Range.check`.
+        seed: names what the settings are of.
+
+    Raises:
+        ValueError: the ranges hold fewer settings.
+    """
+    found = [dict(middle)]
+    seen = {json.dumps(found[0], sort_keys=True)}
+    for point in _points(len(ranges), count * TRIES, seed) if ranges else ():
+        if len(found) == count:
+            break
+        drawn = {
+            key: one.at(share, middle[key]) for (key, one), share in zip(ranges.items(), point, strict=True)
+        }
+        text = json.dumps(drawn, sort_keys=True)
+        if text not in seen:
+            seen.add(text)
+            found.append(drawn)
+    if len(found) < count:
+        raise ValueError(
+            f"has {len(found)} settings for {count} trials; give it wider ranges, or more of them"
+        )
+    return found
+
+
+def _points(dimensions: int, most: int, seed: tuple[object, ...]) -> np.ndarray:
+    """Return points (n, dimensions) of the unit cube, from 0 to below 1, at least `most`."""
+    shift = generator("search", *seed).random(dimensions)
+    points = qmc.Sobol(dimensions, scramble=False).random_base2(math.ceil(math.log2(most)))
+    return (points + shift) % 1
