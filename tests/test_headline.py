@@ -68,7 +68,7 @@ def test_the_best_published_is_named_with_who_quotes_it_and_never_a_doubtful_one
 @pytest.mark.parametrize(
     ("seeds", "said"),
     [
-        ([52.3], "1 close, n = 1 (one seed each); measured minus published +0.30."),
+        ([52.3], "1 close, n = 1 (one seed); measured minus published +0.30."),
         ([52.2, 52.3, 52.4], "1 reproduced; measured minus published +0.30."),
         ([49.0, 49.1, 49.2], "1 below; measured minus published −2.90."),
     ],

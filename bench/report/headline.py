@@ -30,10 +30,11 @@ def agreement(lines: Sequence[Line]) -> str:
     verdicts = [f"{counts[v]} {v}" for v in Verdict if counts[v]]
     gaps = sorted(pair["d"] for pair in pairs)
     spread = text.gap(gaps[0]) + (f" to {text.gap(gaps[-1])}" if len(gaps) > 1 else "")
-    single = " (one seed each)" if {pair["n"] for pair in pairs} == {1} else ""
+    single = {pair["n"] for pair in pairs} == {1}
+    seeds = f" (one seed{' each' if len(pairs) > 1 else ''})" if single else ""
     return (
         f"Of {text.counted(len(ours), 'measured method')}, {len(pairs)} beside a published number: "
-        f"{', '.join(verdicts)}{single}; measured minus published {spread}."
+        f"{', '.join(verdicts)}{seeds}; measured minus published {spread}."
     )
 
 

@@ -34,10 +34,14 @@
     return found;
   };
   const give = (dt, controls) => {
-    const show = () => controls.forEach((rows) => rows.forEach((row) => [...row.cells].forEach((cell, i) => (cell.hidden = !dt.column(i).visible()))));
+    const fit = () => {
+      for (const row of controls.flat()) {
+        [...row.cells].forEach((cell, i) => (cell.hidden = !dt.column(i).visible()));
+      }
+    };
     controls.forEach((rows, place) => dt.row(place).child(rows).show());
-    dt.on("column-visibility", show);
-    show();
+    dt.on("column-visibility", fit);
+    fit();
   };
 
   const make = (table) => {
