@@ -21,8 +21,9 @@ from bench import ledger, metrics
 from bench.cell import Cell, families
 from bench.errors import BenchError
 from bench.files import write_text
+from bench.json_text import canonical, hash_of
 from bench.metrics import METRICS
-from bench.rundir import Busy, RunDir, State, attempt, canonical, cell_from, equal, first_line, hash_of
+from bench.rundir import Busy, RunDir, State, attempt, cell_from, equal, first_line
 from bench.search.record import SearchRecord
 
 if TYPE_CHECKING:

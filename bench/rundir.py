@@ -9,7 +9,6 @@ import fcntl
 import hashlib
 import io
 import json
-import math
 import time
 import zipfile
 from collections.abc import Iterator
@@ -25,6 +24,7 @@ from pydantic import ValidationError
 from bench.cell import Cell
 from bench.errors import BenchError
 from bench.files import TEMPORARY, sha256, write_bytes, write_text
+from bench.json_text import hash_of, plain, pretty
 
 #: Rises when a record's meaning changes so that older ones can no longer be read beside newer ones.
 SCHEMA = 1
@@ -33,7 +33,7 @@ SCHEMA = 1
 INCIDENTAL = ("timing", "environment", "checksum", "image_hashes")
 
 #: What older records lack, and is then nothing to compare: it follows from scores that have a hash.
-LATER = ("further_metrics",)
+LATER = ("further_metrics", "test_agnostic")
 
 #: How a run can end; the other states are seen from outside.
 ENDS = ("done", "failed", "interrupted")
@@ -289,38 +289,8 @@ def differences(old: Any, new: Any, where: str = "") -> list[tuple[str, Any, Any
     return found
 
 
-def canonical(content: Any) -> str:
-    return json.dumps(content, sort_keys=True, separators=(",", ":"))
-
-
-def hash_of(content: Any) -> str:
-    return hashlib.sha256(canonical(content).encode()).hexdigest()
-
-
-def pretty(value: Any, indent: str = "") -> str:
-    """Write JSON that a reader and a diff can follow: one line per key, lists on one line."""
-    if not isinstance(value, dict) or not value:
-        return json.dumps(value, allow_nan=False)
-    inner = indent + " "
-    lines = [f"{inner}{json.dumps(key)}: {pretty(item, inner)}" for key, item in value.items()]
-    return "{\n" + ",\n".join(lines) + f"\n{indent}}}"
-
-
 def _checksum(record: dict[str, Any]) -> str:
     return hash_of({key: value for key, value in record.items() if key != "checksum"})
-
-
-def plain(value: Any) -> Any:
-    """Turn numpy's numbers and arrays into JSON's, and what is not finite into null."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def first_line(error: Exception) -> str:

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import Cell, DataSet, families
-from bench.data import content
+from bench.data.sets import content
 from bench.errors import BenchError
 from bench.facts import built_in
-from bench.rundir import State, cell_from, hash_of
+from bench.json_text import hash_of
+from bench.rundir import State, cell_from
 
 if TYPE_CHECKING:
     from bench.records import Result, Results

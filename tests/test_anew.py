@@ -49,7 +49,13 @@ def test_an_attempt_that_fails_leaves_the_old_run_as_it_was(place: Place, does: 
     place.launch([cell, other])
     before = place.content(cell)
     place.heal.unlink()
-    ends = place.launch([cell, other], over=[cell.run_id, other.run_id])
+    reasons: list[str] = []
+
+    def listen(cell: Cell, event: str, detail: dict[str, Any]) -> None:
+        reasons.extend([str(detail["reason"])] if event == "failed" else [])
+
+    ends = place.launch([cell, other], over=[cell.run_id, other.run_id], listen=listen)
+    assert [reason.endswith("; the old run stands as it was") for reason in reasons] == [True]
     assert [ends[one.run_id].status for one in (cell, other)] == ["failed", "done"]
     assert place.content(cell) == before
     assert "trained once more: failed" in place.told(cell)

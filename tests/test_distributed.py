@@ -21,9 +21,9 @@ from torch import Tensor
 
 from bench import backbones, ranks, recipe, registry
 from bench.cell import BackboneChoice, Cell, Optimizer, Protocol, Schedule
-from bench.data.catalogue import DATASETS
-from bench.data.split import load
-from bench.data.streaming import Workshop, loader_for
+from bench.data.feed.streaming import Workshop, loader_for
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split.load import load
 from bench.errors import BenchError
 from bench.launch.together import run_together
 from bench.method import View
@@ -380,6 +380,17 @@ def test_a_rank_that_fails_alone_ends_all_and_says_why(story: tuple[Path, list[A
     assert "ranks came apart" in told[1].stderr
     assert told[1].stdout.count("failed ") == 2, "each told once, by the first rank"
     assert records(where / "one")["bad_somewhere"]["status"] == "done", "it has no rank 1"
+
+
+def test_ranks_train_once_more_beside_the_old_run(story: tuple[Path, list[Any]]) -> None:
+    where, _ = story
+    before = records(where / "two")["crt"]
+    told = bench(where, *TORCHRUN, *RUN, "--only", "label=crt", "--force")
+    assert told.returncode == 0, told.stderr
+    after = records(where / "two")["crt"]
+    assert after["timing"]["finished"] > before["timing"]["finished"]
+    assert after["metrics"]["accuracy"] == pytest.approx(before["metrics"]["accuracy"], abs=1)
+    assert not list((where / "two" / "rerun").glob("*-crt-*"))
 
 
 def test_without_torchrun_there_is_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

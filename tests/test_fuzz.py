@@ -21,12 +21,13 @@ from records_factory import finish, make_cell, make_grid
 
 from bench import published
 from bench.cell import DataSet, ListFiles
-from bench.data.lists import read_lists
+from bench.data.read.lists import read_lists
 from bench.errors import BenchError
+from bench.json_text import hash_of, pretty
 from bench.leaderboard import external
 from bench.recipe import load
 from bench.records import Results, RunDir, load_results
-from bench.rundir import ENDS, hash_of, pretty
+from bench.rundir import ENDS
 
 ROOT = Path(__file__).parents[1]
 

@@ -29,6 +29,7 @@ from bench.launch import queue, slurm
 from bench.launch.slurm import Ask, follow, submit
 from bench.recipe import load
 from bench.records import RunDir, equal
+from bench.rundir import attempt
 from bench.train.run import run_cell
 from tests.slurm.worker import HELD_AT, OnCpu, held
 
@@ -291,6 +292,26 @@ def test_what_is_killed_or_cancelled_goes_on_with_a_child_or_the_next_submission
     for cell in cells:
         assert [start["epochs"] for start in place.starts(cell)] == [0, HELD_AT]
         assert is_undisturbed(place, cell)
+
+
+def test_a_run_trained_once_more_goes_on_beside_the_old_one_in_a_job_that_is_requeued(place: Place) -> None:
+    cell = place.cells()[0]
+    run_cell(cell, place.results, place.data)
+    before = place.run(cell).read_record()
+    new = attempt(place.results, cell.run_id)
+    place.submit([cell], Ask(gpus=0), over=[cell.run_id])
+    await_(lambda: len(new.epochs()) == HELD_AT and new.is_running())
+    job = place.job(cell)
+    assert job is not None
+    ask_slurm("scontrol", "requeue", job.id)
+    await_(lambda: not new.is_running())
+    assert place.run(cell).read_record() == before
+    place.hold.unlink()
+    assert place.follow([cell]) == {"done": 1}
+    assert [start["epochs"] for start in place.starts(cell)] == [0, HELD_AT]
+    assert equal(place.run(cell).read_record(), before)
+    assert place.run(cell).read_record()["timing"] != before["timing"]
+    assert not (place.results / "rerun").exists()
 
 
 def test_slurms_refusal_is_told_with_what_there_is(place: Place) -> None:

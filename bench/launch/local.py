@@ -15,7 +15,8 @@ from typing import Any
 from bench.cell import Cell, families
 from bench.cores import cores
 from bench.launch.anew import begin
-from bench.launch.process import Child, Order, Place, Worker, orders_for, record, starter
+from bench.launch.orders import Order, orders_for, record
+from bench.launch.process import Child, Place, Worker, starter
 from bench.records import State, states
 
 #: Is told what happens to a cell: "planned", "started", "epoch" (with the epoch's line), and in the end
@@ -227,5 +228,5 @@ class _Launcher:
     def _tell_end(self, order: Order, reason: str | None) -> None:
         order.settle()
         state, record = order.run.look()
-        detail = {"reason": reason or state.reason} if state.status != "done" else record
+        detail = {"reason": order.told(reason or state.reason)} if state.status != "done" else record
         self.listen(order.cell, state.status, detail or {})

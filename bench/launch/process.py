@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
@@ -21,13 +21,12 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from bench.cell import Cell, families
+from bench.cell import Cell
 from bench.cores import read_with
-from bench.errors import BenchError, reason_of, traceback_of
-from bench.launch.anew import latest, lend, pending, settle
-from bench.records import AGAIN, Busy, Results, RunDir, State
+from bench.errors import reason_of, traceback_of
+from bench.launch.orders import Order, prepare, record
+from bench.records import Busy
 from bench.registry import load_files
-from bench.rundir import attempt
 from bench.train.execution import EXECUTE
 from bench.train.interleave import Turns, gpu_answers, is_own_fault
 
@@ -53,74 +52,6 @@ CRASHES = {signal.SIGSEGV, signal.SIGABRT, signal.SIGBUS, signal.SIGILL, signal.
 
 #: The exit code of processes whose end nobody can tell any more; they end when their pipe is closed.
 SERVER_DIED = 255
-
-
-@dataclass(frozen=True)
-class Order:
-    """One cell to run, with all that its process needs to know.
-
-    Attributes:
-        again: the states of a run from which it is taken up.
-        beside: whether it is trained once more, beside the run that is there (see `bench.launch.anew`).
-    """
-
-    cell: Cell
-    results: Path
-    data: Path
-    again: frozenset[str]
-    methods: tuple[Path, ...] = ()
-    beside: bool = False
-
-    @property
-    def run(self) -> RunDir:
-        """The directory that it is trained in; of an attempt that took its place, the run's own."""
-        run_id = self.cell.run_id
-        return latest(self.results, run_id) if self.beside else RunDir(self.results, run_id)
-
-    @property
-    def folder(self) -> Path:
-        """The results folder that it and its parents are in while it is trained."""
-        return self.run.path.parents[1]
-
-    def wants(self, status: str) -> bool:
-        """Tell whether a run of this state is to be taken up."""
-        return status in self.again
-
-    def elder(self, parent: Cell) -> State:
-        """Say how a parent stands, by its new training if there is one: it may be another then."""
-        new = attempt(self.results, parent.run_id).look()[0]
-        if new.status == "missing":
-            return RunDir(self.results, parent.run_id).look()[0]
-        return State("running") if new.status == "done" else new  # it is about to take its place
-
-    def settle(self) -> None:
-        """Let a new training that has ended take the old one's place, if it shall."""
-        if self.beside:
-            with contextlib.suppress(Busy, OSError):  # the next launcher does it
-                settle(self.results, self.cell.run_id)
-
-
-def orders_for(
-    cells: Sequence[Cell],
-    results: Path,
-    data: Path,
-    *,
-    methods: Sequence[Path] = (),
-    anew: Collection[str] = (),
-) -> list[Order]:
-    """Return the orders of the cells and their ancestors, parents first; arguments as of `run_grid`.
-
-    What is committed is done, and wanted only where a run to be trained needs its weights.
-    """
-    family, known = families(cells), Results(results)
-    asked = pending(results, family)
-    wanted = {*anew, *known.needed(cells, AGAIN, {*asked, *anew})}
-    orders = []
-    for run_id, cell in family.items():
-        settled = known[run_id].of_line and run_id not in {*wanted, *asked}
-        own = frozenset() if settled else AGAIN
-        orders.append(Order(cell, results, data, own, tuple(methods), run_id in asked))
-    return orders
 
 
 @dataclass(frozen=True)
@@ -196,18 +127,6 @@ class Child:
         self.process.join()
         for order in self.orders.values():
             record(order, status="interrupted", reason="stopped with its launcher")
-
-
-def record(order: Order, **end: str | None) -> None:
-    """Write the record of a run that could not write one itself."""
-    run, cell = order.run, order.cell
-    with contextlib.suppress(Busy, OSError), run.lock():  # taken up elsewhere; or the disk is full
-        if _recorded(run) not in ("done", "failed"):
-            run.write_cell(cell)
-            if end.get("traceback"):
-                with run.log.open("a", encoding="utf-8") as log:
-                    log.write(str(end["traceback"]))
-            run.write_record({"traceback": None, **end, "cell": cell.model_dump(mode="json")})
 
 
 def starter(worker: Worker) -> Callable[[Place], Child]:
@@ -350,25 +269,3 @@ def _run(
 
 def _told(error: Exception) -> dict[str, str | None]:
     return {"status": "failed", "reason": reason_of(error), "traceback": traceback_of(error)}
-
-
-def prepare(order: Order) -> bool:
-    """Look again, now that nobody else can be at it, whether to run."""
-    run = order.run
-    with run.lock():
-        if not order.wants(_recorded(run)):
-            return False
-        run.sweep()
-        if order.beside:
-            lend(order.results, order.cell)
-    return True
-
-
-def _recorded(run: RunDir) -> str:
-    """Return the status in the record, whoever holds the lock."""
-    if not run.record.exists():
-        return "missing"
-    try:
-        return str(run.read_record()["status"])
-    except BenchError:
-        return "unreadable"

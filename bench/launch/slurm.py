@@ -25,12 +25,13 @@ from bench.cell import Cell, families
 from bench.cores import cores, read_with
 from bench.errors import BenchError, did_you_mean
 from bench.launch import queue
-from bench.launch.anew import BAD, begin, latest, pending, withdraw
+from bench.launch.anew import BAD, begin, latest, pending, settle, withdraw
 from bench.launch.local import Listen, run_grid
 from bench.launch.process import Worker
 from bench.launch.progress import watch
 from bench.launch.together import is_first, run_together
-from bench.records import AGAIN, Results, RunDir, State, states
+from bench.records import AGAIN, Busy, Results, RunDir, State, states
+from bench.rundir import attempt
 from bench.train.execution import EXECUTE
 
 if TYPE_CHECKING:
@@ -114,11 +115,8 @@ class Task:
             launch: Callable[..., object] = run_together
         else:
             launch = run_grid
-            options |= {
-                "jobs": None if gpus else self.ask.runs,
-                "per_gpu": self.ask.runs,
-                "worker": self.worker,
-            }
+            runs = self.ask.runs
+            options |= {"jobs": None if gpus else runs, "per_gpu": runs, "worker": self.worker}
         with watch({}, Console(width=200, quiet=not is_first()), self.results) as listen:
             launch(self.cells, self.results, self.data, listen=listen, **options)
 
@@ -227,7 +225,7 @@ def follow(
         return latest(results, run_id) if run_id in asked else RunDir(results, run_id)
 
     known = states(results, family.values(), asked)
-    left = {run_id: family[run_id] for run_id, state in known.items() if state.status not in ENDED}
+    left = {i: family[i] for i, state in known.items() if state.status not in ENDED}
     told = {run_id: len(run_of(run_id).epochs()) for run_id in left}
     started: set[str] = set()
     gone: set[str] = set()  # from the queue, when last looked
@@ -248,14 +246,16 @@ def follow(
             for line in lines[told[run_id] :]:
                 listen(cell, "epoch", line)
             told[run_id] = len(lines)
-            if state.status in ENDED or (run_id not in queued and run_id in gone):
+            waits = state.status == "done" and run_id in asked
+            if waits:  # to be put in place, which its job is about to do
+                with contextlib.suppress(Busy, OSError):
+                    settle(results, run_id)
+                waits = attempt(results, run_id).path.exists()
+            if (state.status in ENDED and not waits) or (run_id not in queued and run_id in gone):
                 del left[run_id]
                 state = states(results, cell.family(), asked)[run_id]
-                listen(
-                    cell,
-                    state.status,
-                    record if state.status == "done" and record else {"reason": state.reason},
-                )
+                done = state.status == "done" and record
+                listen(cell, state.status, record if done and record else {"reason": state.reason})
             elif run_id not in queued:
                 gone.add(run_id)  # its record may take a moment to be seen here
             else:

@@ -24,7 +24,7 @@ from bench.cores import cores, read_with
 from bench.errors import BenchError
 from bench.launch.anew import begin
 from bench.launch.local import Listen
-from bench.launch.process import Order, orders_for, prepare
+from bench.launch.orders import Order, orders_for, prepare
 from bench.records import Busy, RunDir, State, states
 from bench.registry import load_files
 
@@ -90,6 +90,8 @@ def run_together(
     with ranks.join(store, rank, world, device), tempfile.TemporaryDirectory() as scratch:
         for number, order in enumerate(orders):
             _run(talk, number, order, device, Path(scratch), listen, checkpoint_seconds)
+            if rank == 0:
+                order.settle()  # now that nothing holds it
     asked = {order.cell.run_id for order in orders if order.beside}
     return states(results, family.values(), asked) if rank == 0 else {}
 
@@ -131,7 +133,6 @@ def _run(
         def fail(ends: dict[int, dict[str, Any]]) -> None:
             content = {"cell": cell.model_dump(mode="json"), **_cause(ends, talk.world)}
             run.write_record(content)
-            order.settle()
             listen(cell, "failed", content)
 
         if first:
@@ -153,7 +154,6 @@ def _run(
             alike = alike and len(ends) == talk.world
             if alike:
                 run.write_record(record)
-                order.settle()
                 listen(cell, record["status"], record)
             elif _known(ends):
                 fail(ends)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from bench.captured import Moves, Play
+from bench import ranks
+from bench.captured import Moves, Play, at_once
 from bench.method import Batch, Method
+from bench.train.execution import Execution
+
+if TYPE_CHECKING:
+    from bench.train.loop import Training
 
 
 class Joined:
@@ -54,6 +61,23 @@ class Joined:
             for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
                 group["lr"].copy_(rate)
             learn(batch)
+
+
+def settled(asked: Execution, training: Training) -> tuple[Execution, list[str]]:
+    """Return the options that mean something for a run, and for each other one why it does not."""
+    if training.cell.mode != "fast":
+        return Execution(benchmark=asked.benchmark), []
+    reasons, method = {}, training.method
+    if ranks.world() > 1:
+        reasons["compile"] = reasons["steps"] = "the run is over several GPUs"
+    elif training.play is at_once:
+        reasons["steps"] = "its steps are not replayed"
+    elif not method.joins_steps() or training.average is not None or training.displacement is not None:
+        reasons["steps"] = "something is done between its steps"
+    elif has_noise(method):
+        reasons["steps"] = "its noise is seeded for each step"
+    told = [f"--execute {n}: left out, as {reasons[n]}" for n in asked.changes().keys() & reasons.keys()]
+    return replace(asked, **{name: getattr(Execution(), name) for name in reasons}), told
 
 
 def has_noise(method: Method) -> bool:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -23,21 +22,21 @@ from torch.nn.utils import clip_grad_norm_
 from bench import ranks
 from bench.captured import at_once
 from bench.cell import Cell
-from bench.data.loader import Loader
+from bench.data.feed.loader import Loader
 from bench.errors import BenchError, memory_ran_out
 from bench.method import Batch, Clock, Method
 from bench.metrics import score
 from bench.randomness import generator, seed_of
 from bench.rundir import RunDir
 from bench.train.averaging import Average
-from bench.train.checkpoint import read_checkpoint, write_checkpoint
 from bench.train.compiled import compile_stages
 from bench.train.displaced import displacement
 from bench.train.evaluate import scores_of
 from bench.train.execution import Execution
-from bench.train.joined import Joined, has_noise
+from bench.train.joined import Joined, settled
 from bench.train.memory import Snapshot, divisible, pieces
-from bench.train.precision import OtherPrecisionError, wants_bfloat16
+from bench.train.precision import wants_bfloat16
+from bench.train.resuming import resume, save
 from bench.train.schedule import lr_factor, make_optimizer, set_lr
 
 #: Receives each finished epoch's line, the same as in epochs.jsonl.
@@ -81,8 +80,7 @@ class Training:
         self.displacement = displacement(method, cell.protocol.optimizer)
         averaging = cell.protocol.averaging
         self.average = None if averaging is None else Average(method, averaging)
-        self.left_out: list[str] = []
-        self.execution = self._settle(execution or Execution())
+        self.execution, self.left_out = settled(execution or Execution(), self)
         if fast and self.execution.channels_last:
             method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         elif fast:
@@ -100,9 +98,8 @@ class Training:
         whole = self.displacement is not None and self.displacement.weighs
         self.divisible = alone and ranks.world() == 1 and divisible(method) and not whole
         self.fits: set[Hashable] = set()
-        self.joined: Joined | None = None
-        if self.execution.steps > 1:
-            self.joined = Joined(self.execution.steps, self.optimizer, loader.device)
+        several = self.execution.steps
+        self.joined = Joined(several, self.optimizer, loader.device) if several > 1 else None
         if self.execution.compile:
             compile_stages(method)
 
@@ -112,7 +109,7 @@ class Training:
         protocol, epochs = cell.protocol, cell.protocol.epochs if self.method.trains else 0
         saved_at = time.monotonic()
 
-        for epoch in range(self._resume(), epochs):
+        for epoch in range(resume(self), epochs):
             started = time.monotonic()
             clock = Clock(epoch, epochs, epoch * loader.steps, epochs * loader.steps)
             method.train()
@@ -147,12 +144,8 @@ class Training:
                 yield clock
 
             yield from self._done(clock)
-            line = {
-                "epoch": epoch,
-                "epochs": epochs,
-                "loss": self.total_loss.item() / loader.steps,
-                "lr": lr,
-            }
+            loss = self.total_loss.item() / loader.steps
+            line = {"epoch": epoch, "epochs": epochs, "loss": loss, "lr": lr}
             self._check(line)
             if self.average is not None:
                 self.average.after_epoch(clock)
@@ -164,7 +157,7 @@ class Training:
             self.run.append_epoch(line)
             report(line)
             if time.monotonic() - saved_at >= self.checkpoint_seconds:
-                self._save(epoch)
+                save(self, epoch)
                 saved_at = time.monotonic()
 
         if self.logits is None:  # nothing to train, or killed between the last checkpoint and the record
@@ -172,23 +165,6 @@ class Training:
         if self.average is not None:
             with self.average.in_place(self.loader.train_eval()):
                 self.averaged = self.score().cpu().numpy()
-
-    def _settle(self, asked: Execution) -> Execution:
-        """Return the options that mean something for this run, and note in `left_out` why others do not."""
-        if self.cell.mode != "fast":
-            return Execution(benchmark=asked.benchmark)
-        reasons = {}
-        if ranks.world() > 1:
-            reasons["compile"] = reasons["steps"] = "the run is over several GPUs"
-        elif self.play is at_once:
-            reasons["steps"] = "its steps are not replayed"
-        elif not self.method.joins_steps() or self.average is not None or self.displacement is not None:
-            reasons["steps"] = "something is done between its steps"
-        elif has_noise(self.method):
-            reasons["steps"] = "its noise is seeded for each step"
-        for name in asked.changes().keys() & reasons.keys():
-            self.left_out.append(f"--execute {name}: left out, as {reasons[name]}")
-        return replace(asked, **{name: getattr(Execution(), name) for name in reasons})
 
     @torch.no_grad()
     def _read_training_set(self, clock: Clock) -> None:
@@ -319,46 +295,4 @@ class Training:
             raise BenchError(
                 f"the loss became {line['loss']} in epoch {line['epoch']}; lower protocol.optimizer.lr "
                 f"({self.cell.protocol.optimizer.lr:g}) or raise protocol.schedule.warmup_epochs"
-            )
-
-    def _save(self, epoch: int) -> None:
-        state = {
-            "epoch": epoch,
-            "method": self.method.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "best": self.best,
-            "chosen": self.chosen,
-            "micro_batches": self.micro_batches,
-            "basis": self.basis,
-            "bfloat16": self.bfloat16,
-            "average": None if self.average is None else self.average.state(),
-        }
-        write_checkpoint(self.run.checkpoint, self.cell.id, state)
-
-    def _resume(self) -> int:
-        """Load the checkpoint, cut the epoch lines back to it, and return the first epoch to train."""
-        state = read_checkpoint(self.run.checkpoint, self.cell.id, self.device)
-        next_epoch = 0
-        if state is not None and state.get("basis", self.basis) != self.basis:
-            state = None  # half of a run on other data, or by other code
-        if state is not None:
-            self._refuse_other_precision(state.get("bfloat16", self.bfloat16))  # an older one does not know
-            self.method.load_state_dict(state["method"])
-            own = self.optimizer.state_dict()["param_groups"]  # the rate's place; the device may be another
-            self.optimizer.load_state_dict(state["optimizer"] | {"param_groups": own})
-            self.best, next_epoch = state["best"], state["epoch"] + 1
-            self.chosen, self.micro_batches = state.get("chosen"), state.get("micro_batches", 1)
-            if self.average is not None:
-                self.average.load(state["average"])
-        if ranks.world() > 1 and not ranks.agree(next_epoch, self.device):
-            raise BenchError(f"{self.run.checkpoint}: not the first rank's; let all ranks see one folder")
-        self.run.keep_epochs(next_epoch)
-        return next_epoch
-
-    def _refuse_other_precision(self, bfloat16: bool) -> None:
-        if bfloat16 != self.bfloat16:
-            theirs, ours = ("bfloat16" if numbers else "float32" for numbers in (bfloat16, self.bfloat16))
-            raise OtherPrecisionError(
-                f"{self.run.checkpoint.name}: trained in {theirs}, and this machine computes in {ours}; it "
-                f"waits for a machine with {theirs}; --force trains it here, or delete {self.run.checkpoint}"
             )
