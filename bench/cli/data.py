@@ -83,9 +83,9 @@ def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
     """Count the images of a data set; those of list files need not be there."""
     import numpy as np
 
-    from bench.data import folder
-    from bench.data.listing import listed
-    from bench.data.sources import read
+    from bench.data.read import folder
+    from bench.data.read.listing import listed
+    from bench.data.read.sources import read
 
     passed_over: list[str] = []
     if dataset.on_disk:
@@ -118,8 +118,8 @@ def _show_tail(dataset: DataSet, factor: float, data: Path) -> None:
     import numpy as np
 
     from bench.cell import STANDARD
-    from bench.data import content, subsets
-    from bench.data.longtail import shot_groups
+    from bench.data.sets import content, subsets
+    from bench.data.split.longtail import shot_groups
 
     found = content.look(dataset, factor, None, data)
     counts = np.array(found.class_counts)
@@ -163,7 +163,7 @@ def subsets(data: Data = DATA) -> None:
     import csv
     import sys
 
-    from bench.data.subsets import COLUMNS, rows
+    from bench.data.sets.subsets import COLUMNS, rows
 
     lines = csv.writer(sys.stdout, lineterminator="\n")
     lines.writerow(COLUMNS)
@@ -191,7 +191,7 @@ def check(
     python run_bench.py data check places_lt
     python run_bench.py data check mine --recipe recipes/mine.yaml --decode
     """
-    from bench.data.check import check as held_against
+    from bench.data.sets.check import check as held_against
 
     dataset = _find(name, recipe)
     if dataset.source in ("digits", "cifar10", "cifar100"):
@@ -238,9 +238,9 @@ def prepare(
     python run_bench.py data prepare imagenet_lt
     python run_bench.py data prepare imagenet_lt --short-side 256
     """
-    from bench.data.listing import listed
-    from bench.data.readers import KINDS, items
-    from bench.data.shards import pack, place_of
+    from bench.data.read.listing import listed
+    from bench.data.read.readers import KINDS, items
+    from bench.data.read.shards import pack, place_of
 
     dataset = _streamed(name, recipe)
     lists = listed(dataset, data)
@@ -277,7 +277,7 @@ def _tell(*groups: tuple[str, Sequence[str], str]) -> None:
 
 def _find(name: str, recipe: Path | None) -> DataSet:
     """Return a data set, of those built in or of those that a recipe writes down."""
-    from bench.data.catalogue import DATASETS
+    from bench.data.sets.catalogue import DATASETS
 
     known = DATASETS
     if recipe is not None:

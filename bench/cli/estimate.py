@@ -25,8 +25,8 @@ def training_images(cell: Cell, data: Path) -> int:
 @functools.cache
 def _counts(dataset: DataSet, imbalance_factor: float, data: Path) -> tuple[np.ndarray, int]:
     """Return the class counts (C,) of a long tail, and how many extra images an epoch draws."""
-    from bench.data import sources
-    from bench.data.extra import read_extra
+    from bench.data.read import sources
+    from bench.data.split.extra import read_extra
 
     counts, _, class_names = sources.tail(dataset, imbalance_factor, data)
     extra = read_extra(dataset, counts, class_names, data)
@@ -39,7 +39,7 @@ def check_data(cells: Iterable[Cell], data: Path) -> list[str]:
     Raises:
         BenchError: the data is missing or has faults, a line each.
     """
-    from bench.data.check import before_training
+    from bench.data.sets.check import before_training
     from bench.recipe.schema import each
 
     def check(cell: Cell) -> list[str]:

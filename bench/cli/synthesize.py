@@ -66,11 +66,11 @@ def synthesize(
     import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from bench.data import sources
-    from bench.data.catalogue import DATASETS
-    from bench.data.extra import room
-    from bench.data.folder import below
-    from bench.data.manifest import Settings
+    from bench.data.read import sources
+    from bench.data.read.folder import below
+    from bench.data.sets.catalogue import DATASETS
+    from bench.data.split.extra import room
+    from bench.data.split.manifest import Settings
     from bench.synthesis.fill import fill
     from bench.synthesis.pipeline import Pipeline, identify, precision
 
