@@ -47,7 +47,7 @@ class Stage:
     def choose(self, params: Node) -> MethodChoice:
         """Check the hyper-parameters and write out all of them."""
         try:
-            _ = self.method.defaults
+            _ = self.method.unchanged
         except ValidationError as error:
             detail = error.errors()[0]
             key = ".".join(str(part) for part in detail["loc"])
