@@ -38,6 +38,25 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Unlabelled:
+    """A test set as a method sees it that adapts to it: N images by the logits of K members, no labels.
+
+    One set of images stands for several class distributions: by weights, and by a sample of each.
+
+    Attributes:
+        logits: (N, K, C), of `member_logits`.
+        views: (2, N, K, C), of two augmented views of each image, where the method has `test_views`.
+        weights: (N,), the share of each image.
+        sample: (n,) positions of images of which so many of each class were drawn, in random order.
+    """
+
+    logits: Tensor
+    views: Tensor | None
+    weights: Tensor
+    sample: Tensor
+
+
+@dataclass(frozen=True)
 class Batch:
     """One step's input; every tensor has the batch as its first dimension.
 
@@ -143,6 +162,10 @@ class Method(nn.Module):
     key_momentum: ClassVar[str] = ""
     #: False for methods that only re-read a trained parent: no step is made.
     trains: ClassVar[bool] = True
+    #: Whether it can answer a whole test set at once, by its unlabelled images: see `adapt`.
+    adapts: ClassVar[bool] = False
+    #: The policy of the two views of test images that `adapt` asks for besides.
+    test_views: ClassVar[str] = ""
 
     class_counts: Tensor
 
@@ -234,18 +257,29 @@ class Method(nn.Module):
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the scalar to descend on."""
-        raise NotImplementedError(f"{type(self).__name__} says no loss")
+        raise NotImplementedError(f"{type(self).__name__} has no loss")
 
     def losses(self, batch: Batch) -> Tensor:
         """Return what each image costs, (B,), where `loss` is their mean: for steps that weigh images.
 
         It holds for the class that says it, as `mean_over_images` does.
         """
-        raise NotImplementedError(f"{type(self).__name__} says no loss of each image")
+        raise NotImplementedError(f"{type(self).__name__} has no loss of each image")
 
     def after_step(self, clock: Clock, batch: Batch) -> None:
         """Follow the optimiser: momentum encoders, queues, constraints."""
 
+    def member_logits(self, images: Tensor) -> Tensor:
+        """Return what `adapt` sees of images: the logits (B, K, C) of K networks or experts."""
+        raise NotImplementedError(f"{type(self).__name__} has no logits of its members")
+
+    def adapt(self, test: Unlabelled) -> Tensor:
+        """Return the logits (N, C) of a test set of which all images are known, but no labels.
+
+        What adapts has rows of its own, which are not ranked with others.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not adapt")
+
     def forward(self, images: Tensor) -> Tensor:
         """Score images (B, 3, H, W) as (B, C); its kind is declared in `scores`."""
-        raise NotImplementedError(f"{type(self).__name__} says no forward")
+        raise NotImplementedError(f"{type(self).__name__} has no forward")

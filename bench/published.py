@@ -39,9 +39,6 @@ INHERITED = ("experts", "selection", "pretraining", "extra_data")
 #: What a row takes over from its method besides.
 DESCRIPTION = ("title", "venue", "paper", "views", "stages")
 
-#: What makes two published numbers name the same cell, whatever else their protocols say.
-CELL = ("dataset", "imbalance_factor", "method", "backbone", "width_class", "experts", "shots")
-
 _slug = typed_csv.matching(r"[a-z0-9][a-z0-9_.]{0,80}", "a name of small letters, digits and _")
 _width = typed_csv.matching(
     r"standard|other|[0-9]+(\.[0-9]+)?x-wide", "'standard', 'other' or like '4x-wide'"
@@ -169,40 +166,11 @@ def load_methods(*extra: Path, folder: Path = HOME, problems: list[str] | None =
     return table.set_index("method")
 
 
-def ranges(table: pd.DataFrame) -> pd.DataFrame:
-    """Return the conflicts: cells to which several rows give unlike values, as a range with its sources.
-
-    `low` and `high` bound the `n` values. `values` tells each, lowest first: who reports it, epochs and
-    augmentation as far as stated, trust, and the row's note. Rows that do not state their backbone are
-    left out, for nothing says that they name the same cell.
-    """
-    cells = dict[tuple[Any, ...], list[dict[str, Any]]]()
-    columns = [*CELL, "value", "reported_by", "epochs", "augmentation", "trust", "note", "place"]
-    for row in plain(table[columns].dropna(subset=["backbone"])):
-        cells.setdefault(tuple(row[name] for name in CELL), []).append(row)
-    found = []
-    for cell, rows in cells.items():
-        rows.sort(key=lambda row: (row["value"], row["reported_by"], row["place"]))
-        low, high = rows[0]["value"], rows[-1]["value"]
-        if high > low:
-            found.append([*cell, low, high, len(rows), [_told(row) for row in rows]])
-    types = {name: COLUMNS[name].dtype for name in CELL}
-    types |= {"low": "Float64", "high": "Float64", "n": "Int64"}
-    result = pd.DataFrame(found, columns=[*types, "values"]).astype(types)
-    return result.sort_values(list(CELL), ignore_index=True)
-
-
 def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Return rows of Python values, None for what is not known."""
     loose = table.astype(object)
     rows = loose.where(loose.notna(), None).to_dict("records")
     return [{str(name): value for name, value in row.items()} for row in rows]
-
-
-def _told(row: dict[str, Any]) -> str:
-    epochs = f"{row['epochs'] or 'n/s'} epochs"
-    told = [row["reported_by"], epochs, row["augmentation"] or "augmentation n/s", row["trust"]]
-    return f"{row['value']:g} [{'; '.join(told + [row['note']] * bool(row['note']))}]"
 
 
 def _completed(row: dict[str, Any], method: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from methods.parts.weights import weighted_cross_entropy
 
 @register("area", golden=True)
 class AREA(CrossEntropy):
-    """Cross-entropy, late in training weighted against classes that cover much of the feature space.
+    """Cross-entropy, weighted late in training by the inverse of the area that a class's features cover.
 
     Many images whose features point one way cover little. The areas are taken anew before each epoch from the
     training images; the authors augment and shuffle them, here they are as they are, in one fixed order.

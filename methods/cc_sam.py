@@ -20,7 +20,7 @@ from methods.parts.mixing import Mixup
 
 @register("cc_sam_stage_1", golden=True)
 class CCSAMStage1(Mixup, CrossEntropy):
-    """Mixup cross-entropy, and that of a classifier moved uphill for each class by itself.
+    """Mixup cross-entropy, and cross-entropy of a classifier moved uphill for each class separately.
 
     quirk: at the authors' `noise` the classifier moves by less than a millionth of its length, so little is
     left of the second term but a cross-entropy of mixed images under the first of their labels.
@@ -56,7 +56,7 @@ class CCSAMStage1(Mixup, CrossEntropy):
 
 @register("cc_sam", golden=True)
 class CCSAM(FrozenBackbone, CrossEntropy):
-    """The classifier goes on from class-balanced batches, on features moved uphill for rare classes.
+    """The classifier, trained further on class-balanced batches, with rare classes' features moved uphill.
 
     Args:
         largest: the moved features' share of the loss grows with the epochs up to this: 1 on CIFAR-10, 0.3

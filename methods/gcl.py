@@ -76,7 +76,7 @@ class GCLStage1(Mixup):
 
 @register("gcl", margin=0.1, scale=20.0, batch_norm="eval")
 class GCL(FrozenBackbone, GCLStage1):
-    """The classifier of GCL's first stage, trained on from class-balanced batches, still with mixup.
+    """The classifier of GCL's first stage, trained further on class-balanced batches with mixup.
 
     Args:
         gamma: of the focal factor, which has no gradient.

@@ -64,7 +64,7 @@ class FusedFeatures(FrozenBackbone):
 
 @register("dr_h2t", golden=True)
 class H2T(FusedFeatures, CrossEntropy):
-    """The classifier of a mixup stage goes on, with H2T, from class-balanced batches.
+    """The classifier of a mixup stage, trained further with H2T on class-balanced batches.
 
     The authors' stage has 10 epochs, cosine, without mixup. Their rates and decays on CIFAR-100: 0.02 and
     5e-4 at imbalance factor 100, 0.02 and 2e-4 at 50 and 200.

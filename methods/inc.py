@@ -17,7 +17,7 @@ from methods.parts.contrast import count_of_class
 
 @register("inc", golden=True)
 class INC(CrossEntropy):
-    """Cross-entropy, features drawn to learnt class means, and these means driven apart.
+    """Cross-entropy, with terms that pull features to learnt class means and push these means apart.
 
     The defaults are those of the authors' code for ImageNet-LT; it has none for CIFAR. The means are
     learnt by a plain descent of their own, at a constant rate.

@@ -18,7 +18,7 @@ from methods.parts.classifier import Classifier
 @register("ib_cb", golden=True, reweight_from=0.5)
 @register("ib_focal", golden=True, reweight_from=0.5, beta=1.0, gamma=1.0)
 class InfluenceBalanced(Classifier):
-    """Cross-entropy until the class weights apply, and then less of it for influential images.
+    """Cross-entropy in which, once the class weights apply, influential images count less.
 
     The authors divide the learning rate by 100 from that epoch on, which is the protocol's to do.
 

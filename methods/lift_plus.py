@@ -31,8 +31,8 @@ class LIFTPlus(LIFT):
 
     What is tuned beside the classifier makes its league. Their rates are 0.02 (full fine-tuning 0.001),
     without a warm-up, batches of 128, a weight decay of 5e-4. With `tuner: none`, `epochs: 0` and text
-    features it is the zero-shot classifier, but for CLIP's own scale. CoOp learns the words of the text
-    and is not built.
+    features it is the zero-shot classifier, but for CLIP's own scale. CoOp learns the words of the prompt:
+    it needs CLIP's text encoder, which timm does not have, and is not built.
 
     Args:
         tuner: adapters beside every MLP, prompts in every block, all weights, or nothing.

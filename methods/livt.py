@@ -113,7 +113,7 @@ class Decoder(nn.Module):
 
 @register("livt")
 class LiVT(BalancedBCE):
-    """The second stage: the whole ViT goes on by balanced binary cross-entropy, its first blocks slowest.
+    """The second stage: the whole ViT is trained by balanced binary cross-entropy, its first blocks slowest.
 
     The authors fine-tune for 100 epochs with AdamW and a drop path of 0.1, on the mean of the patches
     (`options: {global_pool: avg}` at the backbone of both stages).

@@ -16,7 +16,7 @@ from methods.parts.weights import weighted_cross_entropy
 
 @register("los", golden=True)
 class LOS(FrozenBackbone, CrossEntropy):
-    """A trained classifier goes on under labels smoothed so far that little is left of them.
+    """A trained classifier, trained further on labels smoothed until they are almost uniform.
 
     The target of the label hardly exceeds those of the others, which levels the logits of all classes; no
     count is asked for. The authors' first stage is cross-entropy with a weight decay of 5e-3 on a ResNet-34,

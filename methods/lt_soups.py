@@ -64,7 +64,7 @@ class Soup(LIFTPlus):
 
 @register("lt_soups", tuner="none", pretrained=True)
 class LTSoups(LIFTPlus):
-    """The classifier of a soup goes on, on all images, with adjusted logits.
+    """The classifier of a soup, trained further on all images with adjusted logits.
 
     The authors' card: AdamW at lr 3e-5 with a weight decay of 1e-2, ten epochs for each subsample.
     """

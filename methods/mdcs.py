@@ -20,7 +20,7 @@ POWERS = (-0.5, 1.0, 2.5)
 
 @register("mdcs", golden=True)
 class MDCS(AdjustedExperts):
-    """Three experts for head, balance and tail; what a weak view has right teaches the strong view.
+    """Three experts for head, balance and tail; weak views that are classified rightly teach strong ones.
 
     The authors' weak view is crop, flip and a rotation by up to 15 degrees ("crop_flip_rotate"); on CIFAR
     they train 400 epochs, at batches of 64 images.

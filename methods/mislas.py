@@ -27,7 +27,7 @@ class MiSLASStage1(MixupCrossEntropy):
 
 @register("mislas", golden=True)
 class MiSLAS(LWS):
-    """The second stage: the classifier goes on, with scales and smoothed labels, on a frozen backbone.
+    """The second stage: the classifier, trained further with scales and smoothed labels on a frozen backbone.
 
     The defaults are the authors' for CIFAR-100 at imbalance factor 100. As (smooth_head, smooth_tail,
     batch_norm, lr_factor) theirs are, on CIFAR-100 at 50: (0.3, 0, train, 0.1), at 10: (0.2, 0, train,

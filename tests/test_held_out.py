@@ -82,6 +82,19 @@ def test_a_tree_with_a_natural_tail_gives_a_share(tmp_path):
     assert len(tail | contents(split.test_images)) == 10 + 5 + 2
 
 
+def test_a_tree_that_is_streamed_gives_the_same_images(tmp_path):
+    in_memory = load(tree(tmp_path), 1.0, tmp_path)
+    streamed = load(tree(tmp_path).model_copy(update={"streamed": True}), 1.0, tmp_path)
+    assert isinstance(streamed, OnDisk)
+    assert streamed.class_counts.tolist() == in_memory.class_counts.tolist()
+    for part, images in (
+        (streamed.pictures, in_memory.images[in_memory.positions]),
+        (streamed.test_pictures, in_memory.test_images),
+    ):
+        pixels = [np.asarray(part.open(place)).transpose(2, 0, 1) for place in range(len(part))]
+        np.testing.assert_array_equal(pixels, images)
+
+
 def tree(data_dir: Path) -> DataSet:
     """Write images of three classes, all of different colours: 10, 5 and 2 to train on, one each to test."""
     from PIL import Image
@@ -90,7 +103,7 @@ def tree(data_dir: Path) -> DataSet:
     for part, counts in (("train", (10, 5, 2)), ("test", (1, 1, 1))):
         for label, count in enumerate(counts):
             folder = data_dir / "mine" / part / f"c{label}"
-            folder.mkdir(parents=True)
+            folder.mkdir(parents=True, exist_ok=True)
             for number in range(count):
                 Image.new("RGB", (8, 8), (next(colours), 0, 0)).save(folder / f"{number}.png")
     return DataSet(

@@ -100,22 +100,6 @@ def test_nothing_of_the_collection_is_lost() -> None:
     assert Counter(map(frozenset, map(dict.items, ours))) == Counter(map(frozenset, map(dict.items, theirs)))
 
 
-@needs_shared
-def test_every_known_conflict_is_a_range(table: pd.DataFrame) -> None:
-    found = published.ranges(table)
-    names = published.load_methods()["aliases"].explode().reset_index().set_index("aliases")["method"]
-    missed = []
-    for row in pd.read_csv(SHARED / "conflicts.csv").to_dict("records"):
-        if row["min"] == row["max"] or row["backbone"] not in ("ResNet-32", "ResNeXt-50", "ResNet-50"):
-            continue
-        lines = table[(table["label"] == row["method"]) & table["backbone_note"].isna()]
-        method = lines["method"].iloc[0] if len(lines) else names.get(row["method"])
-        same = found[(found["method"] == method) & (found["imbalance_factor"] == row["imbalance_factor"])]
-        wide = same[(same["low"] <= row["min"]) & (same["high"] >= row["max"]) & (same["n"] >= row["n"])]
-        missed += [row["method"]] if wide.empty else []
-    assert not missed
-
-
 @pytest.mark.parametrize(
     ("label", "reported_by", "expected"),
     [
@@ -214,33 +198,6 @@ def test_a_name_stands_for_its_method_and_not_for_another_one_s_title(tmp_path: 
     assert facts.built_in()["supcon_pretrain"].title == "SupCon"
     file = write(tmp_path, HEADER, ROW.replace("BCL", "supcon"))
     assert published.load(file)["method"].iloc[-1] == "supcon"
-
-
-# -- conflicts ------------------------------------------------------------------------------------
-def test_conflicting_rows_are_kept_and_shown_as_a_range(table: pd.DataFrame) -> None:
-    found = published.ranges(table)
-    cell = found[
-        (found["dataset"] == "cifar100") & (found["imbalance_factor"] == 100) & (found["shots"] == "all")
-    ]
-    bcl = cell[cell["method"] == "bcl"].iloc[0]
-    assert (bcl["low"], bcl["high"]) == (50.23, 53.9)
-    assert bcl["values"][0] == "50.23 [DBM (AAAI25); 200 epochs; autoaug_cutout; text]"
-    assert bcl["n"] == len(bcl["values"]) > 4
-    assert (found["low"] < found["high"]).all()
-
-
-def test_a_range_tells_what_is_doubtful(table: pd.DataFrame) -> None:
-    found = published.ranges(table)
-    mixup = found[(found["method"] == "mixup") & (found["high"] == 54.99)].iloc[0]
-    assert "doubtful: a typo for 44.99" in mixup["values"][-1]
-
-
-def test_different_experts_and_widths_are_no_conflict(table: pd.DataFrame) -> None:
-    found = published.ranges(table)
-    assert found.groupby(list(published.CELL), dropna=False).ngroups == len(found)
-    ride = found[(found["method"] == "ride") & (found["dataset"] == "cifar100") & (found["shots"] == "all")]
-    three = ride[(ride["experts"] == 3) & (ride["imbalance_factor"] == 100)]
-    assert three["high"].tolist() == [48.6]  # 50.2 is the teacher with six
 
 
 # -- a user's own rows ----------------------------------------------------------------------------

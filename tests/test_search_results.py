@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from records_factory import fail, finish
 
+from bench.cards import card_of
 from bench.errors import BenchError
 from bench.leaderboard.effort import places
 from bench.recipe import Recipe, grid_file, load
@@ -290,3 +291,21 @@ def test_the_recipe_of_the_documentation_is_valid(tmp_path: Path) -> None:
     recipe = load(tmp_path / "my_search.yaml")
     assert f"search: 0 of {len(recipe.points)}; final: waits" in told(recipe, tmp_path)
     assert told(recipe, tmp_path) in text
+
+
+def test_the_authors_card_stands_in_the_middle(tmp_path: Path) -> None:
+    (tmp_path / "cards.yaml").write_text(
+        "card: authors\n"
+        "methods: {ldam_drw: {}, bcl: {}}\n"
+        "grid: {dataset: cifar100, imbalance_factor: 100}\n"
+        "search: {budgets: 3, held_out: 50, space: {protocol.optimizer.weight_decay: {log: 5}}}\n"
+    )
+    recipe = load(tmp_path / "cards.yaml")
+    for one in recipe.search.methods:
+        card = card_of(one.label, "cifar100", 100).whole_protocol()
+        (first,), (second,), _ = (trial.cells for trial in one.trials)
+        assert first.protocol == card
+        decay = card.optimizer.weight_decay
+        assert second.protocol.optimizer.weight_decay != decay
+        assert decay / 5 <= second.protocol.optimizer.weight_decay <= decay * 5
+        assert (first.dataset.n_max, first.dataset.held_out) == (450, 50)

@@ -184,6 +184,19 @@ class Loader:
             size = len(labels)
             yield self.play(("test", size), partial(images, size), lambda: [self._test_rows]), labels
 
+    def test_view(self, name: str, view: int) -> Iterator[Tensor]:
+        """Yield the test images in their order, made as the policy of that name makes training images.
+
+        Args:
+            view: numbers the draws, which differ.
+        """
+        rule, size = self._policy(name), self.split.dataset.image_size
+        tables = rule.draw(generator("test view", view, self.seed), len(self.split.test_labels), size)
+        for start in range(0, len(self.split.test_labels), self.test_batch_size):
+            rows = slice(start, start + self.test_batch_size)
+            there = {key: self._upload(table[rows]) for key, table in tables.items()}
+            yield self._normalise(rule.apply(self._test_images[rows], there))
+
     def val(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the validation set likewise; nothing where the data set has none."""
         yield from ()

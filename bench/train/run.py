@@ -23,6 +23,7 @@ from bench.method import Method
 from bench.metrics import confusion_matrix, further, score
 from bench.rundir import RunDir
 from bench.stale import mark, rests_on
+from bench.train.adapting import adapted
 from bench.train.build import build
 from bench.train.checkpoint import read_weights, write_weights
 from bench.train.describe import describe_data, describe_method, describe_model, environment
@@ -172,6 +173,7 @@ def _train_and_score(
         "image_hashes": split.image_hashes or None,
         "model": describe_model(method, loader.images_at(torch.arange(2, device=device))),
         **_results(cell, split, logits, training),
+        "test_agnostic": adapted(method, loader, cell.seed),
         "files": {
             run.logits.name: run.write_logits(logits, split.test_labels),
             **_averaged_file(run, split, training),
@@ -204,14 +206,16 @@ def _results(cell: Cell, split: Split, logits: np.ndarray, training: Training) -
         by = cell.protocol.averaging
         of_mean = score(averaged, split.test_labels, split.class_counts, cell.dataset.shots)
         told["averaged"] = {"kind": by and by.kind, "epoch": last_epoch, **of_mean}
-    confusion = confusion_matrix(logits.argmax(axis=1), split.test_labels, classes).tolist()
+    confusion = None
+    if classes <= 200:  # beyond, it outgrows all else in the record
+        confusion = confusion_matrix(logits.argmax(axis=1), split.test_labels, classes).tolist()
     return {
         "metrics": {"selection": "last_epoch", "epoch": last_epoch, **metrics},
         "further_metrics": further(logits, split.test_labels, split.class_counts, cell.dataset.shots),
         "best_on_test": training.best,
         "best_on_validation": training.chosen,
         **told,
-        "confusion": confusion if classes <= 200 else None,  # beyond, it outgrows all else in the record
+        "confusion": confusion,
     }
 
 

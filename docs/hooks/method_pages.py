@@ -106,14 +106,16 @@ def _measured(name: str, board: Board) -> Iterator[str]:
     from bench.report import text
 
     rows = []
+    variants = {line.key: line.variant for line in board.lines}
     for entry in _sorted(board, "measured", "method", name):
         pair = board.pairs[entry["key"]][0]
         differs = f": {words(pair['differs'])}" if pair["differs"] else ""
         beside = f" ({text.printed(pair['published'])}, {pair['reported_by']})" if pair["published"] else ""
         scores = [text.around(entry[group], entry[f"{group}_std"]) for group in GROUPS]
-        rows.append(
-            [*_protocol(entry), str(entry["n"]), *_scores(scores), f"{pair['verdict']}{differs}{beside}"]
-        )
+        data, protocol = _protocol(entry)
+        protocol = ", ".join(filter(None, (protocol, variants.get(entry["key"]))))
+        verdict = f"{pair['verdict']}{differs}{beside}"
+        rows.append([data, protocol, str(entry["n"]), *_scores(scores), verdict])
     yield from _table((*PROTOCOL, "n", *SCORES, "verdict"), rows, "Nothing is measured yet.")
 
 
