@@ -147,8 +147,9 @@ def test_a_wish_to_train_once_more_is_planned_and_kept_by_the_next_run(place: Pl
     code, out = place("plan", "r.yaml", "--only", "label=ce")
     assert "1 of 1 runs to train" in out
     assert "(once more)" in out
-    code, out = place("status")
-    assert "trained once more: interrupted" in out
+    for named in (["r"], []):
+        where = ("--results", place.root / "results", "--data", place.root / "data")
+        assert "trained once more: interrupted" in place.bench("status", *named, *where)[1]
     code, out = place("run", "r.yaml", "--only", "label=ce")
     assert (code, "1 done" in out) == (0, True), out
     assert not (place.root / "results/rerun").exists()
