@@ -181,7 +181,7 @@ class Method(nn.Module):
 
     # -- declared: what the loop prepares -------------------------------------------------------
     def sampler(self, epoch: int, epochs: int) -> str:
-        """Name the sampler of an epoch (see `bench.data.samplers`)."""
+        """Name the sampler of an epoch (see `bench.data.feed.samplers`)."""
         return "shuffle"
 
     def draws(self, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:

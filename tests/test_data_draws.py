@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from records_factory import make_cell
 
 from bench.cell import STANDARD, DataSet
-from bench.data import longtail
-from bench.data.catalogue import DATASETS
-from bench.data.split import load
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split import longtail
+from bench.data.split.load import load
 from bench.errors import BenchError
 from bench.leaderboard.protocols import FIELDS
 from bench.recipe import load as read

@@ -17,7 +17,7 @@ from sklearn.linear_model import LogisticRegression
 
 from bench import ledger
 from bench.cell import ShotRule
-from bench.data.longtail import exponential
+from bench.data.split.longtail import exponential
 from bench.errors import BenchError
 from bench.leaderboard import reanalysis
 from bench.leaderboard.reanalysis import SHOT_RULES, Stored

@@ -14,7 +14,7 @@ import pandas as pd
 
 from bench import metrics
 from bench.cell import ShotRule
-from bench.data.longtail import shot_groups
+from bench.data.split.longtail import shot_groups
 from bench.errors import BenchError, did_you_mean
 from bench.metrics import Calibration, agnostic, score
 from bench.records import Result

@@ -7,7 +7,7 @@ from typing import TypedDict
 import numpy as np
 
 from bench.cell import ShotRule
-from bench.data.longtail import shot_groups
+from bench.data.split.longtail import shot_groups
 from bench.metrics import classes
 from bench.metrics.classes import ByClass
 from bench.metrics.probabilities import Calibration, Predicted, calibration, equal_width

@@ -15,9 +15,9 @@ import torch
 
 from bench import ranks, registry
 from bench.cell import Cell
-from bench.data.loader import Loader
-from bench.data.split import Split, load, subsampled
-from bench.data.streaming import loader_for
+from bench.data.feed.loader import Loader
+from bench.data.feed.streaming import loader_for
+from bench.data.split.load import Split, load, subsampled
 from bench.errors import BenchError, memory_ran_out, reason_of, traceback_of
 from bench.method import Method
 from bench.metrics import confusion_matrix, further, score

@@ -19,10 +19,10 @@ from torch import Tensor
 
 from bench.captured import Play, at_once, play_for
 from bench.cell import Cell
-from bench.data import samplers
 from bench.data.augment import Policy, crop_boxes, policy
 from bench.data.augment.distortion import Distortion, distorted
-from bench.data.split import InMemory, Split
+from bench.data.feed import samplers
+from bench.data.split.load import InMemory, Split
 from bench.errors import BenchError
 from bench.method import Batch, View
 from bench.randomness import generator
@@ -134,7 +134,7 @@ class Loader:
         """Yield the batches of an epoch, counted from 0 of `epochs`.
 
         Args:
-            sampler: who comes in which order (see `bench.data.samplers`).
+            sampler: who comes in which order (see `bench.data.feed.samplers`).
             draws: the method's own random numbers, `size` rows each; an extra batch shares them.
         """
         if self.split.extra is not None:
