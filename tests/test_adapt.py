@@ -10,9 +10,9 @@ import torch
 from golden_values import golden
 
 from bench.cell import BackboneChoice, Cell, Protocol
-from bench.data.catalogue import DATASETS
-from bench.data.loader import Loader
-from bench.data.split import load
+from bench.data.feed.loader import Loader
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split.load import load
 from bench.method import View
 from bench.metrics import agnostic
 from bench.metrics.agnostic import TEST_SETS

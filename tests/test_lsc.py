@@ -12,7 +12,7 @@ from test_methods import COUNTS, cell_of
 from torch import nn
 
 from bench.cell import Protocol
-from bench.data.catalogue import DATASETS
+from bench.data.sets.catalogue import DATASETS
 from bench.errors import BenchError
 from bench.metrics import agnostic
 from bench.rundir import RunDir

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data import longtail
-from bench.data.loader import Loader
-from bench.data.split import InMemory
+from bench.data.feed.loader import Loader
+from bench.data.split import longtail
+from bench.data.split.load import InMemory
 from bench.method import Method, Unlabelled
 from bench.metrics import agnostic
 from bench.randomness import generator
