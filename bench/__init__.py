@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bench.api import (
         build_method,
+        compare,
         load_leaderboard,
         load_model,
         load_recipe,
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "build_method",
+    "compare",
     "load_leaderboard",
     "load_model",
     "load_recipe",

@@ -376,6 +376,36 @@ def load_leaderboard(results: str | Path = "results") -> pd.DataFrame:
     return table(gather(Results(Path(results))))
 
 
+def compare(ours: str, theirs: str, results: str | Path = "results") -> pd.DataFrame:
+    """Compare two methods by the seeds that both were trained with; a run names all seeds of its series.
+
+    >>> import bench
+    >>> found = bench.compare("digits-if20-posthoc", "digits-if20-ce")
+    >>> found[["vary", "seeds", "images"]].values.tolist()[1]
+    ['images', 1, 500]
+
+    Args:
+        ours, theirs: names of runs, which may be shortened while they are clear.
+
+    Returns:
+        The difference of the accuracies and its 95 % intervals, see `bench.leaderboard.bootstrap.compared`.
+
+    Raises:
+        BenchError: there is no such run, the two have no seed in common, or other test images.
+    """
+    from bench.cli.common import find_run
+    from bench.leaderboard.bootstrap import compared
+    from bench.records import Results
+
+    every = Results(Path(results))
+    found = [find_run(Path(results), name) for name in (ours, theirs)]
+    for run in found:
+        if run.state.status != "done":
+            raise BenchError(f"{run.run_id}: is {run.state.status}, and has no accuracy to compare")
+    done = [run for run in every if run.state.status == "done"]
+    return compared(*([run for run in done if run.series == one.series] for one in found))
+
+
 def load_model(run_id: str | Path, results: str | Path = "results") -> Method:
     """Load the trained model of a run, ready to score images.
 

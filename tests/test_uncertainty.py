@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from records_factory import finish, make_cell, make_grid
 from scipy import stats
 
+from bench.errors import BenchError
 from bench.leaderboard import bootstrap, friedman
 from bench.leaderboard.bootstrap import interval
 from bench.leaderboard.friedman import across, rank
@@ -160,3 +161,44 @@ def test_the_diagram_names_all_and_joins_what_is_alike() -> None:
     bars = [line for line in root.iter() if line.get("stroke-width") == "2.5"]
     assert len(bars) == 1
     assert "9 data sets" in root.get("aria-label", "")
+
+
+# -- two methods ----------------------------------------------------------------------------------
+def runs_of(results: Path, method: str, seeds: range, **changes: object) -> list:
+    return [Results(results)[finish(results, make_cell(method, s), **changes).run_id] for s in seeds]
+
+
+def test_two_methods_are_compared_by_their_common_seeds_and_images(tmp_path: Path) -> None:
+    ours, theirs = runs_of(tmp_path, "balanced_softmax", range(4)), runs_of(tmp_path, "ce", range(1, 6))
+    table = bootstrap.compared(ours, theirs).set_index("vary")
+    gaps = [ours[s].row["accuracy"] - theirs[s - 1].row["accuracy"] for s in (1, 2, 3)]
+    assert table["difference"].tolist() == pytest.approx([np.mean(gaps)] * 3)
+    assert table["seeds"].tolist() == [3, 3, 3]
+    assert table["wins"].tolist() == [sum(gap > 0 for gap in gaps)] * 3
+    low, high = stats.ttest_1samp(gaps, 0).confidence_interval(0.95)
+    assert table.loc["seeds", ["low", "high"]].tolist() == pytest.approx([low, high])
+    values = [ours[s].hits.astype(float) - theirs[s - 1].hits for s in (1, 2, 3)]
+    found = interval(np.stack(values))
+    assert found is not None
+    assert table.loc["seeds and images", ["low", "high", "images"]].tolist() == pytest.approx(
+        [found.low, found.high, 400]
+    )
+    images, both = (
+        table.loc[name, "high"] - table.loc[name, "low"] for name in ("images", "seeds and images")
+    )
+    assert both > images > 0
+
+
+def test_what_is_not_known_of_two_methods_is_na(tmp_path: Path) -> None:
+    ours, theirs = runs_of(tmp_path, "crt", range(1)), runs_of(tmp_path, "ce", range(1))
+    table = bootstrap.compared(ours, theirs).set_index("vary")
+    assert table["low"].isna().tolist() == [True, False, True]  # one seed says nothing of seeds
+    bare = runs_of(tmp_path, "crt", range(3), files={})
+    table = bootstrap.compared(bare, runs_of(tmp_path, "ce", range(3))).set_index("vary")
+    assert table["low"].isna().tolist() == [False, True, True]
+    with pytest.raises(BenchError, match="no seed in common"):
+        bootstrap.compared(ours, runs_of(tmp_path, "ce", range(1, 3)))
+    data = theirs[0].record["data"]
+    other = data | {"fingerprint": data["fingerprint"] | {"test": "another"}}
+    with pytest.raises(BenchError, match="different images"):
+        bootstrap.compared(ours, runs_of(tmp_path, "ldam_drw", range(1), data=other))

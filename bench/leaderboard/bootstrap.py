@@ -11,12 +11,18 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import ndtri, stdtrit  # type: ignore[import-untyped]
 
-from bench.leaderboard.compare import CONFIDENCE
+from bench.errors import BenchError
+from bench.leaderboard.compare import CONFIDENCE, difference
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from bench.records import Result
 
 #: So many times seeds and images are drawn.
 DRAWS = 2000
@@ -61,8 +67,8 @@ def interval(values: np.ndarray, *, seeds: bool = True, images: bool = True) -> 
     return Interval(float(100.0 * table.mean(dtype=np.float64)), float(low), float(high), s, n)
 
 
-def hits(runs: Iterable[Any]) -> np.ndarray | None:
-    """Return which test images were classified rightly, (S, N), of runs as of `bench.records.Result`.
+def hits(runs: Iterable[Result]) -> np.ndarray | None:
+    """Return which test images were classified rightly, (S, N), of S runs.
 
     None where the bits of a run are not kept, or runs were tested on different images.
     """
@@ -71,6 +77,48 @@ def hits(runs: Iterable[Any]) -> np.ndarray | None:
     if not known or len(known) < len(rows) or len({len(row) for row in known}) > 1:
         return None
     return np.stack(known)
+
+
+def compared(ours: Sequence[Result], theirs: Sequence[Result]) -> pd.DataFrame:
+    """Compare the accuracies of two series by the seeds that both have, ours minus theirs, in points.
+
+    Returns:
+        A row for what may vary, "seeds" (a t interval), "images" and "seeds and images", with `difference`,
+        `low`, `high`, `seeds`, `images` and `wins`, the number of seeds on which ours is better. What is not
+        known is NA: one seed has no interval over seeds, and without kept hits there is none over images.
+
+    Raises:
+        BenchError: they have no seed in common, or were tested on different images.
+    """
+    import pandas as pd
+
+    one, other = ({run.cell.seed: run for run in runs} for runs in (ours, theirs))
+    common = sorted(one.keys() & other.keys())
+    pairs = [(one[seed], other[seed]) for seed in common]
+    if not pairs:
+        raise BenchError("the two have no seed in common; train them with the same seeds")
+    if any(a.row["fingerprint_test"] != b.row["fingerprint_test"] for a, b in pairs):
+        raise BenchError("the two were tested on different images; only runs on one test set are compared")
+    gaps = [a.row["accuracy"] - b.row["accuracy"] for a, b in pairs]
+    told = difference(*({seed: run.row["accuracy"] for seed, run in runs.items()} for runs in (one, other)))
+    shared = {"seeds": len(pairs), "wins": sum(gap > 0 for gap in gaps)}
+    known = math.isfinite(told.low)
+    rows: list[dict[str, Any]] = [
+        {"vary": "seeds", "low": told.low if known else None, "high": told.high if known else None}
+    ]
+    bits = [hits([run]) for pair in pairs for run in pair]
+    for vary, seeds in (("images", False), ("seeds and images", True)):
+        row: dict[str, Any] = {"vary": vary, "low": None, "high": None}
+        if all(found is not None for found in bits) and (known or not seeds):
+            table = np.concatenate([b.astype(np.float32) for b in bits if b is not None])
+            found = interval(table[0::2] - table[1::2], seeds=seeds)
+            assert found is not None
+            row |= {"low": found.low, "high": found.high, "images": found.images}
+        rows.append(row)
+    columns = {"vary": "string", "difference": "Float64", "low": "Float64", "high": "Float64"}
+    columns |= {"seeds": "Int64", "images": "Int64", "wins": "Int64"}
+    rows = [row | shared | {"difference": told.mean} for row in rows]
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
 @lru_cache(maxsize=8)
