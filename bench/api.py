@@ -207,7 +207,7 @@ def long_tail(
     import numpy as np
 
     from bench.cell import DataSet
-    from bench.data import longtail
+    from bench.data.split import longtail
 
     known = np.asarray(labels)
     if known.ndim != 1 or not len(known) or known.dtype.kind not in "iu" or known.min() < 0:

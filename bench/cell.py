@@ -144,8 +144,8 @@ class DataSet(Frozen):
     shorter side has so many pixels: faster to read, and other pixels.
 
     With `orientation: exif` images are turned as their files say, which is ignored otherwise (the other rules
-    of decoding are in `bench.data.decoding`). `allow_leak` says that test images may be trained on, as in a
-    data set that was published so; without it that is an error.
+    of decoding are in `bench.data.read.decoding`). `allow_leak` says that test images may be trained on, as
+    in a data set that was published so; without it that is an error.
     """
 
     name: Name

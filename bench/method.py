@@ -38,6 +38,25 @@ class Clock:
 
 
 @dataclass(frozen=True)
+class Unlabelled:
+    """A test set as a method sees it that adapts to it: N images by the logits of K members, no labels.
+
+    One set of images stands for several class distributions: by weights, and by a sample of each.
+
+    Attributes:
+        logits: (N, K, C), of `member_logits`.
+        views: (2, N, K, C), of two augmented views of each image, where the method has `test_views`.
+        weights: (N,), the share of each image.
+        sample: (n,) positions of images of which so many of each class were drawn, in random order.
+    """
+
+    logits: Tensor
+    views: Tensor | None
+    weights: Tensor
+    sample: Tensor
+
+
+@dataclass(frozen=True)
 class Batch:
     """One step's input; every tensor has the batch as its first dimension.
 
@@ -145,6 +164,8 @@ class Method(nn.Module):
     trains: ClassVar[bool] = True
     #: Whether it can answer a whole test set at once, by its unlabelled images: see `adapt`.
     adapts: ClassVar[bool] = False
+    #: The policy of the two views of test images that `adapt` asks for besides.
+    test_views: ClassVar[str] = ""
 
     class_counts: Tensor
 
@@ -160,7 +181,7 @@ class Method(nn.Module):
 
     # -- declared: what the loop prepares -------------------------------------------------------
     def sampler(self, epoch: int, epochs: int) -> str:
-        """Name the sampler of an epoch (see `bench.data.samplers`)."""
+        """Name the sampler of an epoch (see `bench.data.feed.samplers`)."""
         return "shuffle"
 
     def draws(self, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
@@ -252,11 +273,10 @@ class Method(nn.Module):
         """Return what `adapt` sees of images: the logits (B, K, C) of K networks or experts."""
         raise NotImplementedError(f"{type(self).__name__} has no logits of its members")
 
-    def adapt(self, logits: Tensor, weights: Tensor) -> Tensor:
-        """Return logits (N, C) of a test set, of which all images' `member_logits` (N, K, C) are known.
+    def adapt(self, test: Unlabelled) -> Tensor:
+        """Return the logits (N, C) of a test set of which all images are known, but no labels.
 
-        An image counts by its weight (N,), so that one set of images stands for several distributions. No
-        labels are given. What adapts has rows of its own, which are not ranked with others.
+        What adapts has rows of its own, which are not ranked with others.
         """
         raise NotImplementedError(f"{type(self).__name__} does not adapt")
 

@@ -105,11 +105,16 @@ class Entry(Facts):
     def choice(self, given: BaseModel) -> MethodChoice:
         """Write out checked hyper-parameters, and name those that are not the defaults."""
         values = _plain(given)
-        changed = tuple(sorted(name for name in values if values[name] != self._defaults[name]))
+        changed = tuple(sorted(name for name in values if values[name] != self.unchanged[name]))
         return MethodChoice(name=self.name, version=self.version, params=values, changed=changed)
 
     @cached_property
-    def _defaults(self) -> dict[str, Any]:
+    def unchanged(self) -> dict[str, Any]:
+        """The hyper-parameters as they are where nothing is said of them.
+
+        Raises:
+            pydantic.ValidationError: one has a wrong type.
+        """
         return _plain(self.hyperparameters())
 
 

@@ -33,7 +33,7 @@ SCHEMA = 1
 INCIDENTAL = ("timing", "environment", "checksum", "image_hashes")
 
 #: What older records lack, and is then nothing to compare: it follows from scores that have a hash.
-LATER = ("further_metrics",)
+LATER = ("further_metrics", "test_agnostic")
 
 #: How a run can end; the other states are seen from outside.
 ENDS = ("done", "failed", "interrupted")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.cell import Cell, DataSet, families
-from bench.data import content
+from bench.data.sets import content
 from bench.errors import BenchError
 from bench.facts import built_in
 from bench.json_text import hash_of

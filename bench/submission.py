@@ -16,7 +16,7 @@ import numpy as np
 
 from bench import ledger, registry
 from bench.cell import Cell
-from bench.data.content import Content
+from bench.data.sets.content import Content
 from bench.errors import BenchError
 from bench.ledger import Line
 from bench.records import Results

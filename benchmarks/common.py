@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.cell import BackboneChoice, Cell, DataSet, Optimizer, Protocol
 from bench.cores import cores
-from bench.data.split import InMemory
+from bench.data.split.load import InMemory
 from bench.method import Batch, Method
 from bench.records import RunDir
 from bench.registry import find

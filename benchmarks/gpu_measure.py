@@ -18,7 +18,7 @@ import torch
 from common import long_tail, official
 
 from bench.cell import BackboneChoice, Cell, Optimizer, Protocol
-from bench.data.catalogue import DATASETS
+from bench.data.sets.catalogue import DATASETS
 from bench.errors import BenchError
 from bench.registry import find
 from bench.train.execution import Execution

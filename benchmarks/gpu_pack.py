@@ -1,8 +1,8 @@
 """A data set's long-tailed subset and test images in one small file, for a machine that cannot fetch data.
 
 The images are lossless WebP; unpacking needs numpy and Pillow alone. What is unpacked is the cache of decoded
-images that a run reads (see `bench.data.cache`), with zeros for the training images that the tail leaves out:
-enough to train on, with the fingerprint of the original.
+images that a run reads (see `bench.data.read.cache`), with zeros for the training images that the tail leaves
+out: enough to train on, with the fingerprint of the original.
 
     python benchmarks/gpu_pack.py pack cifar100_rebuilt build/carry     # where the data are
     python benchmarks/gpu_pack.py unpack build/carry data               # where they are wanted
@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from bench.data import cifar, sources
-from bench.data.cache import key_of
-from bench.data.catalogue import DATASETS
-from bench.data.split import load
+from bench.data.read import cifar, sources
+from bench.data.read.cache import key_of
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split.load import load
 
 #: Images of a sheet, one below the other: WebP's sides are below 16,384 pixels.
 SHEET = 256

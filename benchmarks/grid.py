@@ -26,7 +26,7 @@ from common import CORES, CUDA, PHOTOS, clocked, load_average, make_cell, offici
 from PIL import Image
 
 from bench.cell import Cell
-from bench.data.split import load
+from bench.data.split.load import load
 from bench.launch.local import run_grid
 from bench.method import Method
 from bench.records import RunDir

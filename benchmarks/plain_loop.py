@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from bench.cell import Cell
-from bench.data.split import InMemory, load
+from bench.data.split.load import InMemory, load
 from bench.recipe import load as load_recipe
 from bench.records import Results
 

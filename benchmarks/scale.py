@@ -23,8 +23,8 @@ import numpy as np
 
 from bench import ledger, published
 from bench.cell import BackboneChoice, Cell, MethodChoice, Protocol
-from bench.data.catalogue import DATASETS
-from bench.data.longtail import exponential
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split.longtail import exponential
 from bench.files import write_text
 from bench.metrics import confusion_matrix, score
 from bench.records import write_grid

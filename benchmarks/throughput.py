@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from common import CORES, CUDA, load_average, long_tail, make_cell, official, write
 
-from bench.data.loader import Loader
+from bench.data.feed.loader import Loader
 from bench.launch.process import ENVIRONMENT
 from bench.randomness import generator
 from bench.rundir import RunDir

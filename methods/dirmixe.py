@@ -33,6 +33,8 @@ class DirMixE(AdjustedExperts):
         spread_from: share of the epochs after which it counts.
     """
 
+    adapts = True
+    test_views = "crop_flip_simclr_blur"  # its authors' scripts use SADE's weights unchanged
     centres: Tensor
     spread: Tensor
 

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.errors import BenchError
-from bench.method import MakeBackbone, Method
+from bench.method import MakeBackbone, Method, Unlabelled
 from bench.randomness import generator
 from bench.registry import register
 from methods.ncl import NCL
@@ -95,8 +95,9 @@ class LSC(Method):
         return self.parent.logits(images).transpose(0, 1)
 
     @torch.no_grad()
-    def adapt(self, logits: Tensor, weights: Tensor) -> Tensor:
-        prior = label_shift(self.estimator, logits, weights, self.order, int(self.kept))
+    def adapt(self, test: Unlabelled) -> Tensor:
+        logits = test.logits
+        prior = label_shift(self.estimator, logits, test.weights, self.order, int(self.kept))
         if prior is None:
             return logits.mean(dim=1)
         return (logits + prior.log() / self.temper).mean(dim=1)

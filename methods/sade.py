@@ -1,4 +1,4 @@
-"""SADE: experts for three class distributions (Zhang et al., NeurIPS 2022), without test-time training."""
+"""SADE: experts for three class distributions (Zhang et al., NeurIPS 2022)."""
 
 from __future__ import annotations
 
@@ -19,12 +19,15 @@ from methods.parts.weights import log_class_prior
 class SADE(AdjustedExperts):
     """Three experts, skilled in the long-tailed, the uniform and the inversely long-tailed distribution.
 
-    Scores are the plain mean of the experts, as for a uniform test set; the paper's weights, learnt from
-    unlabelled test images, are another setting and not part of this.
+    Scores are the plain mean of the experts, as for a uniform test set. On the test-agnostic track it has the
+    paper's weights besides, learnt from unlabelled test images.
 
     Args:
         tau: how far the third expert leans to the tail; 2, on iNaturalist 1.
     """
+
+    adapts = True
+    test_views = "crop_flip_simclr_blur"
 
     def __init__(
         self, make_backbone: MakeBackbone, class_counts: np.ndarray, *, tau: float = 2.0, **common: Any

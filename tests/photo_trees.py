@@ -12,9 +12,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 
 from bench.cell import BackboneChoice, Cell, DataSet, ListFiles, MethodChoice, Protocol
-from bench.data.catalogue import DATASETS
-from bench.data.split import OnDisk, load
-from bench.data.streaming import StreamingLoader, loader_for
+from bench.data.feed.streaming import StreamingLoader, loader_for
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split.load import OnDisk, load
 from bench.method import Batch, View
 from bench.registry import find
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bench.cell import BackboneChoice, Cell, DataSet, MethodChoice, Protocol
-from bench.data.longtail import exponential
+from bench.data.split.longtail import exponential
 from bench.metrics import confusion_matrix, score
 from bench.randomness import generator
 from bench.records import RunDir, write_grid

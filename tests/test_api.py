@@ -134,7 +134,7 @@ def test_images_that_are_missing_are_told_before_anything_runs(tmp_path: Path) -
 
 def test_a_model_is_the_one_that_was_scored(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bench.cell import Cell
-    from bench.data.split import load
+    from bench.data.split.load import load
 
     monkeypatch.chdir(place)
     model = bench.load_model("digits-if20-ce-s0")

@@ -16,9 +16,9 @@ import yaml
 
 from bench import backbones, cards, registry
 from bench.cards import card_of, cards_of
-from bench.data.catalogue import DATASETS
-from bench.data.framing import NAMES
-from bench.data.samplers import SAMPLERS
+from bench.data.feed.framing import NAMES
+from bench.data.feed.samplers import SAMPLERS
+from bench.data.sets.catalogue import DATASETS
 from bench.errors import BenchError
 from bench.method import Clock
 from bench.recipe import load

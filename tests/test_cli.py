@@ -258,7 +258,7 @@ def test_a_stopped_run_says_how_to_go_on(
     (tmp_path / "small.yaml").write_text(RECIPE)
     code, out = bench("run", tmp_path / "small.yaml", *where(tmp_path))
     assert code == 130
-    assert "goes on from here" in out
+    assert "continues from here" in out
 
 
 def test_missing_data_is_told_once_and_before_anything_runs(tmp_path: Path, bench: Bench) -> None:

@@ -360,7 +360,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (("--gpus-per-run", 0), "--gpus-per-run: not with --launcher local"),
         (
             ("--launcher", "slurm", "--gpus-per-run", 2, "--runs-per-gpu", 2),
-            "--runs-per-gpu 2: runs on 2 GPUs each share none",
+            "--runs-per-gpu 2: runs on 2 GPUs each do not share a GPU",
         ),
         (("--launcher", "slurm", "--jobs", 2), "--jobs: not with --launcher slurm"),
         (("--launcher", "slurm", "--sbatch", "array=0-3"), "--sbatch array: is the launcher's to set"),

@@ -15,12 +15,13 @@ import pytest
 from PIL import Image
 
 from bench.cli import main
-from bench.data import check as module
-from bench.data import shards, split
-from bench.data.catalogue import DATASETS
-from bench.data.check import check
-from bench.data.findings import AS_PUBLISHED, COUNTS_AGREE, DIFFERS, UNKNOWN, Findings
-from bench.data.known import KNOWN, Known, KnownList, git_blob
+from bench.data.read import shards
+from bench.data.sets import check as module
+from bench.data.sets.catalogue import DATASETS
+from bench.data.sets.check import check
+from bench.data.sets.findings import AS_PUBLISHED, COUNTS_AGREE, DIFFERS, UNKNOWN, Findings
+from bench.data.sets.known import KNOWN, Known, KnownList, git_blob
+from bench.data.split import load as split
 from bench.errors import BenchError
 from bench.recipe import load
 

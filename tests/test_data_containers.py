@@ -19,12 +19,13 @@ from PIL import Image
 from test_data_subsets import FACTOR, official, recognised  # noqa: F401
 
 from bench.cell import Columns, DataSet, Parts
-from bench.data import containers, content, subsets
-from bench.data.catalogue import DATASETS
-from bench.data.check import before_training, check
-from bench.data.containers import index
-from bench.data.sources import read
-from bench.data.split import InMemory, OnDisk, load
+from bench.data.read import containers
+from bench.data.read.containers import index
+from bench.data.read.sources import read
+from bench.data.sets import content, subsets
+from bench.data.sets.catalogue import DATASETS
+from bench.data.sets.check import before_training, check
+from bench.data.split.load import InMemory, OnDisk, load
 from bench.errors import BenchError
 from bench.recipe.axes import read_datasets
 from bench.recipe.files import read as recipe_file
@@ -485,6 +486,14 @@ def test_imagenets_folders_are_streamed(tmp_path: Path, bench: Bench) -> None:
     assert packed.fingerprint == load(dataset, 1.0, tmp_path).fingerprint
 
 
+def test_training_images_of_folders_are_held_out_in_memory_and_streamed(tmp_path: Path) -> None:
+    dataset = changed(imagenet_tree(tmp_path), held_out=1)
+    splits = [load(changed(dataset, streamed=streams), 1.0, tmp_path) for streams in (False, True)]
+    for split in splits:
+        assert (split.class_counts.tolist(), split.test_labels.tolist()) == ([3, 2, 1], [0, 1, 2])
+    assert splits[1].test_pictures.file(0).parent.name == "n01440764"
+
+
 def test_a_validation_part_selects_the_checkpoint(tmp_path: Path) -> None:
     dataset = changed(imagenet_tree(tmp_path), streamed=True)
     photo_trees.write(
@@ -522,7 +531,6 @@ def test_list_files_are_read_into_memory_if_asked(tmp_path: Path) -> None:
             "its val for images that are streamed",
         ),
         ({"source": "folder", "folder": "x", "short_side": 64}, "short_side is for"),
-        ({"source": "folder", "folder": "x", "streamed": True, "held_out": 2}, "held_out is not for"),
     ],
 )
 def test_what_does_not_go_together_is_told(fields: dict[str, Any], message: str) -> None:

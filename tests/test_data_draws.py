@@ -13,9 +13,9 @@ from pydantic import ValidationError
 from records_factory import make_cell
 
 from bench.cell import STANDARD, DataSet
-from bench.data import longtail
-from bench.data.catalogue import DATASETS
-from bench.data.split import load
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split import longtail
+from bench.data.split.load import load
 from bench.errors import BenchError
 from bench.leaderboard.protocols import FIELDS
 from bench.recipe import load as read
@@ -152,6 +152,11 @@ def test_the_draws_are_axes(tmp_path):
     assert len(set(tails)) == 16
     assert tails[0] == STANDARD
     assert tails[-1] == "pareto, split 2, class order 1, label noise 0.2"
+    chosen = read(tmp_path / "r.yaml").only(["split_seed=2", "profile=pareto", "label_noise=0"])
+    assert [point.cell.dataset.tail for point in chosen.points] == [
+        "pareto, split 2",
+        "pareto, split 2, class order 1",
+    ]
     (tmp_path / "plain.yaml").write_text(RECIPE)
     assert read(tmp_path / "plain.yaml").points[0].cell.id == read(tmp_path / "r.yaml").points[0].cell.id
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from bench.cell import BackboneChoice, Cell, MethodChoice, Protocol
-from bench.data import loader as module
-from bench.data.catalogue import DATASETS
-from bench.data.loader import Loader
-from bench.data.samplers import order
-from bench.data.split import Split, load
+from bench.data.feed import loader as module
+from bench.data.feed.loader import Loader
+from bench.data.feed.samplers import order
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split.load import Split, load
 from bench.errors import BenchError
 from bench.method import Batch, View
 from bench.randomness import generator

@@ -12,7 +12,7 @@ import pytest
 from golden_values import golden
 
 from bench.cell import DataSet, ShotRule
-from bench.data import longtail
+from bench.data.split import longtail
 from bench.errors import BenchError
 
 CIFAR_LABELS = Path(__file__).parents[2] / "shared" / "data" / "cifar_index.npz"
@@ -150,5 +150,7 @@ def test_shot_groups_of_cifar100_have_the_known_sizes(factor, sizes):
 
 
 def test_telling_what_a_tail_is_needs_no_torch():
-    code = "import sys, bench.data.longtail, bench.data.catalogue; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, bench.data.split.longtail, bench.data.sets.catalogue; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0

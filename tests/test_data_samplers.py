@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from golden_values import golden
 
-from bench.data import samplers
+from bench.data.feed import samplers
 from bench.errors import BenchError
 from bench.randomness import generator
 

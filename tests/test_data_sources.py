@@ -14,9 +14,9 @@ from PIL import Image
 from test_gpu_script import write_cifar
 
 from bench.cell import DataSet
-from bench.data import cifar as cifar_files
-from bench.data import folder, sources
-from bench.data.catalogue import DATASETS
+from bench.data.read import cifar as cifar_files
+from bench.data.read import folder, sources
+from bench.data.sets.catalogue import DATASETS
 from bench.errors import BenchError
 from bench.vision import torchvision
 

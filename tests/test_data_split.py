@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from bench.cell import DataSet
-from bench.data import longtail, sources
-from bench.data.catalogue import DATASETS
-from bench.data.split import load
+from bench.data.read import sources
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split import longtail
+from bench.data.split.load import load
 from bench.errors import BenchError
 
 DIGITS = DATASETS["digits"]
@@ -43,8 +44,8 @@ def test_a_fingerprint_names_the_tail_and_not_the_test_set():
 
 def test_another_process_loads_the_same_split():
     code = (
-        "from pathlib import Path; from bench.data.split import load;"
-        "from bench.data.catalogue import DATASETS;"
+        "from pathlib import Path; from bench.data.split.load import load;"
+        "from bench.data.sets.catalogue import DATASETS;"
         "print(load(DATASETS['digits'], 20.0, Path()).fingerprint)"
     )
     there = subprocess.run(

@@ -16,11 +16,11 @@ from PIL import Image
 from test_gpu_script import write_cifar
 
 from bench.cell import DataSet
-from bench.data import subsets
-from bench.data.catalogue import DATASETS
-from bench.data.longtail import exponential, select
-from bench.data.sources import read
-from bench.data.split import Split, load
+from bench.data.read.sources import read
+from bench.data.sets import subsets
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split.load import Split, load
+from bench.data.split.longtail import exponential, select
 
 DATA = Path(__file__).parents[1] / "data"
 FACTOR = 10.0

@@ -21,9 +21,9 @@ from torch import Tensor
 
 from bench import backbones, ranks, recipe, registry
 from bench.cell import BackboneChoice, Cell, Optimizer, Protocol, Schedule
-from bench.data.catalogue import DATASETS
-from bench.data.split import load
-from bench.data.streaming import Workshop, loader_for
+from bench.data.feed.streaming import Workshop, loader_for
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split.load import load
 from bench.errors import BenchError
 from bench.launch.together import run_together
 from bench.method import View

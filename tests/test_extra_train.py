@@ -15,11 +15,11 @@ from safetensors.torch import load_file
 from bench import records
 from bench.cell import BackboneChoice, Cell, DataSet, ExtraTrain, Optimizer, Protocol, Schedule
 from bench.cli.estimate import training_images
-from bench.data import manifest
-from bench.data.catalogue import DATASETS
-from bench.data.loader import Loader
-from bench.data.manifest import Manifest, Settings
-from bench.data.split import Split, load
+from bench.data.feed.loader import Loader
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split import manifest
+from bench.data.split.load import Split, load
+from bench.data.split.manifest import Manifest, Settings
 from bench.errors import BenchError
 from bench.leaderboard.protocols import protocols
 from bench.leaderboard.reanalysis import stored

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from bench import backbones, registry
-from bench.data import samplers
 from bench.data.augment import policy
+from bench.data.feed import samplers
 from bench.errors import BenchError
 from bench.method import Batch, Clock, View
 from bench.randomness import generator

@@ -21,7 +21,7 @@ from records_factory import finish, make_cell, make_grid
 
 from bench import published
 from bench.cell import DataSet, ListFiles
-from bench.data.lists import read_lists
+from bench.data.read.lists import read_lists
 from bench.errors import BenchError
 from bench.json_text import hash_of, pretty
 from bench.leaderboard import external

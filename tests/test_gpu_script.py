@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from bench.cell import DataSet
-from bench.data.split import load
+from bench.data.split.load import load
 
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from bench.cell import DataSet
-from bench.data import longtail, sources
-from bench.data.catalogue import DATASETS
-from bench.data.split import InMemory, OnDisk, load
+from bench.data.read import sources
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split import longtail
+from bench.data.split.load import InMemory, OnDisk, load
 from bench.errors import BenchError
 
 DIGITS = DATASETS["digits"].model_copy(update={"held_out": 20, "n_max": 100})

@@ -21,7 +21,7 @@ from bench.cli import common, leaderboard, plan, results, run
 from bench.cli.estimate import total
 from bench.cli.plan import _time
 from bench.cli.tables import FittingTable
-from bench.data.catalogue import DATASETS
+from bench.data.sets.catalogue import DATASETS
 from bench.errors import BenchError, place_of, traceback_of
 from bench.launch.progress import watch
 from bench.records import RunDir
@@ -149,7 +149,7 @@ def test_gpus_that_are_not_here_are_refused_before_anything_is_read(tmp_path: Pa
 def test_the_version_is_told(bench: Bench) -> None:
     code, out = bench("--version")
     assert code == 0
-    assert re.fullmatch(r"longtail-bench \d+\.\d+\.\d+\n", out)
+    assert re.fullmatch(r"longtail-bench \d+\.\d+\.\d+( \(\w+(-dirty)?\))?\n", out)
 
 
 # -- failures ----------------------------------------------------------------------------------------
@@ -212,7 +212,7 @@ def test_the_place_of_an_error_is_the_user_s_before_ours_before_a_library_s() ->
         place_of(text("bench/train/loop.py", "mine.py", "site-packages/torch/x.py")) == "mine.py:1, call(1)"
     )
     assert place_of(text("bench/train/loop.py", "site-packages/x.py")) == "bench/train/loop.py:0, call(0)"
-    assert place_of(text("mine.py", "bench/data/loader.py")) == "mine.py:0, call(0)"
+    assert place_of(text("mine.py", "bench/data/feed/loader.py")) == "mine.py:0, call(0)"
     assert place_of(None) == ""
     with pytest.raises(BenchError) as caught:
         raise BenchError("file: mend it")

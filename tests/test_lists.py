@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from bench.cell import DataSet, ListFiles
 from bench.cli.estimate import training_images
-from bench.data.catalogue import DATASETS
-from bench.data.known import KNOWN, git_blob
-from bench.data.lists import LONGEST_PATH, read_list, read_lists
-from bench.data.longtail import shot_groups
+from bench.data.read.lists import LONGEST_PATH, read_list, read_lists
+from bench.data.sets.catalogue import DATASETS
+from bench.data.sets.known import KNOWN, git_blob
+from bench.data.split.longtail import shot_groups
 from bench.errors import BenchError
 from bench.recipe import load as load_recipe
 from bench.registry import find

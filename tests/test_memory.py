@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bench import registry
 from bench.cell import BackboneChoice, Cell, Optimizer, Protocol, Schedule
-from bench.data.catalogue import DATASETS
+from bench.data.sets.catalogue import DATASETS
 from bench.method import Batch, Clock
 from bench.rundir import RunDir
 from bench.train import loop

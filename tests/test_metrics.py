@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from bench.cell import ShotRule
 from bench.errors import BenchError
-from bench.metrics import confusion_matrix, score
+from bench.metrics import confusion_matrix, full_score, score
 
 GOLDEN = Path(__file__).parent / "golden" / "classic_shot_accuracy_c10.npz"
 RULE = ShotRule()
@@ -138,8 +138,13 @@ def test_confusion_matrix_holds_every_image(problem) -> None:
     assert 100 * matrix.trace() / len(labels) == pytest.approx(got["accuracy"])
 
 
-def test_many_images_are_scored_as_few_are() -> None:
+def test_many_images_are_scored_as_few_are(monkeypatch) -> None:
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(9000, 3)).astype(np.float16), rng.integers(3, size=9000)
     got = score(logits, labels, np.array([5, 5, 5]), RULE)
     assert got["accuracy"] == pytest.approx(100 * (logits.argmax(axis=1) == labels).mean())
+    whole = full_score(logits, labels, np.array([5, 5, 5]), RULE)
+    monkeypatch.setattr("bench.metrics.probabilities.CHUNK_NUMBERS", 100)
+    assert full_score(logits, labels, np.array([5, 5, 5]), RULE) == whole | {
+        name: pytest.approx(value) for name, value in whole.items() if isinstance(value, float)
+    }

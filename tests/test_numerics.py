@@ -110,8 +110,8 @@ def test_one_image_whose_last_map_is_one_pixel_takes_the_running_statistics() ->
 @pytest.mark.parametrize("name", ["gml", "paco"])
 def test_a_run_whose_last_batch_is_one_image(name: str, tmp_path: Any) -> None:
     from bench.cell import Protocol
-    from bench.data.catalogue import DATASETS
-    from bench.data.split import load
+    from bench.data.sets.catalogue import DATASETS
+    from bench.data.split.load import load
     from bench.rundir import RunDir
 
     cell = cell_of(name, epochs=1).model_copy(

@@ -13,11 +13,11 @@ from photo_trees import everything, loader_of, pixels, same, split_of
 from PIL import Image
 
 from bench.cell import DataSet, ExtraTrain, ListFiles
-from bench.data import shards
-from bench.data.framing import test_frame as framed
-from bench.data.lists import read_lists
-from bench.data.pictures import Pictures
-from bench.data.split import OnDisk, load
+from bench.data.feed.framing import test_frame as framed
+from bench.data.read import shards
+from bench.data.read.lists import read_lists
+from bench.data.read.pictures import Pictures
+from bench.data.split.load import OnDisk, load
 from bench.errors import BenchError
 from bench.method import View
 

@@ -13,8 +13,9 @@ from conftest import Bench
 from PIL import Image
 
 from bench.cell import DataSet
-from bench.data import decoding, folder, shards, sources, split
-from bench.data.check import before_training, check
+from bench.data.read import decoding, folder, shards, sources
+from bench.data.sets.check import before_training, check
+from bench.data.split import load as split
 from bench.errors import BenchError
 
 SET = DataSet(name="mine", source="folder", folder="mine", image_size=8, profile="natural")

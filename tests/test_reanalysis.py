@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,13 +15,15 @@ from records_factory import fail, finish, make_cell
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
+from bench import ledger
 from bench.cell import ShotRule
-from bench.data.longtail import exponential
+from bench.data.split.longtail import exponential
 from bench.errors import BenchError
 from bench.leaderboard import reanalysis
 from bench.leaderboard.reanalysis import SHOT_RULES, Stored
-from bench.metrics import score
+from bench.metrics import further, score
 from bench.records import Results
+from bench.report.run_analysis import analysis
 
 RULE = ShotRule(many_above=60, few_below=20)
 
@@ -188,3 +191,19 @@ def test_a_record_without_scores_is_told(tmp_path: Path) -> None:
         reanalysis.stored(Results(tmp_path)[run.run_id])
     with pytest.raises(BenchError, match="no stored scores"):
         reanalysis.stored(Results(tmp_path)[fail(tmp_path, make_cell("crt"), "out of memory").run_id])
+
+
+def test_calibration_by_shot_group_outlives_the_scores(tmp_path: Path) -> None:
+    run = finish(tmp_path, make_cell())
+    found = reanalysis.stored(Results(tmp_path)[run.run_id])
+    assert reanalysis.recorded_calibration(Results(tmp_path)[run.run_id]) is None
+    assert analysis([Results(tmp_path)[run.run_id]])[0][1][0] == "Calibration"
+    kept = further(found.scores, found.labels, found.counts, found.shots)
+    finish(tmp_path, make_cell(), further_metrics=kept)
+    ledger.export(tmp_path)
+    shutil.rmtree(tmp_path / "runs")
+    recorded = reanalysis.recorded_calibration(Results(tmp_path)[run.run_id])
+    pd.testing.assert_frame_equal(recorded, reanalysis.calibration(found))
+    ((name, _, table),), lacking = analysis([Results(tmp_path)[run.run_id]])
+    assert (name, len(table.rows)) == ("Calibration", 4)
+    assert "its scores are not here" in lacking

@@ -9,7 +9,7 @@ import pytest
 from recipe_fakes import GRID, SMALL, fakes, ids, read, recipes
 
 from bench.cell import Cell
-from bench.data.catalogue import DATASETS
+from bench.data.sets.catalogue import DATASETS
 from bench.errors import BenchError
 from bench.recipe import Recipe, grid_file, load
 from bench.recipe.files import find

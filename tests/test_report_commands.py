@@ -14,8 +14,8 @@ from conftest import Bench
 from records_factory import CIFAR10_JPEG, finish, make_cell, make_grid
 
 from bench.cell import BackboneChoice
-from bench.data.catalogue import DATASETS
-from bench.data.sources import read
+from bench.data.read.sources import read
+from bench.data.sets.catalogue import DATASETS
 
 RESNET32 = BackboneChoice(name="resnet32_cifar")
 

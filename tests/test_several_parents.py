@@ -13,8 +13,8 @@ from test_train import make_cell
 from test_train import run as run_one
 
 from bench.cell import BackboneChoice
-from bench.data.catalogue import DATASETS
-from bench.data.split import load, subsampled
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split.load import load, subsampled
 from bench.errors import BenchError
 from bench.method import Batch
 from bench.recipe import load as load_recipe

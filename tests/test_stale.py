@@ -19,7 +19,7 @@ from records_factory import CIFAR10, finish, make_cell
 
 from bench import ledger, registry
 from bench.cell import BackboneChoice, DataSet, Protocol
-from bench.data import split
+from bench.data.split import load as split
 from bench.records import Results, RunDir, equal
 from bench.stale import Now, rests_on
 from bench.train.run import run_cell

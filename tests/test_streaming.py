@@ -19,7 +19,7 @@ from PIL import Image
 from bench.cell import Cell
 from bench.cores import WORKERS
 from bench.data.augment import policy
-from bench.data.framing import SEEN, picture_policy, resized_crop_box, test_frame
+from bench.data.feed.framing import SEEN, picture_policy, resized_crop_box, test_frame
 from bench.errors import BenchError
 from bench.method import View
 from bench.randomness import generator

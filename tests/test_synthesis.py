@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from bench.cli import main
-from bench.data import manifest
-from bench.data.manifest import Settings
+from bench.data.split import manifest
+from bench.data.split.manifest import Settings
 from bench.errors import BenchError
 from bench.randomness import generator, seed_of
 from bench.synthesis.fill import ATTEMPTS, fill, prompt_of

@@ -14,9 +14,9 @@ import torch
 from PIL import Image
 
 from bench.cell import BackboneChoice, Cell, Optimizer, Protocol, Schedule
-from bench.data.catalogue import DATASETS
-from bench.data.sources import read
-from bench.data.split import load
+from bench.data.read.sources import read
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split.load import load
 from bench.errors import BenchError
 from bench.registry import find
 from bench.rundir import RunDir, equal

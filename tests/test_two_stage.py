@@ -10,7 +10,7 @@ import torch
 from test_methods import COUNTS, batch_for, cell_of, step
 from test_train import make_cell, run
 
-from bench.data.split import load
+from bench.data.split.load import load
 from bench.errors import BenchError
 from bench.method import Clock
 from bench.registry import find

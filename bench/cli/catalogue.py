@@ -175,7 +175,7 @@ def _views(entry: Entry) -> Sequence[str]:
 
 
 def _datasets() -> Sequence[Row]:
-    from bench.data.catalogue import DATASETS
+    from bench.data.sets.catalogue import DATASETS
 
     columns = ("name", "title", "source", "image_size", "profile", "n_max")
     return [{key: getattr(dataset, key) for key in columns} for dataset in DATASETS.values()]

@@ -1,4 +1,4 @@
-"""The options of `run --launcher slurm`, and what it tells while jobs are under way."""
+"""The options of `run --launcher slurm`, and what it prints while jobs are queued or running."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Launcher(StrEnum):
-    """Where runs execute."""
+    """Where runs are executed."""
 
     local = "local"
     slurm = "slurm"
@@ -26,11 +26,13 @@ class Launcher(StrEnum):
 
 PANEL = "With --launcher slurm"
 
-Where = Annotated[Launcher, typer.Option("--launcher", help="This machine, or the jobs of a cluster.")]
+Where = Annotated[
+    Launcher, typer.Option("--launcher", help="Where to run: on this machine, or as jobs of a Slurm cluster.")
+]
 Partition = Annotated[
     str | None,
     typer.Option(
-        "--partition", metavar="P", rich_help_panel=PANEL, help="Slurm's [dim](default: its own)[/]"
+        "--partition", metavar="P", rich_help_panel=PANEL, help="Slurm partition [dim](default: Slurm's)[/]"
     ),
 ]
 Minutes = Annotated[
@@ -40,7 +42,7 @@ Minutes = Annotated[
         metavar="MIN",
         min=5,
         rich_help_panel=PANEL,
-        help="Minutes a job may take; a longer run goes on in the next [dim](default: 240)[/]",
+        help="Minutes per job; a longer run continues in the next job [dim](default: 240)[/]",
     ),
 ]
 GpusPerRun = Annotated[
@@ -49,7 +51,7 @@ GpusPerRun = Annotated[
         "--gpus-per-run",
         min=0,
         rich_help_panel=PANEL,
-        help="One, or several of a node that share each run; 0: on the CPU [dim](default: 1)[/]",
+        help="GPUs of a node for each run; 0: CPU only [dim](default: 1)[/]",
     ),
 ]
 MaxParallel = Annotated[
@@ -58,7 +60,7 @@ MaxParallel = Annotated[
         "--max-parallel",
         min=1,
         rich_help_panel=PANEL,
-        help="Jobs at once [dim](default: what Slurm gives)[/]",
+        help="Simultaneous jobs [dim](default: as Slurm allows)[/]",
     ),
 ]
 Sbatch = Annotated[
@@ -67,7 +69,7 @@ Sbatch = Annotated[
         "--sbatch",
         metavar="KEY=VALUE",
         rich_help_panel=PANEL,
-        help="Any option of sbatch, as account=lab, mem=32G, exclusive; may be repeated.",
+        help="Any option of sbatch: account=lab, mem=32G, exclusive; may be repeated.",
     ),
 ]
 NoWait = Annotated[
@@ -83,7 +85,7 @@ def ask_of(
     per_gpu: int | None,
     sbatch: Sequence[str] | None,
 ) -> Ask:
-    """Return the options as what each job asks of the cluster, if there is one."""
+    """Return what each job requests from the cluster."""
     from bench.launch.slurm import OURS, Ask, check_commands
 
     more: dict[str, str | bool] = {}
@@ -94,7 +96,7 @@ def ask_of(
         more[key] = value if given else True
     if (gpus_per_run or 1) > 1 and (per_gpu or 1) > 1:
         raise BenchError(
-            f"--runs-per-gpu {per_gpu}: runs on {gpus_per_run} GPUs each share none; leave it out"
+            f"--runs-per-gpu {per_gpu}: runs on {gpus_per_run} GPUs each do not share a GPU; leave it out"
         )
     asked = {"partition": partition, "minutes": minutes, "gpus": gpus_per_run}
     asked |= {"runs": per_gpu, "at_once": max_parallel}
@@ -104,7 +106,7 @@ def ask_of(
 
 
 def refuse_other(launcher: Launcher, local: Mapping[str, object], slurm: Mapping[str, object]) -> None:
-    """Refuse options that mean nothing to the launcher that was chosen.
+    """Refuse options that the chosen launcher does not have.
 
     Args:
         local, slurm: the options of each that were given or not, with their values.
@@ -116,7 +118,7 @@ def refuse_other(launcher: Launcher, local: Mapping[str, object], slurm: Mapping
 
 
 def send(cells: Sequence[Cell], results: Path, data: Path, ask: Ask, **options: Any) -> str:
-    """Submit what is to run, say so, and return how to end it and to look again."""
+    """Submit the runs, print the jobs, and return how to cancel them and look again."""
     from bench.cell import families
     from bench.launch import queue
     from bench.launch.slurm import submit

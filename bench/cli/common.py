@@ -51,13 +51,17 @@ Log = Annotated[
     typer.Option(
         "--log",
         metavar="LOGGER",
-        help="Curves for tensorboard, wandb, mlflow or trackio too, as wandb:project=lt; may be repeated; "
-        "none: not even what the recipe says.",
+        help="Also log to tensorboard, wandb, mlflow or trackio (wandb:project=lt); may be repeated; "
+        "none: ignore the recipe's loggers.",
     ),
 ]
 Jobs = Annotated[
     int | None,
-    typer.Option("--jobs", min=1, help="Runs at once [dim](default: one per core, or what the GPUs take)[/]"),
+    typer.Option(
+        "--jobs",
+        min=1,
+        help="Simultaneous runs [dim](default: one per core, or what the GPUs have room for)[/]",
+    ),
 ]
 Gpus = Annotated[
     str | None, typer.Option("--gpus", metavar="0,1", help="GPUs, or 'none' [dim](default: all)[/]")
@@ -68,20 +72,20 @@ PerGpu = Annotated[
         "--per-gpu",
         "--runs-per-gpu",
         min=1,
-        help="Runs that share a GPU [dim](default: as many as pay; in a job of a cluster: 1)[/]",
+        help="Runs that share a GPU [dim](default: as many as are faster together; on a cluster: 1)[/]",
     ),
 ]
 Execute = Annotated[
     str | None,
     typer.Option(
-        "--execute", metavar="OPTIONS", help="Pace alone: compile,no-channels-last,steps=4,no-benchmark."
+        "--execute",
+        metavar="OPTIONS",
+        help="Options that change only the speed: compile,no-channels-last,steps=4,no-benchmark.",
     ),
 ]
-Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="Where the runs are.")]
-Data = Annotated[
-    Path, typer.Option("--data", metavar="DIR", envvar="LONGTAIL_DATA", help="Where the images are.")
-]
-Reports = Annotated[Path, typer.Option("--reports", metavar="DIR", help="Where the pages go.")]
+Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="The results folder.")]
+Data = Annotated[Path, typer.Option("--data", metavar="DIR", envvar="LONGTAIL_DATA", help="The data folder.")]
+Reports = Annotated[Path, typer.Option("--reports", metavar="DIR", help="The folder of the pages.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 Wide = Annotated[bool, typer.Option("--wide", help="Show all columns.")]
 

@@ -1,4 +1,4 @@
-"""The images: whether they are at hand and as published, and packing them for fast reading."""
+"""The `data` commands: show, check and pack the images of a data set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class _ShowByDefault(TyperGroup):
-    """Takes `data NAME` for `data show NAME`."""
+    """Reads `data NAME` as `data show NAME`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in self.commands and args[0] not in ("-h", "--help"):
@@ -35,27 +35,29 @@ app = typer.Typer(
     help="Show the images of a data set ([bold]data NAME[/]), check them, or pack them.",
 )
 
-Name = Annotated[str, typer.Argument(help="As in [bold]list datasets[/].", show_default=False)]
+Name = Annotated[
+    str, typer.Argument(help="A name of [bold]list datasets[/], or of the recipe.", show_default=False)
+]
 FromRecipe = Annotated[
-    Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe that writes this data set down.")
+    Path | None, typer.Option("--recipe", metavar="FILE", help="The recipe that defines the data set.")
 ]
 
 
 @app.command()
 def show(
     name: Name,
-    download: Annotated[bool, typer.Option("--download", help="Fetch it if it is missing.")] = False,
+    download: Annotated[bool, typer.Option("--download", help="Download it if it is missing.")] = False,
     factors: Annotated[
         list[float] | None,
-        typer.Option("--imbalance-factor", min=1, help="A long tail to look at; may be repeated."),
+        typer.Option("--imbalance-factor", min=1, help="Show the long tail of this factor; may be repeated."),
     ] = None,
     recipe: FromRecipe = None,
     data: Data = DATA,
 ) -> None:
-    """See that the images of a data set are at hand, count them, and tell which published ones they are.
+    """Count the images of a data set, and say which published data set they are.
 
-    Of each imbalance factor, by default those of the recipe, it shows counts, fingerprint, and whether the
-    papers have drawn the same images. The word `show` may be left out.
+    For each imbalance factor (default: those of the recipe) it shows counts, fingerprint, and whether the
+    papers drew the same images. The word `show` may be left out.
 
     [bold]Examples[/]
 
@@ -72,16 +74,18 @@ def show(
     for factor in factors:
         _show_tail(dataset, factor, data)
     if not factors:
-        console().print("--imbalance-factor 100, say, shows a long tail of it", style="dim", highlight=False)
+        console().print(
+            "--imbalance-factor 100, for example, shows a long tail of it", style="dim", highlight=False
+        )
 
 
 def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
     """Count the images of a data set; those of list files need not be there."""
     import numpy as np
 
-    from bench.data import folder
-    from bench.data.listing import listed
-    from bench.data.sources import read
+    from bench.data.read import folder
+    from bench.data.read.listing import listed
+    from bench.data.read.sources import read
 
     passed_over: list[str] = []
     if dataset.on_disk:
@@ -110,12 +114,12 @@ def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
 
 
 def _show_tail(dataset: DataSet, factor: float, data: Path) -> None:
-    """Show a long tail of a data set that is there: its counts, its fingerprint, and what it is known as."""
+    """Print a long tail of a data set: counts, fingerprint, and which published one it is."""
     import numpy as np
 
     from bench.cell import STANDARD
-    from bench.data import content, subsets
-    from bench.data.longtail import shot_groups
+    from bench.data.sets import content, subsets
+    from bench.data.split.longtail import shot_groups
 
     found = content.look(dataset, factor, None, data)
     counts = np.array(found.class_counts)
@@ -159,7 +163,7 @@ def subsets(data: Data = DATA) -> None:
     import csv
     import sys
 
-    from bench.data.subsets import COLUMNS, rows
+    from bench.data.sets.subsets import COLUMNS, rows
 
     lines = csv.writer(sys.stdout, lineterminator="\n")
     lines.writerow(COLUMNS)
@@ -170,15 +174,15 @@ def subsets(data: Data = DATA) -> None:
 def check(
     name: Name,
     root: Annotated[
-        Path | None, typer.Option("--root", metavar="DIR", help="Where its images and lists are.")
+        Path | None, typer.Option("--root", metavar="DIR", help="The folder of its images and lists.")
     ] = None,
     decode: Annotated[
-        bool, typer.Option("--decode", help="Decode every image too; this takes long.")
+        bool, typer.Option("--decode", help="Also decode every image, which takes long.")
     ] = False,
     recipe: FromRecipe = None,
     data: Data = DATA,
 ) -> None:
-    """Hold the lists, folders and images of a data set against each other and what is known of it.
+    """Check the lists, folders and images of a data set: do they agree, and are they as published?
 
     [bold]Examples[/]
 
@@ -187,28 +191,28 @@ def check(
     python run_bench.py data check places_lt
     python run_bench.py data check mine --recipe recipes/mine.yaml --decode
     """
-    from bench.data.check import check as held_against
+    from bench.data.sets.check import check as held_against
 
     dataset = _find(name, recipe)
     if dataset.source in ("digits", "cifar10", "cifar100"):
         _show(dataset, data)  # to read it is to check it
         return
     root = root or data / str(dataset.folder)
-    with _bar("images looked at") as report:
+    with _bar("images checked") as report:
         findings = held_against(dataset, root, data_dir=data, decode=decode, report=report)
     columns = ("images", "classes", "largest", "smallest", "many", "medium", "few")
     shown = table(f"{name}: {dataset.title}", "", "list", *columns, "files there", "", numbers=columns)
     for part in findings.parts:
         sizes = (part.images, part.classes, part.most, part.least, *part.shots)
         there = findings.there.get(part.part)
-        found = "not looked for" if there is None else f"{there:,}"
+        found = "not counted" if there is None else f"{there:,}"
         shown.add_row(part.part, part.file.name, *(f"{n:,}" for n in sizes), found, part.verdict)
     if findings.parts:
         console().print(shown)
     _tell(
         ("fault", findings.faults, "red"),
         ("remark", findings.remarks, "yellow"),
-        ("to be had", findings.remedies, "green"),
+        ("remedy", findings.remedies, "green"),
     )
     if findings.faults:
         raise typer.Exit(SOME_FAILED)
@@ -218,15 +222,15 @@ def check(
 def prepare(
     name: Name,
     short_side: Annotated[
-        int | None, typer.Option("--short-side", min=8, help="Shrink the shorter side to so many pixels.")
+        int | None, typer.Option("--short-side", min=8, help="Shrink the shorter side to this many pixels.")
     ] = None,
     recipe: FromRecipe = None,
     data: Data = DATA,
 ) -> None:
-    """Pack the images of a data set into shards, which are read faster than single files.
+    """Pack the images of a data set into shards, which are faster to read than single files.
 
-    Runs take them of themselves. Shrunk images are another data set, as their pixels differ: a recipe asks
-    for them with [bold]short_side[/]. It may be stopped and goes on.
+    Runs use the shards automatically. Shrunk images are another data set, as their pixels differ: a recipe
+    uses them with [bold]short_side[/]. You can stop this command; the same command continues.
 
     [bold]Examples[/]
 
@@ -234,9 +238,9 @@ def prepare(
     python run_bench.py data prepare imagenet_lt
     python run_bench.py data prepare imagenet_lt --short-side 256
     """
-    from bench.data.listing import listed
-    from bench.data.readers import KINDS, items
-    from bench.data.shards import pack, place_of
+    from bench.data.read.listing import listed
+    from bench.data.read.readers import KINDS, items
+    from bench.data.read.shards import pack, place_of
 
     dataset = _streamed(name, recipe)
     lists = listed(dataset, data)
@@ -248,8 +252,8 @@ def prepare(
             contents = (item.content for item in items(dataset, lists.root, part))
         with _bar(f"{part}: images packed", len(files)) as report:
             size = pack(files, place, short_side, report, os.cpu_count() or 1, dataset.upright, contents)
-        told = f"{part}  {len(files):,} images, {size / 2**30:.2f} GiB  {place}"
-        console().print(told, highlight=False, markup=False)
+        written = f"{part}  {len(files):,} images, {size / 2**30:.2f} GiB  {place}"
+        console().print(written, highlight=False, markup=False)
     if short_side not in (None, dataset.short_side):
         lines = (
             "for a recipe:",
@@ -273,7 +277,7 @@ def _tell(*groups: tuple[str, Sequence[str], str]) -> None:
 
 def _find(name: str, recipe: Path | None) -> DataSet:
     """Return a data set, of those built in or of those that a recipe writes down."""
-    from bench.data.catalogue import DATASETS
+    from bench.data.sets.catalogue import DATASETS
 
     known = DATASETS
     if recipe is not None:
@@ -282,7 +286,7 @@ def _find(name: str, recipe: Path | None) -> DataSet:
 
         known = read_datasets(read(recipe)[0].mapping.get("datasets"))
     if name not in known:
-        hint = "" if recipe else "; if a recipe writes it down, add --recipe FILE"
+        hint = "" if recipe else "; if a recipe defines it, add --recipe FILE"
         raise BenchError(f"unknown data set {name!r}{did_you_mean(name, known)}{hint}")
     return known[name]
 

@@ -1,4 +1,4 @@
-"""How long a cell would train, judged by the pace of past runs on the same device."""
+"""Checks of cells before training, and their training time at the speed of past runs on the same device."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def training_images(cell: Cell, data: Path) -> int:
 @functools.cache
 def _counts(dataset: DataSet, imbalance_factor: float, data: Path) -> tuple[np.ndarray, int]:
     """Return the class counts (C,) of a long tail, and how many extra images an epoch draws."""
-    from bench.data import sources
-    from bench.data.extra import read_extra
+    from bench.data.read import sources
+    from bench.data.split.extra import read_extra
 
     counts, _, class_names = sources.tail(dataset, imbalance_factor, data)
     extra = read_extra(dataset, counts, class_names, data)
@@ -34,12 +34,12 @@ def _counts(dataset: DataSet, imbalance_factor: float, data: Path) -> tuple[np.n
 
 
 def check_data(cells: Iterable[Cell], data: Path) -> list[str]:
-    """Read and check the data of cells as `data check` does, and return what should be known of it.
+    """Read and check the data of cells as `data check` does, and return its remarks.
 
     Raises:
         BenchError: the data is missing or has faults, a line each.
     """
-    from bench.data.check import before_training
+    from bench.data.sets.check import before_training
     from bench.recipe.schema import each
 
     def check(cell: Cell) -> list[str]:
@@ -51,7 +51,7 @@ def check_data(cells: Iterable[Cell], data: Path) -> list[str]:
 
 
 def check_backbones(cells: Iterable[Cell], data: Path) -> list[str]:
-    """See that the cells' backbones take images of their size.
+    """Check that the cells' backbones take images of their size.
 
     Raises:
         BenchError: some do not, a line each.
@@ -71,7 +71,7 @@ def check_backbones(cells: Iterable[Cell], data: Path) -> list[str]:
 
 
 def check_methods(cells: Iterable[Cell], data: Path) -> list[str]:
-    """See that the cells' methods can be built on their backbones, and start from their parents.
+    """Check that the cells' methods can be built on their backbones, and can start from their parents.
 
     On a backbone of several stages, by its defaults, every method can.
 
@@ -115,7 +115,7 @@ CHECKS = (check_backbones, check_data, check_methods)
 
 
 def _kind(cell: Cell) -> str:
-    """Write down what a method is built from, seed and protocol aside."""
+    """Return what a method is built from, without seed and protocol."""
     members = [(member.method, member.backbone) for member in cell.family()]
     return repr((cell.dataset.name, members))
 

@@ -1,4 +1,4 @@
-"""What the commands that train share: a recipe's cells, data and code as they are here, the GPUs, sums."""
+"""What `run`, `rerun` and `plan` share: a recipe's cells, current data and code, GPUs, and summaries."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def labels_of(grid: Grid) -> dict[str, str]:
 
 
 def tell_search(grid: Grid, runs: Results) -> None:
-    """Say how far both phases of a recipe's search are, if it has one."""
+    """Print the progress of both phases of a recipe's search, if it has one."""
     from bench.search.outcome import phases
 
     if grid.search is not None:
@@ -56,7 +56,7 @@ def tell_search(grid: Grid, runs: Results) -> None:
 
 
 def as_now(data: Path) -> Now:
-    """Return data and code as they are here; methods files are loaded."""
+    """Return the current data and code; methods files are loaded."""
     from bench import registry
     from bench.stale import Now
 
@@ -76,18 +76,20 @@ def gpus_of(chosen: str | None) -> list[str]:
     try:
         return [visible[int(number)] for number in chosen.split(",")]
     except (ValueError, IndexError):
-        raise BenchError(f"--gpus {chosen}: there are {count} GPUs here; write as 0,1 or none") from None
+        raise BenchError(
+            f"--gpus {chosen}: there are {count} GPUs here; write 0,1 for example, or none"
+        ) from None
 
 
 def tell_anew(parents: Sequence[str]) -> None:
-    """Say which committed parents are trained anew."""
+    """Print which committed parents are trained again."""
     for parent in parents:
         told = f"anew    {escape(parent)}: its weights are not here, and a run starts from them"
         console().print(told, soft_wrap=True, highlight=False)
 
 
 def tell_stale(known: Mapping[str, State]) -> None:
-    """Say which runs stand no more for their data and code, and why."""
+    """Print which runs are stale, and why."""
     for run_id, state in known.items():
         if state.status == "stale":
             told = f"[red]stale[/]   {escape(run_id)}: {escape(state.reason or '')}"
@@ -95,7 +97,7 @@ def tell_stale(known: Mapping[str, State]) -> None:
 
 
 def sum_up(ends: Mapping[str, State]) -> int:
-    """Print how many runs ended how, and return the exit code that says it."""
+    """Print how many runs ended in each state, and return the exit code."""
     seen = Counter[str](state.status for state in ends.values())
     told = {"running": "running elsewhere"}
     console().print(
@@ -104,6 +106,6 @@ def sum_up(ends: Mapping[str, State]) -> int:
     )
     tell_stale(ends)
     if seen["failed"] or seen["unreadable"]:
-        console().print("try what failed again with --retry-failed; all of why is in each run's log.txt")
+        console().print("--retry-failed trains failed runs again; the full error is in each run's log.txt")
     bad = ("stale", "failed", "unreadable", "blocked", "interrupted", "missing")
     return SOME_FAILED if any(seen[status] for status in bad) else 0

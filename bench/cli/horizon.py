@@ -1,4 +1,4 @@
-"""Whether a momentum encoder is quick enough for the training that it has."""
+"""A check of momentum encoders: do they follow fast enough for the length of the training?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST, GOOD = 1 / 5, 1 / 50
 
 
 def warnings(cells: Iterable[Cell], labels: Mapping[str, str], data: Path) -> list[str]:
-    """Say of which labels the momentum is too high for their number of steps, and what fits."""
+    """Return the labels whose momentum is too high for their number of steps, and a value that fits."""
     told: dict[str, None] = {}
     for cell in cells:
         key = registry.find(cell.method.name).build.key_momentum

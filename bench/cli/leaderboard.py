@@ -210,8 +210,8 @@ def score(
     """
     import numpy as np
 
-    from bench.data import sources
-    from bench.data.catalogue import DATASETS
+    from bench.data.read import sources
+    from bench.data.sets.catalogue import DATASETS
     from bench.leaderboard import external
     from bench.report import text
 

@@ -1,4 +1,4 @@
-"""What a recipe would train, and what that would cost."""
+"""The `plan` command: what a recipe would train, and how long it would take."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def plan(
     results: Results = RESULTS,
     data: Data = DATA,
 ) -> None:
-    """Show what `run` would train, and how long it would take by the pace of past runs.
+    """Show what `run` would train, and how long it would take at the speed of past runs.
 
     [bold]Examples[/]
 
@@ -93,14 +93,14 @@ def plan(
 
 
 def _why(anew: bool, begun: bool) -> str:
-    """Say why a run is trained that is done."""
+    """Say why a finished run is trained again."""
     if anew:
         return " (its weights are not here)"
     return " (once more)" if begun else ""
 
 
 def _problems(cells: Sequence[Cell], data: Path) -> list[str]:
-    """Say all that `run` would refuse, or remark on, of what it would train."""
+    """Return what `run` would refuse or remark on."""
     from bench.cli.estimate import CHECKS
 
     told: list[str] = []
@@ -113,7 +113,7 @@ def _problems(cells: Sequence[Cell], data: Path) -> list[str]:
 
 
 def _time(times: Mapping[str, float | None], family: Mapping[str, Cell], places: int) -> str:
-    """Say how long runs will take; what is not known of them is never told as nothing."""
+    """Say how long runs will take, and how many have an unknown time."""
     from bench.cli.estimate import total
     from bench.report.text import duration
 
@@ -122,4 +122,4 @@ def _time(times: Mapping[str, float | None], family: Mapping[str, Cell], places:
         return duration(total(times, family, places) or 0)
     if any(times.values()):
         return f"more than {duration(total(times, family, places))} ({unknown} of unknown time)"
-    return f"time unknown, as no run on such a backbone and image size has ended here ({unknown} runs)"
+    return f"time unknown, as no run with such a backbone and image size has ended here ({unknown} runs)"

@@ -221,7 +221,7 @@ def evaluate(
     python run_bench.py evaluate 0123456789
     python run_bench.py evaluate results/runs/RUN/weights.safetensors --folder data/my_images
     """
-    from bench.data.folder import list_images, passed_over
+    from bench.data.read.folder import list_images, passed_over
     from bench.registry import load_files
     from bench.rundir import RunDir
     from bench.train.evaluate import evaluate_run

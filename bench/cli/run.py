@@ -1,4 +1,4 @@
-"""Training: the runs of a recipe, and one run once more."""
+"""The commands `run` and `rerun`."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ def run(
     jobs: Jobs = None,
     gpus: Gpus = None,
     per_gpu: PerGpu = None,
-    force: Annotated[bool, typer.Option("--force", help="Train once more, done or not.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Train all of them again.")] = False,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Train once more what failed or cannot be read.")
+        bool, typer.Option("--retry-failed", help="Train failed and unreadable runs again.")
     ] = False,
     retrain_stale: Annotated[
         bool,
-        typer.Option("--retrain-stale", help="Train once more what was done on other data or code."),
+        typer.Option("--retrain-stale", help="Train stale runs again: those made with other data or code."),
     ] = False,
     results: Results = RESULTS,
     data: Data = DATA,
@@ -75,11 +75,11 @@ def run(
 ) -> None:
     """Train the cells of a recipe that are not trained yet, and write its report.
 
-    What is done stays, what was interrupted goes on from its checkpoint. Stop it with Ctrl-C. What was done
-    on other data or with other code of yours is stale: it stays too, and is in no table.
-    What --force, --retry-failed and --retrain-stale train once more is trained beside what is there (in
-    results/rerun), and takes its place when it is done. If you stop it, a run without these options goes on.
-    The jobs of a cluster go on without you, and the same command shows them again.
+    Finished runs stay, and interrupted runs continue from their checkpoints. Ctrl-C stops it. Runs made with
+    other data or other code of yours are stale: they stay, too, and are in no table.
+    With --force, --retry-failed and --retrain-stale the new run is trained in results/rerun, and replaces the
+    old one when it is done. If you stop it, `run` without these options continues.
+    On a cluster the jobs continue when you stop this command, and the same command shows them again.
 
     [bold]Examples[/]
 
@@ -128,7 +128,7 @@ def run(
     grid, asked = read_cells(recipe, only, set_, methods, results, data)
     loggers = chosen_loggers(log, grid.log)
     if log and no_wait:
-        raise BenchError("--log: not with --no-wait; loggers hear of runs while this command waits for them")
+        raise BenchError("--log: not with --no-wait; runs are logged only while this command waits for them")
     now = as_now(data)
     runs = records.Results(results, now)
     known = runs.states(families(asked).values())
@@ -170,17 +170,18 @@ def run(
 
 def rerun(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Its name, the beginning of it, or its last ten characters.")
+        str,
+        typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its last ten characters."),
     ],
     methods: Methods = None,
     gpus: Gpus = None,
     results: Results = RESULTS,
     data: Data = DATA,
 ) -> None:
-    """Train one run once more and compare the new record with the old one; the new one takes its place.
+    """Train one run again, compare the new record with the old one, and keep the new one.
 
-    Of a run whose record alone is committed it makes weights and scores again, and before it those of what
-    it starts from. Whatever stops it leaves the old run as it was. Exits with 1 if the records differ.
+    Where only the record of a run is here, this makes its weights and logits again, after those of its
+    parents. If it is stopped, the old run stays as it was. Exits with 1 if the records differ.
 
     [bold]Examples[/]
 
@@ -199,7 +200,7 @@ def rerun(
     family = families([cell])
     for run_id, state in runs.states(family.values()).items():
         if state.status == "stale":
-            raise BenchError(f"{run_id}: {state.reason}; a record is checked on what it was made from")
+            raise BenchError(f"{run_id}: {state.reason}; a rerun needs the data and code of the old record")
     if found.directory.is_running():
         raise Busy(f"{cell.run_id}: another process is running it")
     tell_anew(runs.needed([cell], forced=[cell.run_id]))
@@ -215,7 +216,7 @@ def rerun(
         return
     differing = ledger.unlike(old, records.Results(results)[cell.run_id].packed())
     if not differing:
-        console().print("[green]EQUAL[/]: the new record says what the old one said")
+        console().print("[green]EQUAL[/]: the new record is the same as the old one")
         return
     shown = table("The new record differs", "where", "old", "new")
     for where, before, after in differing:
@@ -225,7 +226,7 @@ def rerun(
 
 
 def _check(cells: Sequence[Cell], data: Path) -> None:
-    """Check backbones and data of what is to be trained: better one error now than one in each run."""
+    """Check backbones and data before training: one error now instead of one in each run."""
     from bench.cli.estimate import CHECKS
     from bench.launch.together import is_first
 
@@ -242,15 +243,15 @@ def _launch(
     labels: Mapping[str, str],
     loggers: Sequence[Wanted] = (),
     start: Callable[..., dict[str, State]] | None = None,
-    stopped: str = "stopped; the same command goes on from here",
+    stopped: str = "stopped; the same command continues from here",
     **options: Any,
 ) -> dict[str, State]:
-    """Run the cells under the eyes of the user, who may stop it.
+    """Run the cells with progress bars, until the end or Ctrl-C.
 
     Args:
-        loggers: where else their course is written.
-        start: what runs them; default: this machine's launcher.
-        stopped: what a user is told who stopped it.
+        loggers: where else their curves are written.
+        start: the launcher; default: this machine's.
+        stopped: the message after Ctrl-C.
     """
     from bench.launch.local import run_grid
     from bench.launch.progress import watch

@@ -1,4 +1,4 @@
-"""Runs that are shared: the Hugging Face Hub, out and in, and files that somebody submits."""
+"""The commands `push`, `pull` and `check-submission`: the Hugging Face Hub, and submitted records."""
 
 from __future__ import annotations
 
@@ -14,16 +14,21 @@ from bench.errors import BenchError
 
 def push(
     run: Annotated[
-        str, typer.Argument(metavar="RUN", help="Its name, the beginning of it, or its last ten characters.")
+        str,
+        typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its last ten characters."),
     ],
     to: Annotated[str, typer.Option("--to", metavar="USER/REPO", help="A model repository of the Hub.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder, and send nothing.")] = False,
     folder: Annotated[
-        Path | None, typer.Option("--folder", metavar="DIR", help="Where it goes; default: results/hub/RUN.")
+        Path | None,
+        typer.Option("--folder", metavar="DIR", help="The folder to write; default: results/hub/RUN."),
     ] = None,
-    private: Annotated[bool, typer.Option("--private", help="Make a new repository a private one.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="Create the repository as private.")] = False,
     licence: Annotated[
-        str, typer.Option("--licence", "--license", metavar="ID", help="Of the weights, as the Hub has it.")
+        str,
+        typer.Option(
+            "--licence", "--license", metavar="ID", help="Licence of the weights, by the Hub's name."
+        ),
     ] = "mit",
     methods: Methods = None,
     results: Results = RESULTS,
@@ -55,7 +60,7 @@ def push(
         _say(f"{file.stat().st_size / 1e6:9.2f} MB  {file}")
     _say("loads with bench.load_model" + (" and with timm" if with_timm else "; no plain timm classifier"))
     if found.cell.method.name in registry.sources():
-        _say(f"{found.cell.method.name} is a method of yours: who loads it needs your file too")
+        _say(f"{found.cell.method.name} is your own method: loading it needs your file, too")
     if dry_run:
         _say("nothing was sent")
     else:
@@ -71,7 +76,7 @@ def pull(
     ] = None,
     results: Results = RESULTS,
 ) -> None:
-    """Take a run from the Hugging Face Hub among one's own, checked against its record.
+    """Download a run from the Hugging Face Hub, and check it against its record.
 
     [bold]Examples[/]
 
@@ -90,9 +95,9 @@ def check_submission(
     results: Results = RESULTS,
     data: Data = DATA,
 ) -> None:
-    """Check runs that are submitted as files of `export`, before they are taken: data, protocol, versions.
+    """Check submitted records (files of `export`) before they are merged: data, protocol, versions.
 
-    Runs that are in the results already, word for word, are passed over. Exits with 1 if one has a fault.
+    Runs whose identical record is in the results are skipped. Exits with 1 if a run has a fault.
 
     [bold]Examples[/]
 

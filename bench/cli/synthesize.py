@@ -1,4 +1,4 @@
-"""Filling rare classes with generated images."""
+"""The `synthesize` command: generated images for rare classes."""
 
 from __future__ import annotations
 
@@ -15,38 +15,46 @@ from bench.errors import BenchError, did_you_mean
 
 def synthesize(
     name: Annotated[
-        str, typer.Argument(metavar="DATASET", help="As in [bold]list datasets[/].", show_default=False)
+        str, typer.Argument(metavar="DATASET", help="A name of [bold]list datasets[/].", show_default=False)
     ],
     pipeline: Annotated[
         Path, typer.Option("--pipeline", metavar="DIR", help="The folder of a StableDiffusionPipeline.")
     ],
-    fill_to: Annotated[int, typer.Option("--fill-to", min=1, help="Images of each class, real ones too.")],
+    fill_to: Annotated[
+        int, typer.Option("--fill-to", min=1, help="Images per class to reach, real ones included.")
+    ],
     imbalance_factor: Annotated[
-        float, typer.Option("--imbalance-factor", min=1, help="Of the long tail to fill.")
+        float, typer.Option("--imbalance-factor", min=1, help="Imbalance factor of the long tail to fill.")
     ] = 1,
     max_per_class: Annotated[
-        int | None, typer.Option("--max-per-class", min=1, help="No more generated ones than this.")
+        int | None,
+        typer.Option("--max-per-class", min=1, help="At most this many generated images per class."),
     ] = None,
     prompt: Annotated[
-        str, typer.Option("--prompt", help="{class} stands for the class.")
+        str, typer.Option("--prompt", help="The prompt; {class} is replaced by the name of the class.")
     ] = "a photo of a {class}",
     out: Annotated[
         str | None,
-        typer.Option("--out", metavar="FOLDER", help="Below the data [dim](default: synthetic/DATASET)[/]"),
+        typer.Option(
+            "--out",
+            metavar="FOLDER",
+            help="Output, below the data folder [dim](default: synthetic/DATASET)[/]",
+        ),
     ] = None,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Of the denoising.")] = 50,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Denoising steps.")] = 50,
     guidance: Annotated[float, typer.Option("--guidance", min=0, help="Weight of the prompt.")] = 7.5,
-    batch: Annotated[int, typer.Option("--batch", min=1, help="Images at once.")] = 8,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Another one makes other images.")] = 0,
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Images per batch.")] = 8,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the images.")] = 0,
     device: Annotated[
-        str | None, typer.Option("--device", help="As cpu or cuda:1 [dim](default: a GPU if there is one)[/]")
+        str | None,
+        typer.Option("--device", help="cpu, cuda or cuda:1 [dim](default: a GPU if there is one)[/]"),
     ] = None,
     data: Data = DATA,
 ) -> None:
-    """Fill rare classes up to a number of images with those of a local Stable Diffusion pipeline.
+    """Fill rare classes up to a number of images, with a local Stable Diffusion pipeline.
 
-    Good images that are there stay, so it can be stopped and go on. A recipe trains on them with the
-    `extra_train` of its data set.
+    Good images that are there stay, so you can stop it, and the same command continues. A recipe trains on
+    the images with the `extra_train` of its data set.
 
     [bold]Examples[/]
 
@@ -58,11 +66,11 @@ def synthesize(
     import torch
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from bench.data import sources
-    from bench.data.catalogue import DATASETS
-    from bench.data.extra import room
-    from bench.data.folder import below
-    from bench.data.manifest import Settings
+    from bench.data.read import sources
+    from bench.data.read.folder import below
+    from bench.data.sets.catalogue import DATASETS
+    from bench.data.split.extra import room
+    from bench.data.split.manifest import Settings
     from bench.synthesis.fill import fill
     from bench.synthesis.pipeline import Pipeline, identify, precision
 
@@ -112,10 +120,12 @@ def synthesize(
                 lambda at: bars.update(bar, advance=1, description=escape(at)),
             )
     except KeyboardInterrupt:
-        console().print("stopped; the same command goes on from here", style="yellow")
+        console().print("stopped; the same command continues from here", style="yellow")
         raise typer.Exit(INTERRUPTED) from None
     console().print(f"images  {folder}", soft_wrap=True, highlight=False, markup=False)
     if given_up:
         told = ", ".join(f"{number} of {escape(at)}" for at, number in given_up.items())
-        console().print(f"given up, as all attempts were black, constant or broken: {told}", style="yellow")
+        console().print(
+            f"given up, because all attempts were black, constant or broken: {told}", style="yellow"
+        )
         raise typer.Exit(SOME_FAILED)

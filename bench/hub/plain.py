@@ -12,7 +12,7 @@ from torch import nn
 from bench import backbones
 from bench.backbones import Backbone
 from bench.cell import Cell, DataSet
-from bench.data.framing import SEEN
+from bench.data.feed.framing import SEEN
 from bench.method import Method
 from bench.vision import timm
 

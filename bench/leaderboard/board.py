@@ -14,7 +14,7 @@ import pandas as pd
 
 from bench import published
 from bench.cell import Cell, ShotRule
-from bench.data.longtail import shot_groups
+from bench.data.split.longtail import shot_groups
 from bench.errors import BenchError, did_you_mean
 from bench.leaderboard import external, sets
 from bench.leaderboard.check import Pair, compared

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.cell import STANDARD, BackboneChoice
 from bench.controls import control_in
-from bench.data.subsets import Recognised, recognise
+from bench.data.sets.subsets import Recognised, recognise
 from bench.records import Result
 
 #: A row of the literature, as of `bench.published.plain`.

@@ -6,7 +6,7 @@ their own are all functions of the stored scores, the labels and the training co
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ import pandas as pd
 
 from bench import metrics
 from bench.cell import ShotRule
-from bench.data.longtail import shot_groups
+from bench.data.split.longtail import shot_groups
 from bench.errors import BenchError, did_you_mean
 from bench.metrics import Calibration, agnostic, score
 from bench.records import Result
@@ -139,7 +139,16 @@ def calibration(run: Stored) -> pd.DataFrame:
     does to a classifier. Distances have no softmax to speak of, but are scored the same way.
     """
     groups = {"all": list(range(len(run.counts))), **shot_groups(run.counts, run.shots)}
-    found = metrics.calibration(run.scores, run.labels, groups)
+    return _calibration_table(metrics.calibration(run.scores, run.labels, groups))
+
+
+def recorded_calibration(run: Result) -> pd.DataFrame | None:
+    """Return the same from what a run's record keeps, None of older ones."""
+    kept = (run.record.get("further_metrics") or {}).get("calibration")
+    return None if kept is None else _calibration_table(kept)
+
+
+def _calibration_table(found: Mapping[str, Calibration | None]) -> pd.DataFrame:
     columns = list(Calibration.__annotations__)
     rows = [[name, *((row or {"images": 0}).get(key) for key in columns)] for name, row in found.items()]
     table = pd.DataFrame(rows, columns=["group", *columns])

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from bench.cell import ShotRule
-from bench.data.catalogue import DATASETS
-from bench.data.known import KNOWN
-from bench.data.longtail import exponential, shot_groups
+from bench.data.sets.catalogue import DATASETS
+from bench.data.sets.known import KNOWN
+from bench.data.split.longtail import exponential, shot_groups
 
 TITLES = {name: dataset.title for name, dataset in DATASETS.items()}
 

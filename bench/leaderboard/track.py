@@ -1,7 +1,7 @@
 """The test-agnostic track of the board: each measured series on eleven test sets, and their plain mean.
 
 What does not adapt has what its class accuracies say. What adapts to a test set by its unlabelled images (see
-`bench.leaderboard.adapt`) has a row besides, which is never ranked with the others.
+`bench.train.adapting`) has a row besides, which is never ranked with the others.
 """
 
 from __future__ import annotations

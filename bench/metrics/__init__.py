@@ -3,8 +3,8 @@
 All shares are percent. What there is nothing to compute from is None (n/a), never 0.
 """
 
-from bench.metrics.calibration import BINS, Calibration, calibration
 from bench.metrics.classes import ByClass, gini, pareto_ratio
+from bench.metrics.probabilities import BINS, Calibration, calibration
 from bench.metrics.scoring import FullScore, Score, confusion_matrix, full_score, further, score
 from bench.metrics.table import METRICS, RANKED, Metric, headline, value
 

@@ -61,10 +61,13 @@ def geometric(tested: ByClass) -> float:
 
 def macro_f1(tested: ByClass) -> float | None:
     """Return the mean of F1 = 2 hits / (test images + predictions) over classes with test images."""
-    if tested.confusion is None:
-        return None
-    hits, tests = np.diag(tested.confusion), tested.confusion.sum(axis=1)
-    of_class = 2 * hits / np.maximum(tests + tested.confusion.sum(axis=0), 1)
+    matrix = tested.confusion
+    return None if matrix is None else mean_f1(np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0))
+
+
+def mean_f1(hits: np.ndarray, tests: np.ndarray, predictions: np.ndarray) -> float:
+    """Return the same, in percent, from hits, test images and predictions of each class, (C,) each."""
+    of_class = 2 * hits / np.maximum(tests + predictions, 1)
     return float(100 * of_class[tests > 0].mean())
 
 

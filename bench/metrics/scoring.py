@@ -7,10 +7,10 @@ from typing import TypedDict
 import numpy as np
 
 from bench.cell import ShotRule
-from bench.data.longtail import shot_groups
+from bench.data.split.longtail import shot_groups
 from bench.metrics import classes
-from bench.metrics.calibration import Calibration, Predicted, calibration, equal_width
 from bench.metrics.classes import ByClass
+from bench.metrics.probabilities import Calibration, Predicted, calibration, equal_width
 
 
 class Score(TypedDict):
@@ -37,7 +37,7 @@ class FullScore(Score):
 
     worst_tenth: float
     geometric: float
-    macro_f1: float | None
+    macro_f1: float
     gini: float | None
     adaptive_ece: float
     classwise_ece: float
@@ -90,7 +90,7 @@ def score(logits: np.ndarray, labels: np.ndarray, class_counts: np.ndarray, shot
 class Further(TypedDict):
     """What a record has that only all scores tell, and older records lack: by shot group, with `all`."""
 
-    macro_f1: float | None
+    macro_f1: float
     calibration: dict[str, Calibration | None]
 
 
@@ -99,9 +99,12 @@ def further(logits: np.ndarray, labels: np.ndarray, class_counts: np.ndarray, sh
     logits, labels, counts = np.asarray(logits), np.asarray(labels), np.asarray(class_counts)
     size = logits.shape[1]
     groups = {"all": list(range(size)), **shot_groups(counts, shots)}
-    matrix = confusion_matrix(logits.argmax(axis=1), labels, size)
+    predicted = logits.argmax(axis=1)
+    hits, tests, given = (
+        np.bincount(some, minlength=size) for some in (labels[predicted == labels], labels, predicted)
+    )
     return {
-        "macro_f1": classes.macro_f1(ByClass(np.empty(0), matrix)),
+        "macro_f1": classes.mean_f1(hits, tests, given),
         "calibration": calibration(logits, labels, groups),
     }
 

@@ -40,6 +40,7 @@ from typing import Any
 from bench.cell import Cell
 from bench.errors import BenchError, did_you_mean
 from bench.loggers import parse as parse_logger
+from bench.recipe.axes import OF_THE_TAIL
 from bench.recipe.files import read
 from bench.recipe.grid import expand
 from bench.recipe.schema import Sections, each, parse
@@ -80,9 +81,11 @@ class Point:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """The same as text, with the ids: what `Recipe.only` compares."""
+        """The same as text, with the ids and how the tail is drawn: what `Recipe.only` compares."""
         cell = self.cell
         factor = {"imbalance_factor": f"{cell.imbalance_factor:g}"}
+        drawn = {key: getattr(cell.dataset, key) for key in OF_THE_TAIL}
+        factor |= {key: f"{v:g}" if isinstance(v, float) else str(v) for key, v in drawn.items()}
         ids = {"id": cell.id, "run_id": cell.run_id}
         search = {"label": self.method_label, "phase": self.phase} if self.phase else {}
         return {key: str(value) for key, value in self.axes.items()} | factor | ids | search

@@ -9,7 +9,7 @@ from dataclasses import replace
 from math import prod
 
 from bench.cell import DataSet, Protocol
-from bench.data.catalogue import DATASETS
+from bench.data.sets.catalogue import DATASETS
 from bench.errors import did_you_mean
 from bench.recipe.networks import read_backbone
 from bench.recipe.schema import each, parse

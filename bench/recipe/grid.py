@@ -259,8 +259,8 @@ def _check_schedule(cell: Cell, draft: Node, stage: Stage) -> None:
 
 def _check_policies(cell: Cell, draft: Node) -> None:
     from bench.data.augment import POLICIES  # it imports torch
-    from bench.data.framing import NAMES
-    from bench.data.samplers import SAMPLERS
+    from bench.data.feed.framing import NAMES
+    from bench.data.feed.samplers import SAMPLERS
 
     protocol = cell.protocol
     policies = NAMES if cell.dataset.on_disk else tuple(POLICIES)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from bench import registry
 from bench.cell import MethodChoice
@@ -46,6 +46,12 @@ class Stage:
 
     def choose(self, params: Node) -> MethodChoice:
         """Check the hyper-parameters and write out all of them."""
+        try:
+            _ = self.method.unchanged
+        except ValidationError as error:
+            detail = error.errors()[0]
+            key = ".".join(str(part) for part in detail["loc"])
+            raise params.fault(f"method {self.method.name!r}: {key}: {detail['msg']}") from None
         unknown = f"method {self.method.name!r} has no hyper-parameter"
         return self.method.choice(parse(self.hyperparameters, params, unknown))
 

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import numpy as np
 
 from bench.cell import STANDARD, DataSet
-from bench.data.longtail import shot_groups
+from bench.data.split.longtail import shot_groups
 from bench.errors import BenchError, did_you_mean
 from bench.files import write_text
 from bench.leaderboard.board import settings, variants, written

@@ -17,8 +17,18 @@ from bench.report.text import number, order
 Part = tuple[str, str, Table | str]
 
 
+_CALIBRATION = (
+    "Calibration",
+    "Confidence above accuracy is what a long tail does to its rare classes. Percent; NLL is in nats, Brier "
+    "from 0 to 2. By the shot group of the image, class-wise ECE by that of the class.",
+)
+
+
 def analysis(runs: Sequence[Result]) -> tuple[list[Part], str]:
-    """Return tables of means over the runs whose scores are at hand, and what is said of the others."""
+    """Return tables of means over the runs whose scores are at hand, and what is said of the others.
+
+    Without scores at hand there is still the calibration that records keep.
+    """
     found, missing = list[Stored](), list[str]()
     for run in runs:
         try:
@@ -26,18 +36,15 @@ def analysis(runs: Sequence[Result]) -> tuple[list[Part], str]:
         except BenchError as error:
             missing.append(str(error).replace(f"{run.directory.path.parents[1]}/", ""))
     if not found:
-        return [], missing[0]
+        kept = [table for run in runs if (table := reanalysis.recorded_calibration(run)) is not None]
+        return [(*_CALIBRATION, _averaged(kept))] if kept else [], missing[0]
     parts: list[Part] = [
         (
             "Other shot rules",
             "The field groups classes in several ways, and seldom says which.",
             _shots(found),
         ),
-        (
-            "Calibration",
-            "Confidence above accuracy is what a long tail does to its rare classes. Percent.",
-            _averaged([reanalysis.calibration(run) for run in found]),
-        ),
+        (*_CALIBRATION, _averaged([reanalysis.calibration(run) for run in found])),
         (
             "Post-hoc logit adjustment",
             "Scores minus tau times the log of the training prior. The best tau of this sweep is chosen on "

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.data.longtail import shot_groups
+from bench.data.split.longtail import shot_groups
 from bench.files import write_text
 from bench.leaderboard import Board, side_by_side
 from bench.leaderboard.board import settings, written

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from bench.data import manifest
-from bench.data.folder import fit
-from bench.data.manifest import Manifest, Settings
+from bench.data.read.folder import fit
+from bench.data.split import manifest
+from bench.data.split.manifest import Manifest, Settings
 from bench.errors import BenchError
 from bench.files import replacing
 from bench.randomness import seed_of

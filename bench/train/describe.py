@@ -12,7 +12,7 @@ import torch
 from bench import registry
 from bench.backbones import count_parameters
 from bench.cell import Cell
-from bench.data.split import Split
+from bench.data.split.load import Split
 from bench.method import Method
 from bench.version import revision
 from bench.vision import timm

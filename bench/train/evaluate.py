@@ -11,10 +11,10 @@ from torch import Tensor
 
 from bench.captured import Play, at_once
 from bench.cell import Cell, DataSet
-from bench.data.folder import decode, list_images
-from bench.data.framing import test_frame
-from bench.data.split import load
-from bench.data.streaming import loader_for
+from bench.data.feed.framing import test_frame
+from bench.data.feed.streaming import loader_for
+from bench.data.read.folder import decode, list_images
+from bench.data.split.load import load
 from bench.errors import BenchError, did_you_mean
 from bench.method import Method
 from bench.metrics import FullScore, full_score

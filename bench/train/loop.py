@@ -22,7 +22,7 @@ from torch.nn.utils import clip_grad_norm_
 from bench import ranks
 from bench.captured import at_once
 from bench.cell import Cell
-from bench.data.loader import Loader
+from bench.data.feed.loader import Loader
 from bench.errors import BenchError, memory_ran_out
 from bench.method import Batch, Clock, Method
 from bench.metrics import score

@@ -15,15 +15,15 @@ import torch
 
 from bench import ranks, registry
 from bench.cell import Cell
-from bench.data.loader import Loader
-from bench.data.split import Split, load, subsampled
-from bench.data.streaming import loader_for
+from bench.data.feed.loader import Loader
+from bench.data.feed.streaming import loader_for
+from bench.data.split.load import Split, load, subsampled
 from bench.errors import BenchError, memory_ran_out, reason_of, traceback_of
 from bench.method import Method
 from bench.metrics import confusion_matrix, further, score
 from bench.rundir import RunDir
 from bench.stale import mark, rests_on
-from bench.train.adapted import adapted_accuracies
+from bench.train.adapting import adapted
 from bench.train.build import build
 from bench.train.checkpoint import read_weights, write_weights
 from bench.train.describe import describe_data, describe_method, describe_model, environment
@@ -171,9 +171,9 @@ def _train_and_score(
         "method": describe_method(cell, method),
         "data": describe_data(cell, split),
         "image_hashes": split.image_hashes or None,
-        **_adapted(method, loader, split),
         "model": describe_model(method, loader.images_at(torch.arange(2, device=device))),
         **_results(cell, split, logits, training),
+        "test_agnostic": adapted(method, loader, cell.seed),
         "files": {
             run.logits.name: run.write_logits(logits, split.test_labels),
             **_averaged_file(run, split, training),
@@ -206,23 +206,17 @@ def _results(cell: Cell, split: Split, logits: np.ndarray, training: Training) -
         by = cell.protocol.averaging
         of_mean = score(averaged, split.test_labels, split.class_counts, cell.dataset.shots)
         told["averaged"] = {"kind": by and by.kind, "epoch": last_epoch, **of_mean}
-    confusion = confusion_matrix(logits.argmax(axis=1), split.test_labels, classes).tolist()
+    confusion = None
+    if classes <= 200:  # beyond, it outgrows all else in the record
+        confusion = confusion_matrix(logits.argmax(axis=1), split.test_labels, classes).tolist()
     return {
         "metrics": {"selection": "last_epoch", "epoch": last_epoch, **metrics},
         "further_metrics": further(logits, split.test_labels, split.class_counts, cell.dataset.shots),
         "best_on_test": training.best,
         "best_on_validation": training.chosen,
         **told,
-        "confusion": confusion if classes <= 200 else None,  # beyond, it outgrows all else in the record
+        "confusion": confusion,
     }
-
-
-def _adapted(method: Method, loader: Loader, split: Split) -> dict[str, Any]:
-    if not method.adapts:
-        return {}
-    images = (images for images, _ in loader.test())
-    accuracy = adapted_accuracies(method, images, split.test_labels, split.class_counts)
-    return {"test_agnostic": {"accuracy": accuracy}}
 
 
 def _averaged_file(run: RunDir, split: Split, training: Training) -> dict[str, str]:

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 
 from bench.cell import Cell
-from bench.data.split import load
-from bench.data.streaming import loader_for
+from bench.data.feed.streaming import loader_for
+from bench.data.split.load import load
 from bench.errors import memory_ran_out
 from bench.method import Clock
 from bench.rundir import RunDir

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bench.method import MakeBackbone
+from bench.method import MakeBackbone, Unlabelled
+from methods.parts.expert_weights import expert_weights
 from methods.parts.experts import ExpertEnsemble, PerExpert
 from methods.parts.heads import CosineHead
 from methods.parts.weights import weighted_cross_entropy
@@ -36,6 +37,16 @@ class AdjustedExperts(ExpertEnsemble):
 
     def training_outputs(self, features: Tensor, labels: Tensor) -> Tensor:
         return self.scale * super().training_outputs(features, labels)
+
+    def member_logits(self, images: Tensor) -> Tensor:
+        return self.scale * super().member_logits(images)
+
+    def adapt(self, test: Unlabelled) -> Tensor:
+        """Weigh the experts as SADE does, by two views of the sample."""
+        assert test.views is not None, "test_views asks for them"
+        sample = test.views[:, test.sample.to(test.views.device)]
+        weights = torch.from_numpy(expert_weights(sample.cpu().numpy())).to(test.logits)
+        return torch.einsum("k,nkc->nc", weights, test.logits)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.scale * super().forward(images)

@@ -106,5 +106,8 @@ class ExpertEnsemble(Classifier):
         own = super().criterion
         return torch.stack([own(expert, labels) for expert in outputs]).mean()
 
+    def member_logits(self, images: Tensor) -> Tensor:
+        return super().forward(images).transpose(0, 1)
+
     def forward(self, images: Tensor) -> Tensor:
         return super().forward(images).mean(dim=0)

@@ -80,10 +80,10 @@ _SIM = (Jitter(), Grayscale())
 
 #: By name. The colour operations are the ones of the papers in their order; "resized_crop_flip" is what
 #: iNaturalist 2018 is trained with and "resized_crop_flip_jitter" ImageNet-LT (Kang et al., 2020), "supcon"
-#: and "supcon_linear" are SupCon's two stages on CIFAR, "minimal_crop" is LIFT+'s, "randcls" and "randstack"
-#: are BCL's views, "dscl_*" those of DSCL: its query, its key, and its patches after they were cut, blurred
-#: by the authors' share of the side (of 224 pixels, and of a patch's 64); "large" ones are crops of at least
-#: a fifth, for small images.
+#: and "supcon_linear" are SupCon's two stages on CIFAR, "minimal_crop" is LIFT+'s, "crop_flip_simclr_blur"
+#: SADE's of test images, "randcls" and "randstack" are BCL's views, "dscl_*" those of DSCL: its query, its
+#: key, and its patches after they were cut, blurred by the authors' share of the side (of 224 pixels, and of
+#: a patch's 64); "large" ones are crops of at least a fifth, for small images.
 POLICIES: dict[str, Policy] = {
     "none": Policy(),
     "crop_flip": Policy(_CROP),
@@ -94,6 +94,7 @@ POLICIES: dict[str, Policy] = {
     "resized_crop_flip": Policy(_RESIZED),
     "resized_crop_flip_jitter": Policy(_RESIZED, (Jitter(hue=0, probability=1),)),
     "minimal_crop": Policy((MinimalCrop(),)),
+    "crop_flip_simclr_blur": Policy(_CROP, (*_SIM, Blur(probability=0.2))),
     "simclr": Policy(_RESIZED, _SIM),
     "simclr_blur": Policy(_LARGER, (*_SIM, Blur())),
     "supcon": Policy(_LARGER, _SIM),

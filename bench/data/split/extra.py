@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from bench.cell import DataSet, ExtraTrain
-from bench.data import folder, lists, longtail, manifest
-from bench.data.cache import key_of, through_cache
-from bench.data.decoding import RULES
+from bench.data.read import folder, lists
+from bench.data.read.cache import key_of, through_cache
+from bench.data.read.decoding import RULES
+from bench.data.split import longtail, manifest
 from bench.errors import BenchError, did_you_mean
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from bench.cell import DataSet
-from bench.data import containers, folder
-from bench.data.lists import Listing, ListSet, read_lists
-from bench.data.readers import KINDS
+from bench.data.read import containers, folder
+from bench.data.read.lists import Listing, ListSet, read_lists
+from bench.data.read.readers import KINDS
 
 
 def listed(dataset: DataSet, data_dir: Path) -> ListSet:

@@ -23,8 +23,8 @@ from PIL import Image
 from pydantic import ValidationError
 
 from bench.cell import Count, Frozen
-from bench.data.decoding import decode
-from bench.data.lists import Listing
+from bench.data.read.decoding import decode
+from bench.data.read.lists import Listing
 from bench.errors import BenchError
 from bench.files import replacing, write_text
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from bench.cell import DataSet
-from bench.data.longtail import shot_groups
+from bench.data.split.longtail import shot_groups
 
 MOST_TOLD = 5  # files of a kind
 

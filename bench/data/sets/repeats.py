@@ -19,12 +19,13 @@ from pathlib import Path
 import numpy as np
 
 from bench.cell import DataSet
-from bench.data import folder, subsets
-from bench.data.cache import key_of
-from bench.data.extra import Extra
-from bench.data.findings import MOST_TOLD, Findings
-from bench.data.lists import Listing, ListSet
-from bench.data.sources import read
+from bench.data.read import folder
+from bench.data.read.cache import key_of
+from bench.data.read.lists import Listing, ListSet
+from bench.data.read.sources import read
+from bench.data.sets import subsets
+from bench.data.sets.findings import MOST_TOLD, Findings
+from bench.data.split.extra import Extra
 from bench.files import write_text
 
 

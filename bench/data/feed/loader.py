@@ -19,10 +19,10 @@ from torch import Tensor
 
 from bench.captured import Play, at_once, play_for
 from bench.cell import Cell
-from bench.data import samplers
 from bench.data.augment import Policy, crop_boxes, policy
 from bench.data.augment.distortion import Distortion, distorted
-from bench.data.split import InMemory, Split
+from bench.data.feed import samplers
+from bench.data.split.load import InMemory, Split
 from bench.errors import BenchError
 from bench.method import Batch, View
 from bench.randomness import generator
@@ -134,7 +134,7 @@ class Loader:
         """Yield the batches of an epoch, counted from 0 of `epochs`.
 
         Args:
-            sampler: who comes in which order (see `bench.data.samplers`).
+            sampler: who comes in which order (see `bench.data.feed.samplers`).
             draws: the method's own random numbers, `size` rows each; an extra batch shares them.
         """
         if self.split.extra is not None:
@@ -183,6 +183,19 @@ class Loader:
         for labels in self._test_labels.split(self.test_batch_size):
             size = len(labels)
             yield self.play(("test", size), partial(images, size), lambda: [self._test_rows]), labels
+
+    def test_view(self, name: str, view: int) -> Iterator[Tensor]:
+        """Yield the test images in their order, made as the policy of that name makes training images.
+
+        Args:
+            view: numbers the draws, which differ.
+        """
+        rule, size = self._policy(name), self.split.dataset.image_size
+        tables = rule.draw(generator("test view", view, self.seed), len(self.split.test_labels), size)
+        for start in range(0, len(self.split.test_labels), self.test_batch_size):
+            rows = slice(start, start + self.test_batch_size)
+            there = {key: self._upload(table[rows]) for key, table in tables.items()}
+            yield self._normalise(rule.apply(self._test_images[rows], there))
 
     def val(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield the validation set likewise; nothing where the data set has none."""

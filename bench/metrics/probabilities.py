@@ -13,8 +13,8 @@ from bench.errors import BenchError
 #: Bins of all calibration errors, as is usual (Guo et al., ICML 2017).
 BINS = 15
 
-#: Rows of logits that are looked at together: bounds the memory that iNaturalist's 8142 classes take.
-CHUNK = 4096
+#: Rows and numbers of logits looked at together: bounds the memory that iNaturalist's 8142 classes take.
+CHUNK, CHUNK_NUMBERS = 4096, 2**23
 
 
 class Calibration(TypedDict):
@@ -117,8 +117,9 @@ def _bins(shares: np.ndarray) -> np.ndarray:
 
 def _log_probabilities(logits: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Give the logarithms of the softmax, rows at a time and where they begin, in float64."""
-    for start in range(0, len(logits), CHUNK):
-        rows = logits[start : start + CHUNK].astype(np.float64)
+    size = max(1, min(CHUNK, CHUNK_NUMBERS // logits.shape[1]))
+    for start in range(0, len(logits), size):
+        rows = logits[start : start + size].astype(np.float64)
         if not np.isfinite(rows).all():
             raise BenchError("the test scores hold a NaN or an infinity; lower the learning rate")
         rows -= rows.max(axis=1, keepdims=True)

@@ -1,8 +1,8 @@
 """A folder tree of images: `<root>/{train,test}/<class>/<image>`, sorted by class, then by file name.
 
 Sub-folders of a class belong to it. A file is an image by its suffix, or else by how it begins (see
-`bench.data.decoding`); names that begin with a dot are hidden and not looked at, and all other files that are
-no images are passed over and told.
+`bench.data.read.decoding`); names that begin with a dot are hidden and not looked at, and all other files
+that are no images are passed over and told.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from bench.cell import DataSet, Parts
-from bench.data import decoding
+from bench.data.read import decoding
 from bench.errors import BenchError, did_you_mean
 
 #: Makes a square of so many pixels of an image.
@@ -198,7 +198,7 @@ def decode(
 ) -> np.ndarray:
     """Decode all images to (n, size, size, 3) uint8 RGB, those of another size as `framed` does or `fit`.
 
-    `upright` turns them as their EXIF orientation says (see `bench.data.decoding`).
+    `upright` turns them as their EXIF orientation says (see `bench.data.read.decoding`).
     """
     files = [path for images in classes.values() for path in images]
     pixels = np.empty((len(files), size, size, 3), np.uint8)

@@ -1,6 +1,6 @@
 """Holding a user's copy of a data set against what is known of it, against the disk, and against itself.
 
-What is there more than once is found by `bench.data.repeats`.
+What is there more than once is found by `bench.data.sets.repeats`.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from bench.cell import DataSet
-from bench.data import decoding, folder
-from bench.data.containers import index
-from bench.data.extra import read_extra
-from bench.data.findings import AS_PUBLISHED, COUNTS_AGREE, DIFFERS, MOST_TOLD, Findings, Part, part_of
-from bench.data.known import KNOWN, Known, KnownList, git_blob
-from bench.data.listing import listed
-from bench.data.lists import read_list, read_lists
-from bench.data.pictures import Pictures, pictures
-from bench.data.readers import KINDS, items
-from bench.data.repeats import compare_containers, compare_contents, compare_lists, compare_trees
+from bench.data.read import decoding, folder
+from bench.data.read.containers import index
+from bench.data.read.listing import listed
+from bench.data.read.lists import read_list, read_lists
+from bench.data.read.pictures import Pictures, pictures
+from bench.data.read.readers import KINDS, items
+from bench.data.sets.findings import AS_PUBLISHED, COUNTS_AGREE, DIFFERS, MOST_TOLD, Findings, Part, part_of
+from bench.data.sets.known import KNOWN, Known, KnownList, git_blob
+from bench.data.sets.repeats import compare_containers, compare_contents, compare_lists, compare_trees
+from bench.data.split.extra import read_extra
 from bench.errors import BenchError, printable
 
 

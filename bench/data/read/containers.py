@@ -13,11 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from bench.cell import DataSet
-from bench.data import decoding
-from bench.data.cache import Arrays, key_of, through_cache
-from bench.data.folder import below, fit, part_names
-from bench.data.lists import Listing, ListSet
-from bench.data.readers import KINDS, class_names, files_called, files_in, items
+from bench.data.read import decoding
+from bench.data.read.cache import Arrays, key_of, through_cache
+from bench.data.read.folder import below, fit, part_names
+from bench.data.read.lists import Listing, ListSet
+from bench.data.read.readers import KINDS, class_names, files_called, files_in, items
 from bench.errors import BenchError, did_you_mean
 
 

@@ -1,6 +1,6 @@
 """Images in memory: the embedded digits, CIFAR's official files, folders, lists and containers of one's own.
 
-Those that stay on disk are not read here: see `bench.data.listing` and `bench.data.streaming`.
+Those that stay on disk are not read here: see `bench.data.read.listing` and `bench.data.feed.streaming`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 
 from bench.cell import DataSet
-from bench.data import cifar, containers, folder
-from bench.data.cache import Arrays, key_of, through_cache
-from bench.data.decoding import RULES
-from bench.data.listing import listed
-from bench.data.lists import read_lists
-from bench.data.longtail import class_counts, hold_out
+from bench.data.read import cifar, containers, folder
+from bench.data.read.cache import Arrays, key_of, through_cache
+from bench.data.read.decoding import RULES
+from bench.data.read.listing import listed
+from bench.data.read.lists import read_lists
+from bench.data.split.longtail import class_counts, hold_out
 from bench.errors import BenchError
 
 ARRAYS = ("train_images", "test_images", "train_labels", "test_labels", "class_names")
@@ -146,7 +146,7 @@ def _cifar(dataset: DataSet, data_dir: Path, download: bool) -> Images:
 
 
 def _folder(dataset: DataSet, data_dir: Path) -> Images:
-    """A tree of the user's below the data directory (see `bench.data.folder`)."""
+    """A tree of the user's below the data directory (see `bench.data.read.folder`)."""
     root, size = folder.root_of(dataset, data_dir), dataset.image_size
     parts = folder.list_tree(root, dataset.parts)
     train, test = parts["train"], parts["test"]

@@ -13,14 +13,12 @@ LEAST = 0.05
 
 def expert_weights(
     views: np.ndarray,
-    shares: np.ndarray | None = None,
     *,
     rate: float = 0.1,
     momentum: float = 0.9,
     decay: float = 5e-4,
     epochs: int = 5,
     batch: int = 128,
-    order: np.ndarray | None = None,
 ) -> np.ndarray:
     """Learn weights of experts by which two views of each image are scored alike (SADE, section 4.3).
 
@@ -31,23 +29,18 @@ def expert_weights(
 
     Args:
         views: logits (2, N, K, C) of K experts on two augmented views of N test images.
-        shares: of each image (N,), where the test set is to have another class distribution: images are
-            weighted, not left out as by the authors; None is the set as it is.
         rate: 0.1 on CIFAR-100, 0.025 on ImageNet-LT, 0.2 on iNaturalist, 0.01 on Places-LT.
         momentum, decay: of the ascent; the decay is 2e-4 on iNaturalist, 4e-4 on Places-LT.
-        epochs: passes over the images, in the same `order` (N,), by default theirs.
+        epochs: passes over the images, in their order.
 
     Returns:
         (K,), summing to one.
     """
     images, experts = views.shape[1:3]
     raw, speed = np.full(experts, 1 / experts), np.zeros(experts)
-    order = np.arange(images) if order is None else order
-    weights = np.ones(images) if shares is None else shares * images / shares.sum()
     for _ in range(epochs):
         for start in range(0, images, batch):
-            rows = order[start : start + batch]
-            gradient = _gradient(raw, views[:, rows].astype(np.float64), weights[rows])
+            gradient = _gradient(raw, views[:, start : start + batch].astype(np.float64))
             step = -gradient + decay * raw
             speed = momentum * speed + step
             raw = raw - rate * (step + momentum * speed)
@@ -56,8 +49,8 @@ def expert_weights(
     return _softmax(raw)
 
 
-def _gradient(raw: np.ndarray, views: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return d mean_i weight_i cos(p_i, q_i) / d raw, (K,), for views (2, B, K, C)."""
+def _gradient(raw: np.ndarray, views: np.ndarray) -> np.ndarray:
+    """Return d mean_i cos(p_i, q_i) / d raw, (K,), for views (2, B, K, C)."""
     mix = _softmax(raw)
     p, q = (_softmax(np.einsum("k,bkc->bc", mix, view)) for view in views)
     size_p, size_q = (np.linalg.norm(x, axis=1, keepdims=True).clip(1e-6) for x in (p, q))
@@ -69,7 +62,7 @@ def _gradient(raw: np.ndarray, views: np.ndarray, weights: np.ndarray) -> np.nda
     total = np.zeros_like(raw)
     for x, of_x, view in ((p, of_p, views[0]), (q, of_q, views[1])):
         of_logits = x * (of_x - (x * of_x).sum(axis=1, keepdims=True))
-        total += np.einsum("b,bc,bkc->k", weights / len(x), of_logits, view)
+        total += np.einsum("bc,bkc->k", of_logits, view) / len(x)
     return mix * (total - (mix * total).sum())
 
 

@@ -14,7 +14,7 @@ from typing import NoReturn
 import numpy as np
 
 from bench.cell import DataSet
-from bench.data.folder import below
+from bench.data.read.folder import below
 from bench.errors import BenchError
 
 LONGEST_PATH = 500  # characters

@@ -12,10 +12,12 @@ import torch
 from torch import Tensor
 
 from bench.cell import DataSet
-from bench.data import longtail, sources, subsets
-from bench.data.extra import Extra, read_extra
-from bench.data.listing import listed
-from bench.data.pictures import Pictures, pictures
+from bench.data.read import sources
+from bench.data.read.listing import listed
+from bench.data.read.pictures import Pictures, pictures
+from bench.data.sets import subsets
+from bench.data.split import longtail
+from bench.data.split.extra import Extra, read_extra
 from bench.errors import BenchError
 from bench.randomness import generator
 
@@ -31,8 +33,8 @@ class Split:
         class_counts: (C,) int64, real training images of each class: what shot groups go by.
         fingerprint: of "train" (the subset), "test" and, where there are extra images, "extra_train"; see
             `longtail.fingerprint` and `Pictures.fingerprint`.
-        image_hashes: by which the images are recognised (see `bench.data.subsets`), as far as they are in
-            memory and not held out.
+        image_hashes: by which the images are recognised (see `bench.data.sets.subsets`), as far as they are
+            in memory and not held out.
     """
 
     dataset: DataSet

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cell import DataSet
-from bench.data.folder import below
+from bench.data.read.folder import below
 from bench.errors import BenchError
 
 #: Source -> its class in torchvision.datasets and the folder that this reads.

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.cell import Columns, DataSet
-from bench.data import decoding
-from bench.data.folder import part_names
+from bench.data.read import decoding
+from bench.data.read.folder import part_names
 from bench.errors import BenchError, did_you_mean
 
 #: Source -> how its files end. The package that reads them is an extra of the source's name.

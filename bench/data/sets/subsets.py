@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from bench.cell import DataSet
-from bench.data.cache import Arrays, through_cache
-from bench.data.catalogue import DATASETS
-from bench.data.longtail import exponential, select
+from bench.data.read.cache import Arrays, through_cache
+from bench.data.sets.catalogue import DATASETS
+from bench.data.split.longtail import exponential, select
 
 if TYPE_CHECKING:
-    from bench.data.sources import Images
+    from bench.data.read.sources import Images
 
 FILE = Path(__file__).with_name("subsets.csv")
 COLUMNS = ("dataset", "part", "imbalance_factor", "images", "hash")
@@ -162,7 +162,7 @@ def rows(data_dir: Path, names: Sequence[str] = DATASETS_TOLD) -> Iterator[tuple
     Raises:
         BenchError: they are not there.
     """
-    from bench.data.sources import read
+    from bench.data.read.sources import read
 
     for name in names:
         source = read(DATASETS[name], data_dir)

@@ -12,12 +12,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.cell import DataSet
-from bench.data import cifar, containers, folder, lists
-from bench.data.cache import key_of
-from bench.data.decoding import RULES
-from bench.data.listing import listed
-from bench.data.pictures import pictures
-from bench.data.readers import KINDS
+from bench.data.read import cifar, containers, folder, lists
+from bench.data.read.cache import key_of
+from bench.data.read.decoding import RULES
+from bench.data.read.listing import listed
+from bench.data.read.pictures import pictures
+from bench.data.read.readers import KINDS
 from bench.files import write_text
 
 #: Rises when what is kept of a content changes its meaning.
@@ -114,7 +114,7 @@ def content(
 
 def look(dataset: DataSet, imbalance_factor: float, subsample: int | None, data_dir: Path) -> Content:
     """Return what the split of a data set holds, read anew; errors as of `split.load`."""
-    from bench.data.split import load, subsampled  # with torch, which is not needed where it is known
+    from bench.data.split.load import load, subsampled  # with torch, which is not needed where it is known
 
     split = load(dataset, imbalance_factor, data_dir)
     if subsample is not None:

@@ -36,8 +36,8 @@ class Known:
 
 _DECOUPLING = "github.com/facebookresearch/classifier-balancing, folder data/"
 
-#: By the names of `bench.data.catalogue`. Where several blobs are given, the first is of the lists that the
-#: catalogue's folder layout is made for; the others are published too.
+#: By the names of `bench.data.sets.catalogue`. Where several blobs are given, the first is of the lists that
+#: the catalogue's folder layout is made for; the others are published too.
 KNOWN: dict[str, Known] = {
     "imagenet_lt": Known(
         classes=1000,

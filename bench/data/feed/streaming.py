@@ -21,10 +21,10 @@ from torch.utils.data import DataLoader, Dataset
 from bench.cell import Cell
 from bench.cores import readers
 from bench.data.augment import crop_boxes
-from bench.data.framing import PicturePolicy, picture_policy, test_frame
-from bench.data.loader import Loader
-from bench.data.pictures import Pictures
-from bench.data.split import InMemory, OnDisk, Split
+from bench.data.feed.framing import PicturePolicy, picture_policy, test_frame
+from bench.data.feed.loader import Loader
+from bench.data.read.pictures import Pictures
+from bench.data.split.load import InMemory, OnDisk, Split
 from bench.errors import BenchError
 from bench.method import Batch, View
 from bench.ranks import all_rows, own_rows

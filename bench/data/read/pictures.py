@@ -11,9 +11,9 @@ import numpy as np
 from PIL import Image
 
 from bench.cell import DataSet
-from bench.data.decoding import decode
-from bench.data.lists import Listing
-from bench.data.shards import Shards, find
+from bench.data.read.decoding import decode
+from bench.data.read.lists import Listing
+from bench.data.read.shards import Shards, find
 from bench.errors import BenchError
 
 

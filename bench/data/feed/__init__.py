@@ -1,0 +1,1 @@
+"""Batches: drawn, augmented and normalised, from memory or from disk."""

@@ -1,0 +1,1 @@
+"""What a run trains and is tested on: the long tail, what is held out, and what is added."""
