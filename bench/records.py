@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -241,6 +241,7 @@ class Result:
 class Grid:
     """What a recipe asked for: its path, title and header comment, and each cell with the recipe's label.
 
+    `controls` has by the run id of a method those of its controls, by their names (see `bench.controls`);
     `search` is what was tried and what won, if the recipe has a search.
     """
 
@@ -248,6 +249,7 @@ class Grid:
     title: str
     notes: str
     cells: tuple[tuple[str, Cell], ...]
+    controls: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     search: SearchRecord | None = None
 
 
@@ -460,7 +462,8 @@ def _grid(file: Path) -> Grid:
             if cell.run_id != entry["run_id"] or not isinstance(label, str):
                 raise ValueError(f"not the cell of {str(entry['run_id'])[:200]!r}")
         search = _search(grid["search"], {cell.run_id for _, cell in cells}) if "search" in grid else None
-        return Grid(str(grid["recipe"]), grid["title"], grid["notes"], tuple(cells), search)
+        controls = {e["run_id"]: dict(e["controls"]) for e in grid["cells"] if e.get("controls")}
+        return Grid(str(grid["recipe"]), grid["title"], grid["notes"], tuple(cells), controls, search)
     except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise BenchError(f"{file}: {first_line(error)}; run the recipe again") from error
 

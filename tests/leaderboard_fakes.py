@@ -11,7 +11,7 @@ import pandas as pd
 from bench import leaderboard, published
 from bench.leaderboard.board import Board, board
 from bench.leaderboard.entries import COLUMNS
-from bench.records import Result, Results, RunDir, State
+from bench.records import Grid, Result, Results, RunDir, State
 from bench.rundir import cell_from
 
 METHODS = """method,title,aliases,stages
@@ -70,7 +70,10 @@ def run(method: str = "bcl", seed: int = 0, accuracy: Any = 52.0, **changes: Any
         "metrics": {"accuracy": accuracy},
         "best_on_test": {},
         "method": {"title": method.upper()},
-        "data": {"fingerprint": {"train": changes.pop("fingerprint_train", "aaaa0000"), "test": "bbbb0000"}},
+        "data": {
+            "title": None,
+            "fingerprint": {"train": changes.pop("fingerprint_train", "aaaa0000"), "test": "bbbb0000"},
+        },
         "timing": {"device_seconds": 60.0},
     }
     status, parent = changes.pop("status", "done"), changes.pop("parent", None)
@@ -115,8 +118,9 @@ def entries(runs: Any, numbers: Any, external: Any = ()) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
-def board_of(runs: Any, numbers: Any) -> Board:
-    """Return the board of runs and numbers that are of no folder."""
+def board_of(runs: Any, numbers: Any, *grids: Grid) -> Board:
+    """Return the board of runs, numbers and what recipes asked for, that are of no folder."""
     results = Results(Path("nowhere"))
+    results.grids = {grid.recipe: grid for grid in grids}
     results._runs = {run.run_id: run for run in runs}
     return board(results, runs, numbers, pd.DataFrame())

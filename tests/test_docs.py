@@ -17,9 +17,10 @@ from conftest import Bench
 from photo_trees import write
 
 import bench
-from bench import registry
+from bench import published, registry
 from bench.backbones import create
 from bench.cli import app
+from bench.facts import built_in
 from bench.leaderboard import gather
 from bench.leaderboard.check import words
 from bench.leaderboard.verdict import Verdict
@@ -213,3 +214,23 @@ def test_the_verdicts_of_the_readme_are_those_of_check() -> None:
         found = marked.findall(filled)
     for _, dataset, factor, table, _ in found:
         assert table == verdicts(dataset, float(factor)), "run this test with UPDATE_EXPECTED=1"
+
+
+def test_the_counts_of_the_results_are_right() -> None:
+    file, marked = ROOT / "docs" / "results.md", re.compile(r"<!-- (\w+) -->([\d,]+)<!-- / -->")
+    literature, runs = published.load(), bench.load_results(ROOT / "results")
+    digits = runs[(runs.recipe == "field_digits") & (runs.status == "done")]
+    counts = {
+        "numbers": len(literature),
+        "published": literature.method.nunique(),
+        "sources": literature.source.nunique(),
+        "trained": digits.method.nunique(),
+        "methods": len(built_in()),
+    }
+    text = file.read_text(encoding="utf-8")
+    filled = marked.sub(lambda m: f"<!-- {m[1]} -->{counts[m[1]]:,}<!-- / -->", text)
+    assert {name for name, _ in marked.findall(text)} == counts.keys()
+    if os.environ.get("UPDATE_EXPECTED"):
+        file.write_text(filled, encoding="utf-8")
+    else:
+        assert text == filled, "run this test with UPDATE_EXPECTED=1"

@@ -77,5 +77,5 @@ def test_a_balanced_test_set_keeps_accuracy(tmp_path: Path) -> None:
     (tab,) = [tab for tab in board.tabs if tab.measured]
     table = board_table(tab, tab.lines)
     (headline,) = [column for column in table.columns if column.headline]
-    assert (headline.name, headline.head) == ("accuracy", "accuracy (last epoch)")
+    assert (headline.name, headline.head) == ("accuracy", "measured (last epoch)")
     assert "the test set is imbalanced" not in render_index(board, tmp_path)[0].read_text()

@@ -17,18 +17,19 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from leaderboard_fakes import NUMBER, literature
+from leaderboard_fakes import METHODS, NUMBER, literature
 from records_factory import CIFAR10, CIFAR10_JPEG, DIGITS, finish, make_cell
 from test_report import HOSTILE, Reader
 
 from bench.cell import BackboneChoice, Protocol
 from bench.leaderboard import Board, best, gather, sets
 from bench.leaderboard.check import words
-from bench.leaderboard.lines import strong
+from bench.leaderboard.lines import rows, strong
 from bench.records import Results, load_results
 from bench.report import render_index, render_runs, text
 from bench.report.board_figures import front
 from bench.report.exports import table
+from bench.report.values import FOOTNOTES
 from bench.rundir import RunDir
 
 RESNET32 = BackboneChoice(name="resnet32_cifar")
@@ -50,12 +51,12 @@ def cell(method: str = "ce", seed: int = 0, **changes: Any) -> Any:
     return make_cell(method, seed, **({"backbone": RESNET32} | changes))
 
 
-def write_literature(folder: Path, *numbers: dict[str, str]) -> Path:
+def write_literature(folder: Path, *numbers: dict[str, str], methods: str = METHODS) -> Path:
     """Write a small literature on CIFAR-10-LT and return its folder."""
     folder.mkdir(parents=True)
     base = {"dataset": "cifar10", "augmentation": "std"}
     fields = dict.fromkeys(("std", "n_seeds", "note"), "")
-    literature(folder, {**base, "method": "ce"})  # for the file of methods
+    literature(folder, {**base, "method": "ce"}, methods=methods)  # for the file of methods
     with (folder / "published.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, [*NUMBER, *fields])
         writer.writeheader()
@@ -89,7 +90,7 @@ def show(results: Path, folder: Path) -> tuple[Board, dict[str, str]]:
 
 def tables(page: str, anchor: str) -> list[list[str]]:
     """Return the table of a tab."""
-    section = page[page.index(f'<section class="tab" id="{anchor}"') :]
+    section = page[re.search(f'<section class="tab( open)?" id="{anchor}"', page).start() :]
     return Reader(section[: section.index("</section>") + 10]).tables[0]
 
 
@@ -128,28 +129,48 @@ def test_measured_stands_beside_published(results: Path, folder: Path) -> None:
     table = load_results(results)
     runs = table[table["method"] == "ldam_drw"]
     mean, deviation = runs["accuracy"].mean(), runs["accuracy"].std()
-    assert shown["accuracy (last epoch)"] == f"{mean:.2f} ± {deviation:.2f}"
+    assert shown["measured (last epoch)"] == f"{mean:.2f} ± {deviation:.2f}"
     assert shown["n"] == "3"
     assert shown["best on test (selection optimism)"].endswith("(+0.25)")
-    assert (shown["published"], shown["gap"]) == ("n/a", "n/a")
+    assert (shown["published"], shown["verdict"]) == ("n/a", "n/a")
 
     table = tables(files["index.html"], "cifar10-100")
     lines = [dict(zip(table[0], line, strict=True)) for line in table[1:] if "Cross-entropy" in line[1]]
     (copy,) = [line for line in lines if line["n"] == "1"]
     (original,) = [line for line in lines if line["n"] == "3"]
     mean = load_results(results).query("method == 'ce' and copy_of.isna()")["accuracy"].mean()
-    assert original["gap"].startswith(text.gap(mean - 70.4))
-    assert "protocol differs" in copy["gap"]
-    assert "epochs, data copy" in copy["gap"]
-    assert original["published"] == "70.4 70.4–99.0, 3 reports"
-    assert "not stated" not in files["index.md"]
+    assert original["verdict"] == f"below {text.gap(mean - 70.4)}"
+    assert (copy["published"], copy["verdict"]) == ("n/a", "protocol differs epochs, data copy")
+    assert original["published"] == "70.4q 70.4–99.0, 3 reports"
+    assert not [line for line in table if line[1].startswith("CE")]  # it stands in the row that it judges
+    assert "(u) |" not in files["index.md"]
 
 
 def test_what_a_source_does_not_state_is_marked(results: Path, tmp_path: Path) -> None:
     numbers = [{"method": "ce", "value": "57.4", "epochs": "", "experts": "", "original": "no"}]
     _, files = show(results, write_literature(tmp_path / "vague", *numbers))
-    assert "57.4<br>2 fields not stated | +0.02<br>" in files["index.md"]
+    assert "| **57.4** (q) (u) | inconclusive<br>+0.02 |" in files["index.md"]
+    shown = tables(files["index.html"], "cifar10-100")
+    assert [line for line in shown if line[1].startswith("CE")]  # in the league of what states no epochs
     assert "not stated there, and taken to match: epochs, experts" in files["index.html"]
+
+
+def test_what_is_quoted_or_read_from_an_image_or_doubtful_is_marked(tmp_path: Path) -> None:
+    numbers = [
+        {"method": "ce", "value": "70", "original": "no", "trust": "read from an image"},
+        {"method": "bcl", "value": "71", "selection": "best_test"},
+        {"method": "ride", "value": "99", "original": "no", "note": "doubtful: a typo"},
+    ]
+    _, files = show(tmp_path / "none" / "results", write_literature(tmp_path / "marked", *numbers))
+    told = {line.split("<br>")[0].split()[-1]: line.split(" | ")[3] for line in files["index.md"].splitlines()
+            if re.match(r"\| \d", line)}  # fmt: skip
+    assert told["CE"] == "70.0 (q) (i) |"
+    assert told["BCL"] == "**71.0** (b) |"  # the best of what is not doubtful
+    assert told["RIDE"] == "99.0 (q) (d) |"
+    assert "nothing measured here; best published BCL 71.0." in files["index.md"]
+    for letter, said in FOOTNOTES.items():
+        assert f"<b>{letter}</b> {said}".replace("'", "&#39;") in files["index.html"]
+        assert f"({letter}) {said}" in files["index.md"]
 
 
 def test_verdicts_have_a_word_a_sign_and_a_style(results: Path, folder: Path) -> None:
@@ -159,10 +180,13 @@ def test_verdicts_have_a_word_a_sign_and_a_style(results: Path, folder: Path) ->
             if line.pair:
                 verdict = str(line.pair["verdict"])
                 style = verdict.partition(",")[0].replace(" ", "-")
-                said = f'{text.gap(line.pair["d"])} <span class="note {style}">{verdict}</span>'
+                said = f'{verdict} <span class="note gap">{text.gap(line.pair["d"])}</span>'
                 if line.pair["differs"]:  # then the difference means nothing
-                    said = f"{verdict}: {words(line.pair['differs'])}"
-                assert said in files["index.html"]
+                    said = (
+                        f'{verdict} <button type="button" class="note detail">{words(line.pair["differs"])}'
+                    )
+                    assert text.gap(line.pair["d"]) not in files["index.html"]
+                assert re.search(f'<td class="{style}"[^>]*>{re.escape(said)}', files["index.html"])
                 assert text.gap(line.pair["d"])[0] in "+−"
 
 
@@ -175,9 +199,9 @@ def test_several_reports_are_one_row_with_a_range_and_its_sources(results: Path,
         if line.kind == "published" and line.entry["method"] == "ce"
     ]
     assert line.entry["accuracy"] == 70.4  # the lower middle of what is not doubtful
-    shown = row(tables(files["index.html"], "cifar10-100"), "CE")
-    assert shown["accuracy (last epoch)"] == "70.4 70.4–99.0, 3 reports"
-    (told,) = re.findall(r'<td class="headline" data-order="70.4" title="([^"]*)"', files["index.html"])
+    lines = [line for line in tables(files["index.html"], "cifar10-100") if "Cross-entropy" in line[1]]
+    assert lines[0][4] == "70.4q 70.4–99.0, 3 reports"
+    told = re.findall(r'<td data-order="70.4" title="([^"]*)"', files["index.html"])[0]
     for part in ("70.4  One", "71.2  Two", "read from an image", "99.0  Three", "doubtful: a typo"):
         assert part in told
 
@@ -208,26 +232,30 @@ def test_bold_is_the_best_and_all_that_noise_does_not_tell_from_it(results: Path
     tab = board.opening
     lines = tab.leagues[tab.opening]
     scores = {line.key: line.by_seed("accuracy") for line in lines if line.kind == "measured"}
-    published = max((line for line in lines if line.kind == "published"), key=lambda ln: ln.entry["accuracy"])
-    assert strong(lines, "accuracy") == best(scores) | {published.key}
-    for line in lines:
+    published = max((line for line in lines if line.reported), key=lambda line: line.reported)
+    assert strong(lines, "accuracy") == best(scores)
+    assert strong(lines, "published") == {published.key}
+    for line in rows(lines):
         start = f"runs/{line.page}" if line.page else f"| {line.entry['title']}<br>"
         shown = [told.split(" | ") for told in files["index.md"].splitlines() if start in told][-1]
         assert shown[3].startswith("**") == (line.key in strong(lines, "accuracy"))
+        assert shown[4].startswith("**") == (line.key in strong(lines, "published"))
 
 
-def test_ranks_are_within_leagues_and_na_has_none(results: Path, folder: Path) -> None:
+def test_ranks_are_within_leagues_measured_apart_from_published_and_na_has_none(
+    results: Path, folder: Path
+) -> None:
     board, files = show(results, folder)
     for tab in board.tabs:
         for lines in tab.leagues.values():
-            known = sorted(
-                (ln.entry["accuracy"] for ln in lines if ln.entry["accuracy"] is not None), reverse=True
-            )
-            for line in lines:
-                value = line.entry["accuracy"]
-                assert line.rank == (None if value is None else known.index(value) + 1)
-    shown = row(tables(files["index.html"], "cifar10-100"), "RIDE")
-    assert shown["#"] == "1"
+            for published in (False, True):
+                rivals = [line for line in rows(lines) if (line.kind == "published") == published]
+                values = [line.entry["accuracy"] for line in rivals]
+                known = sorted((value for value in values if value is not None), reverse=True)
+                ranks = [None if value is None else known.index(value) + 1 for value in values]
+                assert [line.rank for line in rivals] == ranks
+    for name in ("RIDE", "cRT", "TSC"):
+        assert row(tables(files["index.html"], "cifar10-100"), name)["#"] == "1"
 
 
 def test_a_data_set_of_a_recipe_s_own_is_called_as_the_recipe_calls_it(results: Path, folder: Path) -> None:
@@ -247,7 +275,7 @@ def test_a_tab_opens_on_the_league_with_most_runs_of_ours(results: Path, folder:
 def test_heads_have_the_class_counts(results: Path, folder: Path) -> None:
     finish(results, cell(dataset=DIGITS, imbalance_factor=20.0))
     _, files = show(results, folder)
-    assert tables(files["index.html"], "cifar10-100")[0][4:6] == [
+    assert tables(files["index.html"], "cifar10-100")[0][6:8] == [
         "many (>100): 8 classes",
         "medium (20–100): 2 classes",
     ]
@@ -274,13 +302,26 @@ def test_the_time_of_a_stage_has_in_it_what_it_starts_from(results: Path, folder
     assert known[cell("crt", parent=parent, protocol=Protocol(epochs=10)).run_id] == 340
     assert list(known.values()).count(None) == 1  # its parent is not here
     table = tables(files["index.html"], "cifar10-100")
-    assert {line[table[0].index("device time")] for line in table[1:]} == {"n/a", "2.8 min", "5.7 min"}
+    assert {line[table[0].index("device time")] for line in table[1:]} == {"", "2.8 min", "5.7 min"}
 
 
-def test_the_average_rank_says_on_what_it_rests(results: Path, folder: Path) -> None:
+def test_the_average_rank_says_on_what_it_rests_and_needs_three_leagues(
+    results: Path, folder: Path, tmp_path: Path
+) -> None:
     _, files = show(results, folder)
+    assert "No method was ranked in 3 leagues yet." in files["index.md"].partition("## Average rank")[2]
+    numbers = [
+        {"method": method, "value": str(60 + place), "epochs": str(epochs)}
+        for epochs in (200, 400, 100)
+        for place, method in enumerate(("ce", "crt", "ride", "bcl", "gcl"))
+        if (method, epochs) != ("ce", 100)
+    ]
+    numbers.append({"method": "bbn", "value": "59", "epochs": "100"})
+    more = write_literature(tmp_path / "more", *numbers, methods=f"{METHODS}gcl,GCL,,\nbbn,BBN,,\n")
+    _, files = show(tmp_path / "none" / "results", more)
     section = files["index.md"].partition("## Average rank")[2]
-    assert "| cRT | 2.00 | 1 |" in section
+    assert "| BCL | 2.00 | 3 |" in section
+    assert "| CE |" not in section
 
 
 # -- without runs, and with bad input --------------------------------------------------------------
@@ -292,12 +333,12 @@ def test_without_any_run_it_is_a_leaderboard_of_the_literature(tmp_path: Path, f
         "#",
         "method",
         "n",
-        "accuracy (last epoch)",
+        "published",
         "year",
         "protocol",
     ]
     assert row(tables(files["index.html"], "cifar10-100"), "cRT")["n"] == "3"
-    assert "Measured against published</h2>" not in files["index.html"]
+    assert "No measured cell has the protocol of a published number yet." in files["index.html"]
     assert render_runs(board, tmp_path / "reports") == []
 
 
@@ -340,7 +381,7 @@ def test_bad_input_is_told_and_costs_only_itself(results: Path, folder: Path) ->
     assert "mine.csv:3" in files["index.md"]
     kept = [line[1:] for line in tables(before["index.html"], "cifar10-100")]
     now = tables(files["index.html"], "cifar10-100")
-    assert row(now, "BCL")["accuracy (last epoch)"] == "80.5"
+    assert row(now, "BCL")["published"] == "80.5q"
     assert all(any(line[0] == other[1] for other in now) for line in kept)
 
 
@@ -355,8 +396,8 @@ def test_external_predictions_are_marked(results: Path, folder: Path) -> None:
     _, files = show(results, folder)
     shown = row(tables(files["index.html"], "cifar10-100"), "mine")
     assert shown["method"].endswith("external")
-    assert shown["accuracy (last epoch)"] == "100.00"
-    assert shown["gap"] == "n/a"
+    assert shown["measured (last epoch)"] == "100.00"
+    assert shown["verdict"] == "n/a"
 
 
 def test_hostile_text_is_shown_and_does_nothing(results: Path, tmp_path: Path) -> None:
@@ -390,9 +431,9 @@ def test_the_tidy_table_as_csv_and_as_json(results: Path, folder: Path) -> None:
     measured = told[told["kind"] == "measured"].set_index("key")
     assert set(measured["verdict"]) >= {"protocol differs", "no published number"}
     assert measured["n"].sum() == len(board.done)
-    rows = json.loads(files["index.json"])
+    entries = json.loads(files["index.json"])
     expected = table(board).astype(object)
-    for made, (_, known) in zip(rows, expected.iterrows(), strict=True):
+    for made, (_, known) in zip(entries, expected.iterrows(), strict=True):
         assert made == {name: value for name, value in known.items() if pd.notna(value)}
 
 
@@ -451,7 +492,7 @@ def test_the_index_stays_small_with_the_literature_and_300_runs(
     board = gather(Results(results))
     assert (len(board.done), sum(tab.measured for tab in board.tabs)) == (300, 100)
     index, *_ = render_index(board, tmp_path / "reports")
-    assert index.stat().st_size < 3_000_000
+    assert index.stat().st_size < 2_500_000
 
 
 # -- run pages -------------------------------------------------------------------------------------

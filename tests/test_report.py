@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from records_factory import CIFAR10_JPEG, DIGITS, fail, finish, make_cell, make_grid
+from records_factory import CIFAR10, CIFAR10_JPEG, DIGITS, fail, finish, make_cell, make_grid
 
 from bench.cell import BackboneChoice, Protocol
 from bench.errors import BenchError
+from bench.leaderboard import gather, sets
 from bench.records import Results, RunDir, load_results
-from bench.report import figures, page, render_recipe, text
+from bench.report import figures, page, render_index, render_recipe, render_runs, text
 
 HOSTILE = (
     "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\"> "
@@ -293,10 +294,63 @@ def test_the_same_results_give_the_same_bytes_and_need_no_torch(results: Path, t
         "assert not {'torch', 'torchvision', 'timm'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code, results, tmp_path / "there"], check=True)
-    assert [path.name for path in here] == ["small.html", "small.md", "small.csv", "small_shots.svg"]
+    assert [path.name for path in here] == [
+        "small.html",
+        "small.md",
+        "small.tex",
+        "small.csv",
+        "small_shots.svg",
+    ]
     for path in here:
         assert path.read_bytes() == (tmp_path / "there" / path.name).read_bytes()
     assert str(tmp_path) not in "".join(path.read_text() for path in here)
+
+
+def test_a_page_leads_to_the_leaderboard_and_to_runs_if_they_are_built(results: Path) -> None:
+    done = make_cell("ldam_drw")
+    finish(results, done)
+    make_grid(results, "small", [("ldam", done)])
+    alone = show(results)
+    assert not any("index." in shown for shown in alone)
+    assert '<a href="https://arxiv.org/abs/1906.07413" rel="noreferrer">LDAM-DRW</a>' in alone[0]
+    board = gather(Results(results))
+    reports = results.parent / "reports"
+    render_index(board, reports)
+    (page_of_run,) = render_runs(board, reports)
+    html, md = show(results)
+    assert f'<a href="runs/{page_of_run.name}" rel="noreferrer">LDAM-DRW</a>' in html
+    assert '<a href="index.html">leaderboard</a>' in html
+    assert "[the leaderboard](index.md)" in md
+    assert "runs/" not in md  # which git keeps, but no pages of runs
+    links = [link for link in Reader(html).links if not link.startswith(("#", "https://"))]
+    assert {"small.csv", "small.md", "small.tex"} <= set(links)
+    assert [link for link in links if not (reports / link).exists()] == []
+
+
+def test_the_latex_has_a_table_for_each_section(results: Path) -> None:
+    cells = [make_cell("ldam_drw"), make_cell(dataset=DIGITS)]
+    for cell in cells:
+        finish(results, cell)
+    make_grid(results, "small", [("a_b & c", cell) for cell in cells])
+    show(results)
+    source = (results.parent / "reports" / "small.tex").read_text()
+    assert source.count(r"\begin{tabular}") == source.count(r"\bottomrule") == 2
+    assert r"a\_b \& c" in source
+    assert f"{load_results(results).accuracy[0]:.2f}" in source
+
+
+def test_a_tail_of_its_own_is_called_by_its_largest_and_smallest_class(results: Path) -> None:
+    birds = CIFAR10.model_copy(update={"name": "birds", "title": "Birds", "profile": "natural"})
+    finish(results, make_cell(dataset=birds, imbalance_factor=1.0), fingerprint="abc")
+    make_grid(results, "small", [("ce", make_cell(dataset=birds, imbalance_factor=1.0))])
+    html, md = show(results)
+    for shown in (html, md):
+        assert "Birds, 5,000 images of each class" in shown
+        assert "imbalance factor" not in shown
+    board = gather(Results(results))
+    assert "Birds, 5,000 images of each class" in [tab.title for tab in board.tabs]
+    assert sets.tail([50, 3, 10]) == "its own tail of 50 to 3 images"
+    assert sets.known_tail("imagenet_lt") == "its own tail of 1,280 to 5 images"
 
 
 def test_an_unknown_recipe_is_told_the_nearest(results: Path) -> None:
@@ -321,7 +375,7 @@ def test_hostile_text_is_shown_and_does_nothing(hostile: Path) -> None:
     reader = Reader(html)  # fails on an event handler
     assert reader.scripts == 3  # two are packed data
     assert "&lt;script&gt;document.title" in html
-    assert not [link for link in reader.links if not link.startswith(("#", "small.csv"))]
+    assert not [link for link in reader.links if not link.startswith(("#", "small."))]
     assert not re.search(r"<(?!br>)", md)
     assert "49" not in re.sub(r"[^\n]*\d{3}[^\n]*", "", md)  # no template ran inside the text
     blocks = re.findall(r"(?:^\|.*\n)+", md, flags=re.M)
@@ -367,10 +421,40 @@ def test_figures_take_any_label_and_any_number_of_classes() -> None:
     svg = figures.class_counts(counts, groups, "a & b")
     assert "few: 950 classes" in "".join(ET.fromstring(svg).itertext())
     assert len(svg) < 100_000
-    bars = [("$\\frac{" + HOSTILE, {"accuracy": [50.0, 52.0], "many": [60.0], "few": []})]
-    shown = figures.accuracies([("", bars)], "x")
+    seeds = {"accuracy": {0: 50.0, 1: 52.0}, "many": {0: 60.0}, "few": {}}
+    rows = [figures.Row("$\\frac{" + HOSTILE, seeds, {"accuracy": 53.0})]
+    shown = figures.accuracies([("", rows)], "x")
     assert "51.0" in "".join(ET.fromstring(shown).itertext())
     assert "currentColor" in shown
+
+
+def test_a_figure_is_drawn_near_its_data_with_every_seed_and_joins_common_ones() -> None:
+    rows = [
+        figures.Row("a", {"accuracy": {0: 50.0, 1: 50.4, 2: 50.8}}),
+        figures.Row("b", {"accuracy": {0: 51.0, 1: 51.4, 2: 51.8}}, {"accuracy": 51.2}),
+        figures.Row("c", {"accuracy": {2: 50.0}}),
+    ]
+    shown = figures.accuracies([("", rows)], "x")
+    root = ET.fromstring(shown)
+    texts = "".join(root.itertext())
+    ticks = [
+        float(text.text)
+        for text in root.findall(".//{*}text")
+        if text.get("text-anchor") == "middle" and text.text != "◇"
+    ]
+    assert min(ticks) >= 49
+    assert max(ticks) <= 53
+    assert texts.count("◇") == 1
+    dots = [path for path in root.findall(".//{*}path") if path.get("stroke-linecap") == "round"]
+    assert [path.get("d", "").count("M") for path in dots] == [2, 2, 3]  # a dot for each seed of each row
+    lines = [
+        line.get("points", "").split()
+        for line in root.findall(".//{*}polyline")
+        if line.get("stroke-opacity") == "0.4"
+    ]
+    assert [len(line) for line in lines] == [2, 2, 3]  # a line for each seed, through the rows that have it
+    whiskers = [line for line in root.findall(".//{*}polyline") if line.get("stroke-width") == "1"]
+    assert len(whiskers) == 2  # of three seeds or more
 
 
 def test_notes_are_read_as_paragraphs_lists_and_code() -> None:

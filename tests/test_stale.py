@@ -20,6 +20,7 @@ from records_factory import CIFAR10, finish, make_cell
 from bench import ledger, registry
 from bench.cell import BackboneChoice, DataSet, Protocol
 from bench.data.split import load as split
+from bench.launch.anew import begin
 from bench.records import Results, RunDir, equal
 from bench.stale import Now, rests_on
 from bench.train.run import run_cell
@@ -137,6 +138,22 @@ def test_what_cannot_be_trained_on_these_data_is_left_as_it_was(place: Place) ->
     assert place("run", "r.yaml", "--retrain-stale")[0] in (1, 2)
     now = {path: path.read_bytes() for path in place.root.glob("results/runs/*/*") if path.name != "lock"}
     assert now == before
+
+
+def test_a_wish_to_train_once_more_is_planned_and_kept_by_the_next_run(place: Place) -> None:
+    assert place("run", "r.yaml", "--only", "label=ce")[0] == 0
+    (run,) = Results(place.root / "results")
+    begin(run.directory.path.parents[1], [run.cell], [run.run_id], retry_failed=False)
+    code, out = place("plan", "r.yaml", "--only", "label=ce")
+    assert "1 of 1 runs to train" in out
+    assert "(once more)" in out
+    for named in (["r"], []):
+        where = ("--results", place.root / "results", "--data", place.root / "data")
+        assert "trained once more: interrupted" in place.bench("status", *named, *where)[1]
+    code, out = place("run", "r.yaml", "--only", "label=ce")
+    assert (code, "1 done" in out) == (0, True), out
+    assert not (place.root / "results/rerun").exists()
+    assert "0 of 1 runs to train" in place("plan", "r.yaml", "--only", "label=ce")[1]
 
 
 def test_files_that_are_only_touched_are_no_change(place: Place) -> None:

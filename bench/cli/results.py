@@ -96,7 +96,8 @@ def status(
     for name, states in known.items():
         seen = Counter[str](state.status for state in states.values())
         counts.add_row(escape(name), str(len(states)), *(str(seen[s] or "") for s in statuses))
-        rows = [row for row in _rows(name, runs.grids[name], states) if recipes or row["status"] in ATTENTION]
+        told = {i for i, state in states.items() if state.status in ATTENTION or i in runs.attempts}
+        rows = [row for row in _rows(name, runs.grids[name], states) if recipes or row["run_id"] in told]
         if rows:
             details.append(_states(name, rows, wide))
     for shown in (counts, *details):
@@ -104,8 +105,8 @@ def status(
     for name in known:
         grid = runs.grids[name]
         if grid.search:
-            told = phases(grid.search, {cell.run_id: cell for _, cell in grid.cells}, runs)
-            console().print(escape(f"{name}: {told}"), soft_wrap=True, highlight=False)
+            search = phases(grid.search, {cell.run_id: cell for _, cell in grid.cells}, runs)
+            console().print(escape(f"{name}: {search}"), soft_wrap=True, highlight=False)
     tell(runs.conflicts)
 
 

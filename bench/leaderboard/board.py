@@ -17,17 +17,21 @@ from bench.cell import Cell, ShotRule
 from bench.data.split.longtail import shot_groups
 from bench.errors import BenchError, did_you_mean
 from bench.leaderboard import external, sets
+from bench.leaderboard.beneath import Beneath, beneath
 from bench.leaderboard.check import Pair, compared
 from bench.leaderboard.entries import Entry, entries
 from bench.leaderboard.leagues import average_rank, headline_of, ranked
-from bench.leaderboard.lines import Line, Tab
+from bench.leaderboard.lines import Line, Tab, rows
 from bench.leaderboard.protocols import Measured, Number, protocols
 from bench.leaderboard.verdict import Verdict
 from bench.metrics import RANKED
 from bench.records import Result, Results
 
 #: What is told of the report that a published method is shown by.
-_TOLD = ("key", "n", "epochs", "selection", "reported_by", "original", "source", "year", "trust", "note")
+_TOLD = (
+    *("key", "n", "epochs", "selection", "reported_by", "original", "source", "year", "trust", "note"),
+    "doubtful",
+)
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,8 @@ class Board:
     """All that the pages tell.
 
     `numbers` and `methods` are the literature, `done` the runs that have numbers in its words; `entries` are
-    ranked, `pairs` as of `compared`; `problems` are mistakes in what was read, whose rows are left out.
+    ranked, `pairs` as of `compared`, `controls` as of `beneath`; `problems` are mistakes in what was read,
+    whose rows are left out.
     """
 
     results: Results
@@ -44,6 +49,7 @@ class Board:
     done: Sequence[Measured]
     entries: Sequence[Entry]
     pairs: Mapping[str, Sequence[Pair]]
+    controls: Beneath
     problems: tuple[str, ...]
 
     @cached_property
@@ -131,8 +137,15 @@ def board(
 ) -> Board:
     """Make the leaderboard of what was read."""
     done = protocols(runs, numbers)
-    found = ranked(entries(done, numbers, foreign))
-    return Board(results, numbers, methods, done, found, compared(found), problems)
+    controls = beneath(results.grids.values(), done)
+    done = [replace(one, literature=None) if one.key in controls.mere else one for one in done]
+    found = entries(done, numbers, foreign)
+    for named in controls.names.values():
+        for name, key in named.items():
+            if key in controls.mere:
+                next(entry for entry in found if entry["key"] == key)["control"] = name
+    found = ranked(found)
+    return Board(results, numbers, methods, done, found, compared(found), controls, problems)
 
 
 def _fault(run: Result) -> str | None:
@@ -161,9 +174,18 @@ def _lines(board: Board) -> list[Line]:
         else:
             found.append(Line(entry))
     found += [_published(titles[method], reports) for (_, method), reports in reported.items()]
-    places = ranked(line.entry for line in found)
-    found = [replace(line, rank=place["rank"]) for line, place in zip(found, places, strict=True)]
-    return _told_apart(found)
+    places = {place["key"]: place["rank"] for place in ranked(line.entry for line in rows(found))}
+    return _beneath(board.controls, [replace(line, rank=places.get(line.key)) for line in found])
+
+
+def _beneath(controls: Beneath, lines: Sequence[Line]) -> list[Line]:
+    """Give methods their controls; what is nothing but a control has no place of its own."""
+    every = {line.key: line for line in lines}
+    own = _told_apart([line for line in lines if line.key not in controls.mere])
+    return [
+        replace(line, controls={n: every[key] for n, key in controls.names.get(line.key, {}).items()})
+        for line in own
+    ]
 
 
 def _told_apart(lines: Sequence[Line]) -> list[Line]:
@@ -217,8 +239,11 @@ def _tab(dataset: str, imbalance_factor: float, lines: Sequence[Line]) -> Tab:
         sizes = {group: len(classes) for group, classes in groups.items()}
     if len({run.cell.dataset.profile for line in lines for run in line.runs} - {"natural"}) > 1:
         sizes = None  # each profile has its own
+    if run and (run.cell.dataset.profile == "natural" or imbalance_factor == 1):
+        counts = run.record["data"]["class_counts"]
+        return Tab(dataset, imbalance_factor, tuple(lines), name, None, sizes, rule, sets.tail(counts))
     factor = None if sets.has_own_tail(dataset) else imbalance_factor
-    return Tab(dataset, imbalance_factor, tuple(lines), name, factor, sizes, rule)
+    return Tab(dataset, imbalance_factor, tuple(lines), name, factor, sizes, rule, sets.known_tail(dataset))
 
 
 def _before(line: Line) -> tuple[bool, float, str]:

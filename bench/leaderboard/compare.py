@@ -88,6 +88,12 @@ def noise(scores: Mapping[str, Mapping[int, float]]) -> Noise:
     return Noise(variance, freedom * max(1, (len(moving) - 1) / 2))
 
 
+def reach(count: int, noise: Noise) -> float:
+    """Return half the interval of a mean over so many seeds, from the noise that its league shares."""
+    half = float(stdtrit(noise.freedom, (1 + CONFIDENCE) / 2))
+    return half * math.sqrt(noise.variance / count)
+
+
 def best(scores: Mapping[str, Mapping[int, float]]) -> set[str]:
     """Return what to print in bold: the best mean, and all that noise does not let be told from it.
 

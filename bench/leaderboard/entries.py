@@ -32,6 +32,7 @@ COLUMNS: dict[str, str] = {
     "literature": "string",  # the method's name in the published table, if what was run is there
     "title": "string",
     "params": "string",
+    "control": "string",  # of a control, its name: it ranks nowhere (see `bench.leaderboard.beneath`)
     "dataset": "string",
     "imbalance_factor": "Float64",
     **{name: field.kind for name, field in FIELDS.items()},

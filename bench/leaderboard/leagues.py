@@ -43,13 +43,17 @@ def league_of(entry: Entry) -> League:
 def ranked(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries with their `league`, their `rank` in it and `of`, how many are ranked there.
 
-    They are ranked by accuracy, or by balanced accuracy where the test set of one is not balanced. Equal
-    values share the better rank; an entry without one has no rank and counts nowhere.
+    What was measured or scored here is ranked by accuracy, or by balanced accuracy where the test set of one
+    is not balanced; and so, apart from it, is what was published: a verdict tells how the two compare. Equal
+    values share the better rank; a control, or an entry without a value, has no rank and counts nowhere.
     """
     found = [entry | {"league": league_of(entry), "rank": None, "of": 0} for entry in entries]
-    for members in by_league(found).values():
+    rivals = dict[Any, list[Entry]]()
+    for entry in found:
+        rivals.setdefault((entry["league"], entry["kind"] == "published"), []).append(entry)
+    for members in rivals.values():
         name = headline_of(members)
-        known = [entry for entry in members if entry[name] is not None]
+        known = [entry for entry in members if entry[name] is not None and entry["control"] is None]
         falling = sorted(-entry[name] for entry in known)
         for entry in members:
             entry["of"] = len(known)
@@ -75,14 +79,16 @@ def average_rank(entries: Iterable[Entry], fewest: int = FEWEST) -> list[tuple[s
     """Return each method's mean rank within leagues, and how many leagues it rests on, ordered by mean rank.
 
     A method enters a league once, with the median of its entries there, so that it neither gains nor loses
-    by being reported often; ties share the mean of their ranks. A league of less than `fewest` methods
-    counts for nothing. Two methods are comparable only as far as they met in the same leagues.
+    by being reported often; ties share the mean of their ranks. Controls are left out. A league of less than
+    `fewest` methods counts for nothing. Two methods are comparable only as far as they met in the same
+    leagues.
 
     Args:
         entries: as of `ranked`.
     """
     places = dict[str, list[float]]()
-    for members in by_league(entry for entry in entries if entry["accuracy"] is not None).values():
+    known = (entry for entry in entries if entry["accuracy"] is not None and entry["control"] is None)
+    for members in by_league(known).values():
         scores = dict[str, list[float]]()
         for entry in members:
             scores.setdefault(entry["method"], []).append(entry["accuracy"])

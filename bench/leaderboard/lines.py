@@ -14,7 +14,7 @@ from typing import Any
 
 from bench.cell import ShotRule
 from bench.leaderboard.check import Pair
-from bench.leaderboard.compare import Noise, best, noise, tied
+from bench.leaderboard.compare import Difference, Noise, best, difference, noise, tied
 from bench.leaderboard.entries import Entry
 from bench.leaderboard.leagues import League, headline_of, league_of
 from bench.metrics import RANKED
@@ -35,6 +35,7 @@ class Line:
         pairs: of a measured series, as of `compared`, the one it is judged by first.
         runs: of a measured series, its runs in the order of their seeds.
         variant: in what it differs from other series of its method beside it.
+        controls: its controls by their names, each the same training without a part of the method.
     """
 
     entry: Entry
@@ -43,6 +44,7 @@ class Line:
     pairs: Sequence[Pair] = ()
     runs: tuple[Result, ...] = ()
     variant: str = ""
+    controls: Mapping[str, Line] = field(default_factory=dict)
 
     @cached_property
     def league(self) -> League:
@@ -70,6 +72,18 @@ class Line:
         return self.pair is not None and not self.pair["differs"]
 
     @property
+    def reported(self) -> float | None:
+        """The published number that its row shows: its own, or the one that judges what was measured."""
+        if self.kind == "published":
+            return self.entry["accuracy"]
+        return self.pair["published"] if self.pair and self.judged else None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether that number itself is in doubt."""
+        return bool(self.pair["doubtful"] if self.pair else self.entry["doubtful"])
+
+    @property
     def single(self) -> bool:
         """Whether it was measured with one seed, which says nothing of its noise."""
         return self.kind != "published" and self.entry["n"] == 1
@@ -93,6 +107,10 @@ class Line:
         """Return what is known of a column of its runs."""
         return [float(run.row[name]) for run in self.runs if run.row[name] is not None]
 
+    def adds(self, control: Line) -> Difference:
+        """Return by how much it is better than one of its controls, over their common seeds."""
+        return difference(self.by_seed("accuracy"), control.by_seed("accuracy"))
+
 
 @dataclass(frozen=True)
 class Asked(Line):
@@ -103,16 +121,21 @@ class Asked(Line):
         asked: all its runs, in the order of the recipe; `runs` are those that are done.
         states: how each stands.
         split: where a method's seeds were measured on different splits, the one of this line.
+        control: of a control, its name; `whole` is then the line that it stands beneath.
     """
 
     label: str = ""
     asked: tuple[Result, ...] = ()
     states: Mapping[str, State] = field(default_factory=dict)
     split: str = ""
+    control: str = ""
+    whole: Asked | None = None
 
     @property
     def name(self) -> str:
-        """The method's title, or its label as long as no run has told it."""
+        """The method's title, or its label as long as no run has told it; of a control, its own."""
+        if self.whole:
+            return f"↳ {self.control.replace('_', ' ')}"
         return str(self.entry["title"] or self.label)
 
     @property
@@ -135,8 +158,9 @@ class Asked(Line):
 class Tab:
     """One data set with one imbalance factor: its lines, ours first, each by accuracy.
 
-    `name` is the data set's for readers; `factor` is None where it comes with its own tail. `sizes` are the
-    numbers of classes in the shot groups of `rule`, None where they are not known.
+    `name` is the data set's for readers; `factor` is None where it comes with its own tail, and `tail` then
+    says how long that is, if it is known. `sizes` are the numbers of classes in the shot groups of `rule`,
+    None where they are not known.
     """
 
     dataset: str
@@ -146,11 +170,20 @@ class Tab:
     factor: float | None
     sizes: Mapping[str, int] | None
     rule: ShotRule
+    tail: str = ""
 
     @property
     def title(self) -> str:
-        """Its name with the imbalance factor."""
-        return self.name if self.factor is None else f"{self.name}, imbalance factor {self.factor:g}"
+        """Its name with the imbalance factor, or with its own tail."""
+        if self.factor is None:
+            return ", ".join(filter(None, (self.name, self.tail)))
+        return f"{self.name}, imbalance factor {self.factor:g}"
+
+    @property
+    def measured_lines(self) -> list[Line]:
+        """All that has a page: its measured lines and their controls, each once."""
+        every = [one for line in self.lines for one in (line, *line.controls.values())]
+        return list({line.key: line for line in every if line.kind == "measured"}.values())
 
     @property
     def anchor(self) -> str:
@@ -181,9 +214,24 @@ class Tab:
         return _measured(self.lines)
 
 
+def rows(lines: Iterable[Line]) -> list[Line]:
+    """Return what has a row of its own: a published number that judges a measured line stands in its row.
+
+    If it is of another league, since it leaves a field unstated, it has a row there too.
+    """
+    known = list(lines)
+    told = {(line.league, line.pair["place"]) for line in known if line.pair and line.judged}
+    return [
+        line
+        for line in known
+        if line.kind != "published"
+        or told.isdisjoint((line.league, entry["key"]) for entry in line.reports.get("accuracy", ()))
+    ]
+
+
 @dataclass(frozen=True)
 class Marks:
-    """What is marked among lines, by score.
+    """What is marked among lines, by score; "published" is the published accuracy.
 
     `bold` has keys, `ties` by key the numbers of the lines that noise does not let it be told from.
     """
@@ -203,7 +251,9 @@ def marks(lines: Sequence[Line], *, groups: Sequence[Any] | None = None, ties: b
     for line, group in zip(lines, groups or [line.league for line in lines], strict=True):
         rivals.setdefault(group, []).append(line)
     scores = tuple(dict.fromkeys((headline_of(line.entry for line in lines), *RANKED)))
-    bold = {s: {key for members in rivals.values() for key in strong(members, s)} for s in scores}
+    bold = {
+        s: {key for members in rivals.values() for key in strong(members, s)} for s in (*scores, "published")
+    }
     numbers = {line.key: str(number) for number, line in enumerate(lines)}
     ours = [line for line in lines if line.kind != "published"] if ties else []
     alike = {s: _tied(rivals.values(), ours, s) for s in scores}
@@ -221,11 +271,18 @@ def _tied(groups: Iterable[Sequence[Line]], ours: Sequence[Line], score: str) ->
 
 
 def strong(lines: Sequence[Line], score: str) -> set[str]:
-    """Return the keys of what is bold among lines that are ranked together."""
+    """Return the keys of what is bold in a column of lines that are ranked together."""
+    if score == "published":
+        return _highest({line.key: line.reported for line in lines if not line.doubtful})
     ours = {line.key: line.by_seed(score) for line in lines if line.kind != "published"}
-    known = [line for line in lines if line.kind == "published" and line.entry[score] is not None]
-    top = max((line.entry[score] for line in known), default=None)
-    return best(ours) | {line.key for line in known if line.entry[score] == top}
+    if score == "accuracy":
+        return best(ours)
+    return best(ours) | _highest({line.key: line.entry[score] for line in lines if line.kind == "published"})
+
+
+def _highest(values: Mapping[str, float | None]) -> set[str]:
+    top = max((value for value in values.values() if value is not None), default=None)
+    return {key for key, value in values.items() if value is not None and value == top}
 
 
 def _measured(lines: Sequence[Line]) -> int:

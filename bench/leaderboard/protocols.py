@@ -141,6 +141,7 @@ FIELDS = {
         "width",
         "the network's width; 'other' is built differently under the same name",
         lambda run: width_class(run.cell.backbone),
+        usual="standard",
     ),
     "epochs": Field("epochs", "of the longest stage", _epochs, "Int64", league=False),
     "epochs_class": Field(
@@ -155,17 +156,24 @@ FIELDS = {
         "has which",
         lambda run: AUGMENTATION_CLASSES.get(run.augmentation, run.augmentation),
     ),
-    "experts": Field("experts", "how many networks or heads vote", _experts, "Int64"),
+    "experts": Field("experts", "how many networks or heads vote", _experts, "Int64", usual=1),
     "pretraining": Field(
         "pre-training",
         "on what the network was trained before, by other means",
         _pretraining,
+        usual="none",
     ),
     "extra_data": Field(
-        "extra data", "images or texts beside the training set", lambda run: run.row["extra_data"] or "none"
+        "extra data",
+        "images or texts beside the training set",
+        lambda run: run.row["extra_data"] or "none",
+        usual="none",
     ),
     "data_copy": Field(
-        "data copy", "the images themselves: a copy that was saved otherwise is other data", _copy
+        "data copy",
+        "the images themselves: a copy that was saved otherwise is other data",
+        _copy,
+        usual="original",
     ),
     "tail": Field(
         "tail",

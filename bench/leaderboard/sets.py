@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from bench.cell import ShotRule
@@ -26,6 +28,23 @@ def title(dataset: str, own: str | None = None) -> str:
 def has_own_tail(dataset: str) -> bool:
     """Tell whether it comes with its tail, and so needs no imbalance factor to be named by."""
     return dataset in KNOWN
+
+
+def tail(counts: Sequence[int]) -> str:
+    """Call a data set's own tail by its largest and smallest class."""
+    most, least = max(counts), min(counts)
+    if most == least:
+        return f"{most:,} images of each class"
+    return f"its own tail of {most:,} to {least:,} images"
+
+
+def known_tail(dataset: str) -> str:
+    """Do so of a data set of the literature; empty of one whose tail is cut."""
+    return (
+        tail((KNOWN[dataset].lists["train"].most, KNOWN[dataset].lists["train"].least))
+        if dataset in KNOWN
+        else ""
+    )
 
 
 def group_sizes(dataset: str, imbalance_factor: float) -> dict[str, int] | None:

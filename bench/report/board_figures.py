@@ -4,36 +4,91 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from bench.leaderboard.check import Pair
 from bench.leaderboard.lines import Line
 from bench.metrics import RANKED
-from bench.report.figures import COLOURS, Bars
+from bench.report.figures import COLOURS, Row, accuracies
 from bench.report.plot import Figure, Panel, Scale
 
 #: How a verdict is drawn: colour and shape, either of which tells them apart.
 MARKS = {
+    "protocol differs": ("#9aa1a9", "×"),
     "reproduced": ("#17a07c", "●"),
     "close, n = 1": ("#17a07c", "◆"),
     "above": ("#3f8ecf", "▲"),
     "below": ("#d1495b", "▼"),
     "inconclusive": ("#858b94", "■"),
-    "protocol differs": ("#e08b1f", "×"),
 }
 
-#: At most so many rows of bars are legible.
-MOST_BARS = 18
+#: At most so many rows of a figure are legible, and so many lines in one panel.
+MOST_ROWS, MOST_LINES = 18, 5
+
+#: More classes than this are drawn in so many groups.
+_GROUPS = 15
+
+#: Of lines in one panel, told apart by colour-blind readers; the last is of the lowest.
+_LINES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#858b94")
 
 
-def bars(lines: Sequence[Line]) -> list[Bars]:
-    """Return the rows of bars of a league: the best measured, then the best published with shot groups."""
-    ours = [line for line in lines if line.kind != "published"]
-    theirs = [line for line in lines if line.kind == "published" and line.entry["many"] is not None]
-    chosen = {line.key for line in [*ours, *theirs][:MOST_BARS]}
-    return [
-        (_name(line), {score: _values(line, score) for score in RANKED})
-        for line in lines
-        if line.key in chosen
+def shots(lines: Sequence[Line], alt: str) -> str | None:
+    """Draw the best measured of a league with their controls, by shot group, and what was published."""
+    ours = [line for line in lines if line.kind == "measured"]
+    named = [pair for line in ours for pair in ((_name(line), line), *_controls(line))][:MOST_ROWS]
+    rows = [
+        Row(
+            name,
+            {score: line.by_seed(score) for score in RANKED},
+            {"accuracy": line.reported} if line.reported is not None else {},
+        )
+        for name, line in named
     ]
+    return accuracies([("", rows)], alt) if rows else None
+
+
+def _controls(line: Line) -> list[tuple[str, Line]]:
+    return [(f"↳ {name.replace('_', ' ')}", control) for name, control in line.controls.items()]
+
+
+def classes(lines: Sequence[Line], alt: str) -> str | None:
+    """Draw accuracy by the classes' training images, of the best measured and of the lowest."""
+    ours = [(line, found) for line in lines if (found := _by_class(line)) is not None]
+    chosen = ours if len(ours) <= MOST_LINES else [*ours[: MOST_LINES - 1], ours[-1]]
+    if not chosen:
+        return None
+    counts = np.concatenate([found[0] for _, found in chosen])
+    figure = Figure(330, 210 + 11 * len(chosen))
+    across, up = Scale.around([*np.maximum(counts, 0.5)], log=True), Scale(-3, 103)
+    panel = Panel(figure, 48, 8, 272, 165, across, up)
+    panel.axes("training images of the class", "accuracy (%)")
+    for number, (line, (images, shares)) in enumerate(chosen):
+        colour = _LINES[number] if len(ours) <= MOST_LINES or number < MOST_LINES - 1 else _LINES[-1]
+        path = [panel.at(x, y) for x, y in zip(images, shares, strict=True)]
+        figure.line(path, colour, 1.2)
+        for x, y in path:
+            figure.dot(x, y, 1.6, colour)
+        below = 215 + 11 * number
+        figure.line([(48, below - 3), (62, below - 3)], colour, 2)
+        figure.text(67, below, _name(line), size=8)
+    return figure.svg(alt)
+
+
+def _by_class(line: Line) -> tuple[list[float], list[float]] | None:
+    """Return training images and accuracy of classes, or of groups of them, the most frequent first."""
+    shares = [run.record["metrics"].get("per_class") for run in line.runs]
+    counts = line.runs[0].record["data"].get("class_counts") if line.runs else None
+    if counts is None or None in shares or not shares:
+        return None
+    table = np.array(shares, dtype=float)
+    order = np.argsort(-np.asarray(counts), kind="stable")
+    images, found = list[float](), list[float]()
+    for group in np.array_split(order, min(len(order), _GROUPS)):
+        known = table[:, group][~np.isnan(table[:, group])]
+        if len(known):
+            images.append(float(np.exp(np.log(np.maximum(np.asarray(counts)[group], 0.5)).mean())))
+            found.append(float(known.mean()))
+    return (images, found) if found else None
 
 
 def cost(lines: Iterable[Line], alt: str) -> str | None:
@@ -66,7 +121,10 @@ def cost(lines: Iterable[Line], alt: str) -> str | None:
 
 
 def agreement(lines: Iterable[Line], alt: str) -> str | None:
-    """Draw each measured number against the published one it is judged by, marked by verdict."""
+    """Draw each measured number against the published one it is held against, marked by verdict.
+
+    Those of another protocol are grey: their distance from the line says nothing of the method.
+    """
     pairs = [line.pair for line in lines if line.pair]
     if not pairs:
         return None
@@ -120,13 +178,6 @@ def _pareto(panel: Panel, points: Sequence[tuple[float, float]], lines: Sequence
         figure.text(x, y + 2.5, str(number), "middle", 7, ' style="fill: #ffffff"')
         below = panel.top + panel.height + 32 + 11 * number
         figure.text(panel.left - 30, below, f"{number}  {_name(lines[place])}", size=7.5)
-
-
-def _values(line: Line, score: str) -> Sequence[float]:
-    """Return a score over seeds; a published mean has no seeds to show."""
-    if line.runs:
-        return line.values(score)
-    return [] if line.entry[score] is None else [line.entry[score]]
 
 
 def _name(line: Line) -> str:

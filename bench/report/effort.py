@@ -143,7 +143,7 @@ def _trials(place: Place) -> Table:
         for draw, (trial, found) in enumerate(zip(one.record.trials, one.outcomes, strict=True), start=1):
             score = Value(text.number(found.score), text.order(found.score))
             if found.score is None:
-                score = Value(text.NA, -1, notes=(("failed", "failed"),) if found.ended else ())
+                score = Value(text.NA, notes=(("failed", "failed"),) if found.ended else ())
             rows.append([_method(one), Value(str(draw), draw), score, Value(setting(trial.setting))])
     return Table(columns, rows)
 

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from bench.leaderboard.entries import deviation, mean
+from bench.leaderboard.compare import FEWEST_SEEDS, noise, reach
+from bench.leaderboard.entries import mean
+from bench.leaderboard.lines import Seeds
 from bench.report.plot import INK, Figure, Panel, Scale
 from bench.report.text import counted
 
 #: Of the shot groups everywhere: told apart by colour-blind readers, legible on white and on black.
 COLOURS = {"accuracy": "#858b94", "many": "#3f8ecf", "medium": "#17a07c", "few": "#e08b1f"}
 
-#: One row of bars: what it is called, and the values over seeds of each metric.
-Bars = tuple[str, Mapping[str, Sequence[float]]]
-
-#: Points: of a row of bars, of 100 percent, from one panel to the next, and of a letter.
-_ROW, _FULL, _PANEL, _LETTER = 16.0, 78.0, 118.0, 4.9
+#: Points: of a row, of a panel's values, of its numbers beside them, and of a letter.
+_ROW, _FULL, _NUMBERS, _LETTER = 15.0, 96.0, 34.0, 4.9
 
 #: So much of a row's name is shown.
 _NAME = 34
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method in a figure: its scores by seed, by metric, and what was published of them."""
+
+    name: str
+    seeds: Mapping[str, Seeds]
+    published: Mapping[str, float] = field(default_factory=dict)
 
 
 def class_counts(counts: Sequence[int], groups: Mapping[str, Sequence[int]], alt: str) -> str:
@@ -54,48 +63,65 @@ def _steps(panel: Panel, ranks: np.ndarray, counts: np.ndarray) -> str:
     return "".join([*path, f"V{floor:.1f}Z"])
 
 
-def accuracies(sections: Sequence[tuple[str, Sequence[Bars]]], alt: str) -> str:
-    """Draw accuracy and shot accuracies of methods: a row of panels for each section.
+def accuracies(sections: Sequence[tuple[str, Sequence[Row]]], alt: str) -> str:
+    """Draw accuracy and shot accuracies of methods near the data: a row of panels for each section.
 
-    A bar is the mean over seeds, its whisker the standard deviation; a metric that no method of any
-    section has gets no panel.
+    A small dot is a seed, and thin lines join what shares one; a large dot is the mean over seeds, its
+    whisker the 95 % interval by the variance that the rows share, from three seeds on; a diamond is what was
+    published. A metric that no method of any section has gets no panel.
     """
-    shown = [m for m in COLOURS if any(row[1].get(m) for _, rows in sections for row in rows)]
-    longest = max(min(len(row[0]), _NAME) for _, rows in sections for row in rows)
+    shown = [m for m in COLOURS if any(row.seeds.get(m) for _, rows in sections for row in rows)]
+    longest = max(min(len(row.name), _NAME) for _, rows in sections for row in rows)
     left = _LETTER * longest + 10
     named = 14 if len(sections) > 1 else 0
-    heights = [named + 34 + _ROW * len(rows) for _, rows in sections]
-    figure, top = Figure(left + _PANEL * len(shown) + 8, sum(heights)), 0.0
+    heights = [named + 36 + _ROW * len(rows) for _, rows in sections]
+    figure, top = Figure(left + (_FULL + _NUMBERS + 12) * len(shown), sum(heights)), 0.0
     for (title, rows), height in zip(sections, heights, strict=True):
         if named:
             figure.text(left, top + 11, title, more=' font-weight="bold"')
         first = top + named + 16
-        for place, (name, _) in enumerate(rows):
-            short = name if len(name) <= _NAME else name[: _NAME - 1] + "…"
+        for place, row in enumerate(rows):
+            short = row.name if len(row.name) <= _NAME else row.name[: _NAME - 1] + "…"
             figure.text(left - 5, first + _ROW * place + 11, short, "end")
         for number, metric in enumerate(shown):
-            _bars(figure, left + _PANEL * number, first, metric, [row[1].get(metric, ()) for row in rows])
+            _dots(figure, left + (_FULL + _NUMBERS + 12) * number, first, metric, rows)
         top += height
     return figure.svg(alt)
 
 
-def _bars(figure: Figure, left: float, top: float, metric: str, rows: Sequence[Sequence[float]]) -> None:
+def _dots(figure: Figure, left: float, top: float, metric: str, rows: Sequence[Row]) -> None:
+    """Draw one metric of all rows, on a scale that holds what there is of it."""
     figure.text(left, top - 5, "all classes" if metric == "accuracy" else metric)
+    seeds = [row.seeds.get(metric, {}) for row in rows]
+    spread = noise({str(place): own for place, own in enumerate(seeds)})
+    known = [value for own in seeds for value in own.values()]
+    known += [row.published[metric] for row in rows if metric in row.published]
+    if not known:
+        return
     bottom = top + _ROW * len(rows)
-    for place, values in enumerate(rows):
-        middle, value, spread = top + _ROW * (place + 0.5), mean(values), deviation(values)
-        if value is None:
-            figure.text(left + 2, middle + 3, "n/a", size=8)
-            continue
-        end = left + _FULL * value / 100
-        figure.rect(left, middle - 5.5, end - left, 11, COLOURS[metric])
-        reach = _FULL * (spread or 0) / 100
-        if reach:
-            figure.line([(end - reach, middle), (end + reach, middle)], width=0.8)
-        figure.text(end + reach + 2, middle + 3, f"{value:.1f}", size=8)
-    figure.line([(left, top), (left, bottom), (left + _FULL, bottom)])
-    for percent in (0, 50, 100):
-        figure.text(left + _FULL * percent / 100, bottom + 10, str(percent), "middle", 8)
+    panel = Panel(
+        figure, left, top, _FULL, bottom - top, Scale.around(known, margin=0.08), Scale(0, len(rows))
+    )
+    for value in panel.across.ticks(4):
+        x, _ = panel.at(value, 0)
+        figure.line([(x, top), (x, bottom)], opacity=0.2)
+        figure.text(x, bottom + 10, f"{value:g}", "middle", 8)
+    heights = [top + _ROW * (place + 0.5) for place in range(len(rows))]
+    for seed in sorted({seed for own in seeds for seed in own}):
+        path = [(panel.at(own[seed], 0)[0], y) for own, y in zip(seeds, heights, strict=True) if seed in own]
+        figure.line(path, COLOURS[metric], 0.5, 0.4)
+        figure.points(path, 2.2, COLOURS[metric])
+    for row, own, y in zip(rows, seeds, heights, strict=True):
+        if metric in row.published:
+            figure.text(panel.at(row.published[metric], 0)[0], y + 3, "◇", "middle")
+        middle = mean(list(own.values()))
+        figure.text(left + _FULL + 4, y + 3, "n/a" if middle is None else f"{middle:.1f}", size=8)
+        if middle is not None:
+            x, half = panel.at(middle, 0)[0], 0.0
+            if len(own) >= FEWEST_SEEDS:
+                half = _FULL * reach(len(own), spread) / (panel.across.high - panel.across.low)
+                figure.line([(max(x - half, left), y), (min(x + half, left + _FULL), y)], width=1)
+            figure.dot(x, y, 3, COLOURS[metric])
 
 
 def standalone(svg: str) -> str:

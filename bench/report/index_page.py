@@ -4,36 +4,55 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 from bench.files import write_text
-from bench.leaderboard import FEWEST, Board, Verdict, friedman
-from bench.leaderboard.lines import Line, Tab, marks
+from bench.leaderboard import FEWEST, Board, friedman
+from bench.leaderboard.leagues import League, headline_of
+from bench.leaderboard.lines import Line, Tab, marks, rows
 from bench.metrics import RANKED
-from bench.report import board_figures, exports, figures, rank_figure
-from bench.report.columns import COLUMNS, line_table, style
+from bench.report import board_figures, exports, figures, headline, rank_figure, values
+from bench.report.columns import COLUMNS, line_table
 from bench.report.page import Column, Table, Value, csv, render
 from bench.report.text import counted, group_heads
 from bench.report.track_page import render_track
-from bench.report.widening import CHOICES, choices, leagues, places, protocol
+from bench.report.values import FOOTNOTES
+from bench.report.widening import (
+    AS_PAPERS,
+    CHOICES,
+    ONLY_PAPERS,
+    OWN,
+    choices,
+    kind_of,
+    place_of,
+    places,
+    protocol,
+)
 from bench.rundir import Status
 
-#: Methods that met fewer leagues stand at the end: a rank in one is chance.
-FEW_LEAGUES = 3
+#: An average rank rests on this many leagues: a rank in one or two is chance.
+FEWEST_LEAGUES = 3
 
 #: The columns of a league's table, as far as its rows have something to say there.
 SHOWN = (
-    *("rank", "method", "n", *RANKED, "best", "published", "gap", "balanced", "worst_class", "ece"),
-    *("time", "parameters", "year", "protocol"),
+    *("rank", "method", "n", "accuracy", "published", "gap", *RANKED[1:], "best"),
+    *("balanced", "worst_class", "ece", "time", "parameters", "year", "protocol"),
 )
+
+#: Those that only a reader sees who asks for them.
+HIDDEN = ("balanced", "worst_class", "ece", "parameters", "year")
 
 TITLE = "Long-tailed recognition: measured beside published"
 
 CAPTIONS = {
-    "shots": f"The league this tab opens on, at most {board_figures.MOST_BARS} rows: the best measured, then "
-    "the best published. Mean over seeds, the whisker is one standard deviation.",
-    "cost": "What is measured in that league, against what it costs. The line joins what no other beats "
+    "shots": f"The best measured of this league, at most {board_figures.MOST_ROWS}. A small dot is a seed, "
+    "lines join common seeds, a large dot is the mean; the whisker is its 95 % interval, of three seeds or "
+    "more, with the variance that the league shares. A diamond is the published number.",
+    "classes": "Accuracy of classes by their training images, mean over seeds; of many classes in groups of "
+    "as many. The best measured of this league, and the lowest.",
+    "cost": "What is measured in this league, against what it costs. The line joins what no other beats "
     "in both.",
 }
 
@@ -43,37 +62,42 @@ def render_index(board: Board, reports: Path) -> list[Path]:
 
     The same results and literature give the same bytes.
     """
-    agreement = board_figures.agreement(board.lines, "Measured against published accuracy")
-    across, told = _across(board)
+    told = "Measured against published accuracy"
+    judged = [line for line in board.lines if line.judged]
+    agreement = board_figures.agreement(judged, told)
+    across, across_told = _across(board)
     page: dict[str, Any] = {
         "across": across,
-        "across_told": told,
+        "across_told": across_told,
         "title": TITLE,
         "summary": _summary(board),
-        "verdicts": _verdicts(board.lines),
         "problems": board.problems,
         "recipes": [(grid.title, f"{name}.html") for name, grid in board.results.grids.items()],
         "not_done": _not_done(board),
-        "judged": verdict_table(board),
+        "judged": verdict_table(board, judged),
+        "unjudged": sum(bool(line.pair) for line in board.lines) - len(judged),
         "agreement": agreement,
         "ranks": rank_table(board),
-        "hints": {name: COLUMNS[name].hint for name in SHOWN} | dict(CHOICES.values()),
+        "fewest": FEWEST_LEAGUES,
+        "footnotes": FOOTNOTES,
         "captions": CAPTIONS,
         "files": ("index.csv", "index.json", "index.tex", "index.bib", "index.md"),
     }
-    drawn = {tab.anchor: _figures(tab) for tab in board.tabs}
+    drawn = {tab.anchor: _figures(tab, tab.opening) for tab in board.tabs}
     sections = [_section(tab, drawn[tab.anchor]) for tab in board.tabs]
     written = {
         "index.html": render(
             "index.html.jinja",
             scripts=("tables.js", "board.js"),
-            groups=_groups(board),
-            tabs=[_tab(tab, drawn[tab.anchor]) for tab in board.tabs],
+            sets=_sets(board),
+            tabs=[_tab(tab) for tab in board.tabs],
             opening=board.opening.anchor if board.tabs else None,
+            everything=board_figures.agreement(board.lines, told),
+            hints={name: COLUMNS[name].hint for name in SHOWN} | dict(CHOICES.values()),
             **page,
         ),
         "index.md": render("index.md.jinja", tabs=sections, **page),
-        "index.tex": render("index.tex.jinja", tabs=sections),
+        "index.tex": render("index.tex.jinja", tabs=sections, footnotes=FOOTNOTES),
         "index.bib": exports.bibtex(board),
         "index.csv": csv(exports.table(board)),
         "index.json": exports.json_lines(board),
@@ -90,41 +114,50 @@ def render_index(board: Board, reports: Path) -> list[Path]:
 
 
 def board_table(tab: Tab, lines: Sequence[Line], *, whole: bool = False) -> Table:
-    """Return the table of a tab's lines, of one league or, for a page that widens it, of the `whole` tab."""
-    names, compared = _shown(tab, lines, whole), any(line.pair for line in lines)
-    hidden = ("balanced", "worst_class", "ece", *(("parameters", "year") if compared else ()))
-    told: dict[str, Any] = {"heads": group_heads(tab.sizes, tab.rule), "hidden": hidden}
-    if whole:
-        told["kinds"] = [line.kind for line in lines]
-        told["data"] = [{"data-at": place} for place in places(lines, choices(tab))]
-    return line_table(names, lines, marks(lines, ties=whole), **told)
+    """Return the table of a tab's lines, of one league or, for a page that widens it, of the `whole` tab.
+
+    Controls follow their method's row.
+    """
+    shown = rows(lines)
+    heads = group_heads(tab.sizes, tab.rule) | {"accuracy": "measured (last epoch)"}
+    marked = marks(shown, ties=whole)
+    table = line_table(_shown(tab, lines, whole), shown, marked, heads=heads, hidden=HIDDEN)
+    at = places(shown, choices(tab)) if whole else []
+    content, kinds, data = list[Sequence[Value]](), list[str](), list[dict[str, str]]()
+    for place, (line, row) in enumerate(zip(shown, table.rows, strict=True)):
+        content.append(row)
+        kinds.append(line.kind)
+        data.append({"data-at": at[place]} if whole else {})
+        for name, control in line.controls.items():
+            content.append(values.beneath(line, name, control, table.columns))
+            kinds.append("control")
+            data.append({})
+    return replace(table, rows=content, kinds=kinds, data=data)
 
 
 def _shown(tab: Tab, lines: Sequence[Line], whole: bool) -> list[str]:
     """Return the columns in which any of the lines has something to say."""
     kinds = {line.kind for line in lines}
-    measured, literature = "measured" in kinds, "published" in kinds
-    ours = whole and kinds != {"published"}
-    compared = any(line.pair for line in lines)
+    ours, compared = kinds != {"published"}, any(line.pair or line.controls for line in lines)
     says = {name: any(line.entry[name] is not None for line in lines) for name in RANKED[1:]}
-    says |= {"best": measured, "published": compared, "gap": compared, "time": measured}
-    says |= {"balanced": ours, "worst_class": ours, "ece": ours, "parameters": measured and whole}
-    says |= {"year": literature and whole, "protocol": whole}
+    says |= {"accuracy": ours, "best": "measured" in kinds, "gap": compared, "time": "measured" in kinds}
+    says |= {"published": any(line.reported is not None for line in lines)}
+    says |= {"balanced": ours and whole, "worst_class": ours and whole, "ece": ours and whole}
+    says |= {"parameters": "measured" in kinds and whole}
+    says |= {"year": "published" in kinds and whole, "protocol": whole}
     return [name for name in SHOWN if says.get(name, True)]
 
 
-def verdict_table(board: Board) -> Table:
-    """Return every measured series beside the published number it is judged by."""
+def verdict_table(board: Board, judged: Sequence[Line]) -> Table:
+    """Return the measured series that a published number of their own protocol stands beside, and both."""
     titles = {
-        line.key: tab.name if tab.factor is None else f"{tab.name}, {tab.factor:g}"
+        line.key: tab.name if tab.factor is None else f"{tab.name}, IF {tab.factor:g}"
         for tab in board.tabs
         for line in tab.lines
     }
-    data = Column(
-        "data", "data set and imbalance factor", numeric=False, get=lambda line: Value(titles[line.key])
-    )
+    data = Column("data", numeric=False, get=lambda line: Value(titles[line.key]))
     columns = [COLUMNS["method"], data, *(COLUMNS[name] for name in ("n", "measured", "judge", "gap"))]
-    return Table.of(columns, [line for line in board.lines if line.pair])
+    return Table.of(columns, judged)
 
 
 def rank_table(board: Board) -> Table:
@@ -142,12 +175,12 @@ def rank_table(board: Board) -> Table:
             get=lambda row: Value(str(row[2]), row[2]),
         ),
     ]
-    return Table.of(columns, sorted(board.average_ranks, key=lambda row: row[2] < FEW_LEAGUES))
+    return Table.of(columns, [row for row in board.average_ranks if row[2] >= FEWEST_LEAGUES])
 
 
 def _across(board: Board) -> tuple[str | None, str]:
     """Draw the mean ranks of methods across data sets, None where too few meet, and say what is drawn."""
-    ranking = friedman.across(board.entries)
+    ranking = friedman.across(entry for entry in board.entries if entry["control"] is None)
     if ranking is None:
         return None, ""
     told = rank_figure.caption(ranking)
@@ -167,57 +200,65 @@ def _summary(board: Board) -> str:
     return f"{series} ({counted(len(board.done), 'run')}) beside {told}."
 
 
-def _verdicts(lines: Sequence[Line]) -> list[tuple[str, str, int]]:
-    counts = Counter(line.pairs[0]["verdict"] for line in lines if line.pairs)
-    return [(style(verdict), str(verdict), counts[verdict]) for verdict in Verdict if counts[verdict]]
-
-
 def _not_done(board: Board) -> list[tuple[str, int]]:
     counts = Counter(run.row["status"] for run in board.results)
     return [(status, counts[status]) for status in get_args(Status) if status != "done" and counts[status]]
 
 
-def _groups(board: Board) -> list[tuple[str, list[dict[str, Any]]]]:
-    """Gather tabs by their data set, those with a tail of their own together."""
-    found: dict[str, list[dict[str, Any]]] = {}
+def _sets(board: Board) -> dict[str, list[Tab]]:
+    """Gather tabs by the name of their data set."""
+    found: dict[str, list[Tab]] = {}
     for tab in board.tabs:
-        chip = {"anchor": tab.anchor, "measured": tab.measured}
-        if tab.factor is None:
-            found.setdefault("", []).append(chip | {"name": tab.name})
-        else:
-            found.setdefault(tab.name, []).append(chip | {"name": f"{tab.factor:g}"})
-    return list(found.items())
+        found.setdefault(tab.name, []).append(tab)
+    return found
 
 
-def _figures(tab: Tab) -> dict[str, str]:
-    lines = tab.leagues[tab.opening]
-    bars = board_figures.bars(lines)
+def _figures(tab: Tab, league: League) -> dict[str, str]:
+    lines, named = tab.leagues[league], f"{tab.title}, {protocol(league)}"
     drawn = {
-        "shots": figures.accuracies([("", bars)], f"Accuracy by shot group on {tab.title}") if bars else None,
-        "cost": board_figures.cost(lines, f"Accuracy against cost on {tab.title}"),
+        "shots": board_figures.shots(lines, f"Accuracy by shot group on {named}"),
+        "classes": board_figures.classes(lines, f"Accuracy of classes by their frequency on {named}"),
+        "cost": board_figures.cost(lines, f"Accuracy against cost on {named}"),
     }
     return {name: svg for name, svg in drawn.items() if svg}
 
 
-def _tab(tab: Tab, drawn: dict[str, str]) -> dict[str, Any]:
-    """Gather what a tab of the HTML page shows."""
+def _tab(tab: Tab) -> dict[str, Any]:
+    """Gather what a tab of the HTML page shows; leagues by their kind, each with its place and sentences."""
     fields = choices(tab)
+    leagues: dict[str, list[dict[str, str]]] = {AS_PAPERS: [], OWN: [], ONLY_PAPERS: []}
+    drawn = {}
+    for league, lines in tab.leagues.items():
+        place = place_of(lines, fields)
+        leagues[kind_of(lines)].append(
+            {
+                "place": place,
+                "name": protocol(league, lines),
+                "count": str(len(rows(lines))),
+                "headline": headline.headline(lines),
+                "agreement": headline.agreement(lines),
+            }
+        )
+        if any(line.kind == "measured" for line in lines):
+            drawn[place] = _figures(tab, league)
     return {
-        "title": tab.title,
-        "anchor": tab.anchor,
+        "tab": tab,
         "table": board_table(tab, tab.lines, whole=True),
         "fields": fields,
-        "leagues": leagues(tab, fields),
-        "figures": drawn,
+        "leagues": {kind: found for kind, found in leagues.items() if found},
+        "rank": headline_of(line.entry for line in tab.lines),
+        "first": place_of(tab.leagues[tab.opening], fields),
+        "figures": {place: svgs for place, svgs in drawn.items() if svgs},
     }
 
 
 def _section(tab: Tab, drawn: dict[str, str]) -> dict[str, Any]:
     """Gather what a document shows of a tab: the league it opens on, and all others with rows of ours."""
-    shown: list[tuple[str, Table]] = []
+    shown = []
     for league, lines in tab.leagues.items():
         if league == tab.opening or any(line.kind != "published" for line in lines):
-            shown.append((protocol(league), board_table(tab, lines)))
+            said = " ".join(filter(None, (headline.headline(lines), headline.agreement(lines))))
+            shown.append((protocol(league, lines), said, board_table(tab, lines)))
     return {
         "title": tab.title,
         "anchor": tab.anchor,

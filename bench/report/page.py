@@ -34,6 +34,7 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     "–": "--",
+    "↳": r"\quad",
 }
 
 #: How text begins that a spreadsheet would run.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, get_args
@@ -15,15 +15,19 @@ from bench.cell import STANDARD, DataSet
 from bench.data.split.longtail import shot_groups
 from bench.errors import BenchError, did_you_mean
 from bench.files import write_text
-from bench.leaderboard.board import settings, variants, written
+from bench.leaderboard import sets
+from bench.leaderboard.board import variants
 from bench.leaderboard.entries import entry, over_seeds
 from bench.leaderboard.lines import Asked, marks
 from bench.metrics import METRICS, RANKED, gini, pareto_ratio
 from bench.records import Grid, Result, Results
 from bench.report import figures
-from bench.report.columns import COLUMNS, line_table, seeds_of
+from bench.report.columns import COLUMNS, line_table
 from bench.report.effort import effort_sections
-from bench.report.page import Table, Value, csv, render
+from bench.report.page import Table, csv, render
+from bench.report.recipe_controls import beneath
+from bench.report.recipe_missing import missing
+from bench.report.recipe_settings import method_table, protocol_table
 from bench.report.text import blocks, counted, group_heads
 from bench.report.variance_table import variance_table
 from bench.rundir import State, Status
@@ -43,6 +47,8 @@ SHOWN = (
     "minutes",
 )
 
+#: What a reader may take along, and how each file ends.
+FILES = {"CSV, a line for each run": "csv", "Markdown": "md", "LaTeX": "tex"}
 #: Columns that a reader may choose besides.
 OPTIONAL = ("interval", "track", *(name for name in METRICS if name not in SHOWN))
 
@@ -70,9 +76,8 @@ class Section:
         name = self.dataset.title or self.dataset.name
         tail = "" if self.dataset.tail == STANDARD else f", {self.dataset.tail}"
         if self.dataset.profile == "natural":
-            counts = self.data and self.data["class_counts"]
-            sizes = f" of {max(counts):,} to {min(counts):,} images" if counts else ""
-            return f"{name}, its own tail{sizes}{tail}"
+            own = sets.tail(self.data["class_counts"]) if self.data else "its own tail"
+            return f"{name}, {own}{tail}"
         return f"{name}, imbalance factor {self.imbalance_factor:g}{tail}"
 
     @property
@@ -115,9 +120,10 @@ class Section:
 
 
 def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
-    """Write a recipe's page as HTML and Markdown, its figure, and its runs as CSV; return their paths.
+    """Write a recipe's page as HTML, Markdown and LaTeX, its figure, and its runs as CSV; return their paths.
 
-    The same results give the same bytes.
+    The same results give the same bytes, but for links to the leaderboard and to the pages of runs, which are
+    there if those are.
 
     Raises:
         BenchError: no recipe of that name was run.
@@ -132,24 +138,28 @@ def render_recipe(results: Results, recipe: str, reports: Path) -> list[Path]:
     efforts = effort_sections(results, grid)
     drawn = {f"{recipe}_{e['file']}": figures.standalone(e["figure"]) for e in efforts if e["figure"]}
     counts = Counter(runs.status)
-    measured = [(part.title, bars) for part in parts if (bars := _bars(part))]
+    pages = {page.stem.rpartition("-")[2]: f"runs/{page.name}" for page in reports.glob("runs/*.html")}
+    measured = [(part.title, rows) for part in parts if (rows := _rows(part))]
     page: dict[str, Any] = {
         "title": grid.title,
         "recipe": recipe,
         "notes": blocks(grid.notes),
         "statuses": [(status, counts[status]) for status in get_args(Status) if counts[status]],
+        "sections": [_section(part, pages) for part in parts],
         "efforts": efforts,
-        "sections": [_section(part) for part in parts],
         "variance": variance_table(lines),
-        "protocol": _protocol(lines),
-        "methods": _methods(lines),
+        "protocol": protocol_table(lines),
+        "methods": method_table(lines),
         "hints": {name: COLUMNS[name].hint for name in (*SHOWN, *OPTIONAL) if COLUMNS[name].hint},
         "figure": f"{recipe}_shots.svg" if measured else None,
+        "leaderboard": (reports / "index.html").exists(),
         "csv": f"{recipe}.csv",
+        "files": [(kind, f"{recipe}.{end}") for kind, end in FILES.items()],
     }
     files = {
         f"{recipe}.html": render("recipe.html.jinja", **page),
         f"{recipe}.md": render("recipe.md.jinja", **page),
+        f"{recipe}.tex": render("recipe.tex.jinja", **page),
         f"{recipe}.csv": csv(runs),
         **drawn,
     }
@@ -174,7 +184,8 @@ def sections(results: Results, grid: Grid) -> list[Section]:
         labels.setdefault(label, {}).setdefault(run.series, []).append(run)
     return [
         Section(
-            *key, tuple(line for label, series in labels.items() for line in _lines(label, series, states))
+            *key,
+            beneath([line for of in labels.items() for line in _lines(*of, states)], grid),
         )
         for key, labels in found.items()
     ]
@@ -211,9 +222,13 @@ def split_of(run: Result) -> str:
     return f"{str(run.row['fingerprint_train'])[:6]}/{str(run.row['fingerprint_test'])[:6]}"
 
 
-def _section(part: Section) -> dict[str, Any]:
-    """Gather what a section shows; figures are None while nothing is known."""
-    title, bars, data = part.title, _bars(part), part.data
+def _section(part: Section, pages: Mapping[str, str]) -> dict[str, Any]:
+    """Gather what a section shows, None what is not known; `pages` are those there are, by series."""
+    title, rows, data, table = part.title, _rows(part), part.data, _table(part)
+    leading = [
+        [replace(row[0], href=pages.get(line.runs[0].series if line.runs else "", row[0].href)), *row[1:]]
+        for line, row in zip(part.begun, table.rows, strict=True)
+    ]
     return {
         "title": title,
         "anchor": part.anchor,
@@ -222,23 +237,26 @@ def _section(part: Section) -> dict[str, Any]:
         "comparable": part.dataset.comparable,
         "splits": part.splits,
         "facts": _facts(part),
-        "table": _table(part),
-        "not_done": [told for line in part.lines for told in _not_done(line)] + _not_begun(part),
+        "table": table,
+        "leading": replace(table, rows=leading),
+        "not_done": missing(part.lines, part.begun),
         "counts_figure": data
         and figures.class_counts(data["class_counts"], part.groups, f"Training images per class of {title}"),
-        "accuracy_figure": figures.accuracies([("", bars)], f"Accuracies on {title}") if bars else None,
+        "accuracy_figure": figures.accuracies([("", rows)], f"Accuracies on {title}") if rows else None,
     }
 
 
 def _table(part: Section) -> Table:
     """Return the table; the backbone has a column where there are several."""
-    lines = part.begun
-    groups = [(line.asked[0].cell.backbone.name, *map(split_of, line.runs[:1])) for line in lines]
+    lines, known = part.begun, {line.key for line in part.begun}
+    own = [line for line in lines if not line.whole]
+    groups = [(line.asked[0].cell.backbone.name, *map(split_of, line.runs[:1])) for line in own]
+    kinds = ["control" if line.whole and line.whole.key in known else "" for line in lines]
     sizes = {name: len(classes) for name, classes in part.groups.items()}
     heads = group_heads(sizes, part.dataset.shots)
     names = [name for name in SHOWN if name != "backbone" or len(part.backbones) > 1]
-    told = marks(lines, groups=groups)
-    return line_table((*names, *OPTIONAL), lines, told, heads=heads, hidden=OPTIONAL, caption=_CAPTION)
+    told: dict[str, Any] = {"heads": heads, "hidden": OPTIONAL, "caption": _CAPTION, "kinds": kinds}
+    return line_table((*names, *OPTIONAL), lines, marks(own, groups=groups), **told)
 
 
 def _facts(part: Section) -> list[str]:
@@ -258,78 +276,14 @@ def _facts(part: Section) -> list[str]:
     ]
 
 
-def _bars(part: Section) -> list[figures.Bars]:
+def _rows(part: Section) -> list[figures.Row]:
     lines = [line for line in part.lines if line.runs]
-    titles = Counter(line.name for line in lines)
+    titles = Counter(line.name for line in lines if not line.whole)
     labels = {line.label: f"[{line.label}]" if titles[line.name] > 1 else "" for line in lines}
     return [
-        (
+        figures.Row(
             " ".join(filter(None, (line.name, labels[line.label], line.variant, line.split))),
-            {metric: line.values(metric) for metric in RANKED},
+            {metric: line.by_seed(metric) for metric in RANKED},
         )
         for line in lines
     ]
-
-
-def _not_done(line: Asked) -> list[tuple[str, str, str]]:
-    """Say why seeds of a line have no number, where more is known than the table says."""
-    name = line.label + (f" [{line.variant}]" if line.variant else "")
-    return [
-        (status, f"{name}, {seeds_of(seeds)}: {status}", reason.partition("\n")[0])
-        for status, reason, seeds in line.not_done
-        if reason
-    ]
-
-
-def _not_begun(part: Section) -> list[tuple[str, str, str]]:
-    """Say which lines the table leaves out."""
-    names = list(dict.fromkeys(line.label for line in part.lines if not line.begun))
-    if not names or len(part.begun) == len(part.lines):
-        return []
-    return [("missing", counted(len(names), "label") + " not run yet", ", ".join(names))]
-
-
-def _protocol(lines: Iterable[Asked]) -> Table:
-    """List the settings: first those that differ, by value, then those that all methods share."""
-    said: dict[str, dict[str, list[str]]] = {}
-    for line in lines:
-        for name, value in settings(line.asked[0].cell).items():
-            labels = said.setdefault(name, {}).setdefault(written(value), [])
-            if line.label not in labels:
-                labels.append(line.label)
-    rows = [
-        (name, value, of)
-        for name, values in sorted(said.items(), key=lambda item: len(item[1]) == 1)
-        for value, of in _of(values)
-    ]
-    return Table.listing(("setting", "value", "of"), rows)
-
-
-def _of(values: Mapping[str, Sequence[str]]) -> list[tuple[str, str]]:
-    """Say which labels have each value, the one that is usual last; it need not name them."""
-    rarest_first = sorted(values, key=lambda value: len(values[value]))
-    told = [(value, ", ".join(values[value])) for value in rarest_first]
-    usual = rarest_first[-1]
-    if len(values) == 1:
-        return [(usual, "all methods")]
-    named = {label for value in rarest_first[:-1] for label in values[value]}
-    if len(values[usual]) > 2 and named.isdisjoint(values[usual]):
-        told[-1] = usual, "all others"
-    return told
-
-
-def _methods(lines: Iterable[Asked]) -> Table:
-    """List each label's method and hyper-parameters, those that are not its defaults first."""
-    rows = {}
-    for line in lines:
-        method, paper = line.asked[0].cell.method, line.runs[0].row["paper"] if line.runs else None
-        changed = {name: value for name, value in method.params.items() if name in method.changed}
-        kept = {name: value for name, value in method.params.items() if name not in method.changed}
-        name = Value(f"{line.name}, version {method.version}", href=paper)
-        rows[line.label, str(method)] = (line.label, name, _listed(changed), _listed(kept))
-    heads = ("label", "method", "hyper-parameters set", "at their defaults")
-    return Table.listing(heads, rows.values())
-
-
-def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {written(value)}" for name, value in values.items()) or "none"

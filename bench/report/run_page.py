@@ -16,8 +16,8 @@ from bench.leaderboard.entries import Entry
 from bench.leaderboard.lines import Line, Tab
 from bench.leaderboard.protocols import FIELDS
 from bench.records import Result
-from bench.report import run_figures, text
-from bench.report.columns import PAIRS, beside_table, gap, seed_table
+from bench.report import run_figures, text, values
+from bench.report.columns import PAIRS, beside_table, seed_table
 from bench.report.page import Table, Value, render
 from bench.report.run_analysis import analysis
 from bench.report.widening import protocol
@@ -28,11 +28,10 @@ def render_runs(board: Board, reports: Path) -> list[Path]:
     numbers = {entry["key"]: entry for entry in board.entries}
     written = []
     for tab in board.tabs:
-        for line in tab.lines:
-            if line.page:
-                written.append(reports / "runs" / line.page)
-                page = render("run.html.jinja", scripts=(), **_page(tab, line, numbers))
-                write_text(written[-1], page)
+        for line in tab.measured_lines:
+            written.append(reports / "runs" / str(line.page))
+            page = render("run.html.jinja", scripts=(), **_page(tab, line, numbers))
+            write_text(written[-1], page)
     for stale in set(reports.glob("runs/*.html")) - set(written):
         stale.unlink(missing_ok=True)  # another `report` may be at it
     return written
@@ -52,7 +51,7 @@ def _page(tab: Tab, line: Line, numbers: Mapping[str, Entry]) -> dict[str, Any]:
         "line": line,
         "protocol": protocol(line.league),
         "method": first.record["method"],
-        "verdict": gap(line) if line.pair else None,
+        "verdict": values.gap(line) if line.pair else None,
         "seeds": seed_table([run.row for run in line.runs], text.group_heads(tab.sizes, tab.rule)),
         "beside": beside,
         "others": Table.of(PAIRS, line.pairs[1:]) if len(line.pairs) > 1 else None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from urllib.parse import quote
 
 from bench.cell import ShotRule
@@ -31,9 +31,9 @@ def around(center: float | None, deviation: float | None, digits: int = 2) -> st
     return told if deviation is None else f"{told} ± {number(deviation, digits)}"
 
 
-def order(value: float | None) -> float:
-    """Return what a column is sorted by: what is n/a is below all shares."""
-    return -1 if value is None else round(value, 6)
+def order(value: float | None) -> float | None:
+    """Return what a column is sorted by; what is n/a has no place, and stands last either way."""
+    return None if value is None else round(value, 6)
 
 
 def counted(count: int, noun: str) -> str:
@@ -52,6 +52,13 @@ def duration(seconds: float | None) -> str:
     if seconds is None or seconds < 99.5:
         return NA if seconds is None else f"{seconds:.2g} s" if seconds >= 0.1 else "<0.1 s"
     return f"{seconds / 60:.1f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Write names as a sentence has them: A, B and C; of many the first, and how many more."""
+    shown, more = list(names[:most]), len(names) - most
+    shown += [f"{more} more"] if more > 0 else []
+    return " and ".join(filter(None, (", ".join(shown[:-1]), *shown[-1:])))
 
 
 def gap(value: float | None) -> str:

@@ -1,7 +1,8 @@
-"""How a reader narrows and widens a league: its fields, their values, and what then differs, in words."""
+"""Leagues in plain words, and how a reader widens one: its fields, their values, and what then differs."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,32 @@ CHOICES = {name: (FIELDS[name].label, FIELDS[name].help) for name in SHARED}
 CHOICES["kind"] = (
     "rows",
     "measured here, published by others, or external: predictions that were scored here",
+)
+
+#: Kinds of leagues, as a reader looks for them.
+AS_PAPERS, OWN, ONLY_PAPERS = (
+    "same protocol as the papers",
+    "short or own protocol",
+    "papers only, not measured here",
+)
+
+_AUGMENTATIONS = {
+    "std": "crop and flip",
+    "cutout": "crop, flip and Cutout",
+    "autoaug": "AutoAugment",
+    "autoaug_cutout": "AutoAugment + Cutout",
+    "randaug": "RandAugment",
+    "simclr": "SimCLR's views",
+    "deit": "DeiT's augmentation",
+    "none": "no augmentation",
+    "mixed": "mixed augmentation",
+}
+
+_NETWORKS = (
+    (r"resnet(\d+)_cifar", r"ResNet-\1"),
+    (r"(se)?resne(x?)t(\d+)(_32x4d)?", lambda m: f"{(m[1] or '').upper()}ResNe{m[2].upper()}t-{m[3]}"),
+    (r"vit_(\w)\w*?(_patch(\d+))?", lambda m: f"ViT-{m[1].upper()}{'/' + m[3] if m[3] else ''}"),
+    (r"swin_(\w)\w*", lambda m: f"Swin-{m[1].upper()}"),
 )
 
 
@@ -49,25 +76,48 @@ def places(lines: Iterable[Line], fields: Sequence[Choice]) -> list[str]:
     ]
 
 
-def leagues(tab: Tab, fields: Sequence[Choice]) -> list[tuple[str, str]]:
-    """Return each league's place and its name: the fields in which the leagues of this tab are unlike."""
-    unlike = [field.name for field in fields[:-1] if len(field.values) > 1]
-    found = []
-    for league, lines in tab.leagues.items():
-        name = ", ".join(_worded(field, league[field]) for field in unlike)
-        place = places(lines[:1], fields)[0].rpartition(".")[0] + "."  # any kind of row
-        found.append((place, f"{name or 'all'} ({len(lines)})"))
-    return found
+def place_of(lines: Sequence[Line], fields: Sequence[Choice]) -> str:
+    """Write where the lines of one league stand, whatever kind of rows they are."""
+    return places(lines[:1], fields)[0].rpartition(".")[0] + "."
 
 
-def protocol(league: League) -> str:
-    """Write all fields of a league but its data set, and what goes without saying."""
-    told = (field for field in SHARED if league[field] is None or league[field] != FIELDS[field].usual)
-    return ", ".join(_worded(field, league[field]) for field in told)
+def kind_of(lines: Iterable[Line]) -> str:
+    """Tell leagues apart by whose protocol they have."""
+    kinds = {line.kind for line in lines}
+    if kinds == {"published"}:
+        return ONLY_PAPERS
+    return AS_PAPERS if "published" in kinds else OWN
 
 
-def _worded(field: str, value: Any) -> str:
-    return f"{FIELDS[field].label} {NOT_STATED if value is None else value}"
+def protocol(league: League, lines: Iterable[Line] = ()) -> str:
+    """Write a league's protocol as a reader would; the epochs exactly where measured `lines` share them."""
+    epochs = {line.entry["epochs"] for line in lines if line.kind == "measured"}
+    told = []
+    for name in SHARED:
+        value = next(iter(epochs)) if name == "epochs_class" and len(epochs) == 1 else league[name]
+        if value is None or value != FIELDS[name].usual:
+            told.append(_worded(name, value))
+    return ", ".join(told)
+
+
+def _worded(name: str, value: Any) -> str:
+    if value is None:
+        return f"{FIELDS[name].label} {NOT_STATED}"
+    if name == "backbone":
+        return _network(value)
+    if name == "epochs_class":
+        return f"{value} epochs".replace("-", "–")
+    if name == "augmentation":
+        return _AUGMENTATIONS.get(value, value)
+    return f"{value} experts" if name == "experts" else f"{FIELDS[name].label} {value}"
+
+
+def _network(name: str) -> str:
+    """Write a network as papers do, where its name in timm allows it."""
+    for pattern, written in _NETWORKS:
+        if found := re.fullmatch(pattern, name):
+            return found.expand(written) if isinstance(written, str) else str(written(found))
+    return name
 
 
 def _said(line: Line, field: str) -> str:
