@@ -131,7 +131,8 @@ def entry(dataset: str, factor: float, method: str, accuracy: float | None, **mo
     fields = {"dataset": dataset, "imbalance_factor": factor, "method": method, "accuracy": accuracy}
     protocol = {"backbone": "r32", "width_class": None, "epochs_class": None, "augmentation": None}
     protocol |= dict.fromkeys(("experts", "pretraining", "extra_data", "data_copy", "tail"))
-    return {**protocol, **fields, "headline": None, "balanced": None, **more}
+    told = {"kind": "published", "headline": None, "balanced": None}
+    return {**protocol, **fields, **told, **more}
 
 
 def test_the_methods_that_meet_everywhere_are_ranked() -> None:

@@ -35,14 +35,17 @@ from bench.rundir import Status
 #: An average rank rests on this many leagues: a rank in one or two is chance.
 FEWEST_LEAGUES = 3
 
+#: What is known of measured rows alone, for a reader who asks for it.
+OPTIONAL = ("geometric", "worst_tenth", "macro_f1", "interval", "track")
+
 #: The columns of a league's table, as far as its rows have something to say there.
 SHOWN = (
     *("rank", "method", "n", "accuracy", "published", "gap", *RANKED[1:], "best"),
-    *("balanced", "worst_class", "ece", "time", "parameters", "year", "protocol"),
+    *("balanced", "worst_class", "ece", *OPTIONAL, "time", "parameters", "year", "protocol"),
 )
 
 #: Those that only a reader sees who asks for them.
-HIDDEN = ("balanced", "worst_class", "ece", "parameters", "year")
+HIDDEN = ("balanced", "worst_class", "ece", *OPTIONAL, "parameters", "year")
 
 TITLE = "Long-tailed recognition: measured beside published"
 
@@ -142,7 +145,7 @@ def _shown(tab: Tab, lines: Sequence[Line], whole: bool) -> list[str]:
     says = {name: any(line.entry[name] is not None for line in lines) for name in RANKED[1:]}
     says |= {"accuracy": ours, "best": "measured" in kinds, "gap": compared, "time": "measured" in kinds}
     says |= {"published": any(line.reported is not None for line in lines)}
-    says |= {"balanced": ours and whole, "worst_class": ours and whole, "ece": ours and whole}
+    says |= dict.fromkeys(("balanced", "worst_class", "ece", *OPTIONAL), ours and whole)
     says |= {"parameters": "measured" in kinds and whole}
     says |= {"year": "published" in kinds and whole, "protocol": whole}
     return [name for name in SHOWN if says.get(name, True)]
