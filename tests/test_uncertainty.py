@@ -16,6 +16,7 @@ from scipy import stats
 from bench.errors import BenchError
 from bench.leaderboard import bootstrap, friedman
 from bench.leaderboard.bootstrap import interval
+from bench.leaderboard.entries import entry as bare_entry
 from bench.leaderboard.friedman import across, rank
 from bench.leaderboard.leagues import ranked
 from bench.records import Results
@@ -129,10 +130,9 @@ def test_ranks_and_friedman_s_test_are_scipy_s(rows: list[list[int]]) -> None:
 
 def entry(dataset: str, factor: float, method: str, accuracy: float | None, **more: object) -> dict:
     fields = {"dataset": dataset, "imbalance_factor": factor, "method": method, "accuracy": accuracy}
-    protocol = {"backbone": "r32", "width_class": None, "epochs_class": None, "augmentation": None}
-    protocol |= dict.fromkeys(("experts", "pretraining", "extra_data", "data_copy", "tail"))
-    told = {"kind": "published", "headline": None, "balanced": None}
-    return {**protocol, **fields, **told, **more}
+    protocol = {"backbone": "r32"}
+    told = bare_entry(kind="published", **protocol, **fields)
+    return told | more
 
 
 def test_the_methods_that_meet_everywhere_are_ranked() -> None:
