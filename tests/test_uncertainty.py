@@ -141,6 +141,7 @@ def test_the_methods_that_meet_everywhere_are_ranked() -> None:
         rows += [entry(dataset, 10, method, 50 - 5 * i - place) for i, method in enumerate("pqrs")]
         rows.append(entry(dataset, 10, "p", 0, backbone="other"))  # a league of its own, less full
     rows.append(entry("e", 10, "z", 99))
+    rows.append(entry("a", 10, "p", 0, control="no_contrast"))  # the method without a part is another
     found = across(ranked(rows))
     assert found is not None
     assert (found.methods, found.ranks, found.leagues) == (("p", "q", "r", "s"), (1, 2, 3, 4), 4)

@@ -102,7 +102,7 @@ def _tables(entries: Iterable[Entry]) -> dict[tuple[str, float], dict[str, float
     for league, members in by_league(entries).items():
         name, scores = headline_of(members), dict[str, list[float]]()
         for entry in members:
-            if entry[name] is not None:
+            if entry[name] is not None and entry["control"] is None:
                 scores.setdefault(entry["method"], []).append(entry[name])
         medians = {method: statistics.median(values) for method, values in scores.items()}
         key = league.dataset, league.imbalance_factor
