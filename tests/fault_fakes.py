@@ -95,7 +95,7 @@ class Fake(Logger):
         self.does = does
 
     def start(self, run: Started) -> None:
-        self.file = run.results / f"{run.run_id}.txt"
+        self.file = run.home.parent / f"{run.run_id}.txt"
         print("a noise that belongs to no terminal")
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:

@@ -224,7 +224,7 @@ def test_a_method_of_ones_own_may_fail_and_be_tried_again_and_scored(
     code, out = bench(*command, "--retry-failed")
     assert code == 0, out
     assert "2 done" in out
-    assert list((tmp_path / "results/runs").glob("*/events/*"))
+    assert list((tmp_path / "results/loggers/tensorboard").glob("*-moody-*/*"))
 
     monkeypatch.delitem(registry._entries, "moody")  # as in another process
     for name in [name for name in sys.modules if name.startswith("user_methods_moody")]:

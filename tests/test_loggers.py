@@ -21,7 +21,6 @@ from bench.launch.local import Listen, run_grid
 from bench.loggers import Wanted, chosen, describe, parse
 from bench.loggers.relay import noted
 from bench.recipe import load
-from bench.records import RunDir
 
 Told = list[str]
 ONE, TWO, SHORT, BLOCKED = (make(name) for name in ("ce", "ldam", "posthoc", "blocked"))
@@ -75,7 +74,7 @@ Read = Callable[[Path, Cell], tuple[dict[str, dict[int, float]], str]]
 def of_tensorboard(results: Path, cell: Cell) -> tuple[dict[str, dict[int, float]], str]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    events = EventAccumulator(str(RunDir(results, cell.run_id).path / "events")).Reload()
+    events = EventAccumulator(str(results / "loggers" / "tensorboard" / cell.run_id)).Reload()
     found = {name: {e.step: e.value for e in events.Scalars(name)} for name in events.Tags()["scalars"]}
     return found, ""
 
@@ -214,7 +213,8 @@ def test_a_logger_that_misbehaves_costs_one_line(does: str, problem: str, tmp_pa
 
 def test_curves_that_cannot_be_written_are_told(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
-    (tmp_path / "runs").touch()  # where a folder should be
+    (tmp_path / "loggers").mkdir()
+    (tmp_path / "loggers" / "tensorboard").touch()  # where a folder should be
     with listening(tmp_path, parse("tensorboard")) as (listen, told):
         tell_two_runs(listen)
     assert len(told) == 1

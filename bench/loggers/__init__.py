@@ -29,15 +29,14 @@ class Started:
     """What a logger is told of a run that starts, or goes on.
 
     `group` names what it shares with its repetitions, `first_epoch` is where it starts: above 0, it goes on
-    with what it had written before. `folder` is the run's own, `results` the one that all runs share.
+    with what it had written before. What it writes here goes below `home`.
     """
 
     run_id: str
     group: str
     config: Mapping[str, Scalar]
     first_epoch: int
-    folder: Path
-    results: Path
+    home: Path
 
 
 @dataclass

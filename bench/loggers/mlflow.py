@@ -32,7 +32,7 @@ class MLflow(Logger):
     def start(self, run: Started) -> None:
         uri = self.uri or os.environ.get("MLFLOW_TRACKING_URI")
         if uri is None:
-            uri = (run.results / "loggers" / "mlruns").as_uri()
+            uri = (run.home / "mlruns").as_uri()
             os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a folder needs no database
         from mlflow import MlflowClient
 

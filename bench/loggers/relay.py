@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any
 
 from bench.cell import Cell
 from bench.errors import reason_of
-from bench.launch.anew import latest
 from bench.loggers import Logger, Started, Wanted, describe
 
 if TYPE_CHECKING:
@@ -59,8 +58,8 @@ def noted(
     def start(cell: Cell, epoch: int) -> None:
         label = labels.get(cell.run_id, cell.method.name)
         group = f"{cell.dataset.name}-if{cell.imbalance_factor:g}-{label}"
-        folder, config = latest(results, cell.run_id).path.absolute(), {"label": label, **describe(cell)}
-        run = Started(cell.run_id, group, config, epoch, folder, results.absolute())
+        home = (results / "loggers").absolute()  # not the run's folder, which may be moved when it is done
+        run = Started(cell.run_id, group, {"label": label, **describe(cell)}, epoch, home)
         for relay in relays:
             relay.send("start", cell.run_id, run)
 

@@ -1,4 +1,4 @@
-"""TensorBoard: each run's curves in its own folder `events/`."""
+"""TensorBoard: a folder of events for each run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.loggers import Logger, Started
 
 @dataclass
 class TensorBoard(Logger):
-    """Write event files; `tensorboard --logdir results/runs` shows them."""
+    """Write event files; `tensorboard --logdir results/loggers/tensorboard` shows them."""
 
     package = "tensorboard"
 
@@ -19,7 +19,9 @@ class TensorBoard(Logger):
         from torch.utils.tensorboard import SummaryWriter
 
         # what an interrupted run wrote beyond its checkpoint is taken back
-        self.writer: Any = SummaryWriter(str(run.folder / "events"), purge_step=run.first_epoch)
+        self.writer: Any = SummaryWriter(
+            str(run.home / "tensorboard" / run.run_id), purge_step=run.first_epoch
+        )
         self.last = run.first_epoch
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:

@@ -26,15 +26,14 @@ class Wandb(Logger):
         import wandb
 
         said: dict[str, Any] = {"project": self.project, "entity": self.entity, "mode": self.mode}
-        home = run.results / "loggers"
-        home.mkdir(parents=True, exist_ok=True)
+        run.home.mkdir(parents=True, exist_ok=True)
         self.run: Any = wandb.init(
             **{key: value for key, value in said.items() if value},
             id=run.run_id,
             name=run.run_id,
             group=run.group,
             config=dict(run.config),
-            dir=str(home),
+            dir=str(run.home),
             resume="allow" if run.first_epoch else None,  # one that starts over takes the old one's place
             reinit="create_new",  # several runs at once
             settings=wandb.Settings(console="off", x_disable_stats=True, disable_git=True, silent=True),
