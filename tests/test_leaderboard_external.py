@@ -53,6 +53,17 @@ def test_labels_have_all_metrics_but_calibration(tmp_path: Path) -> None:
         assert found.metrics == expected
 
 
+def test_predictions_for_a_comparable_copy_count_as_the_original_with_a_footnote(tmp_path: Path) -> None:
+    about = {"copy_of": "cifar100", "copy_kind": "three images differ", "comparable": True}
+    copy = DIGITS.model_copy(update=about)
+    external.save(tmp_path, scored(npz(tmp_path, scores=SCORES), dataset=copy))
+    (entry,) = external.load(tmp_path)
+    assert (entry["data_copy"], entry["note"]) == ("original", "three images differ")
+    other = copy.model_copy(update={"split_seed": 2})
+    external.save(tmp_path, scored(npz(tmp_path, scores=SCORES), dataset=other), replace=True)
+    assert external.load(tmp_path)[0]["tail"] == "split 2"
+
+
 def test_they_become_a_line_of_the_board_and_are_marked(tmp_path: Path) -> None:
     copy = DIGITS.model_copy(update={"copy_of": "cifar100", "copy_kind": "JPEG quality 75"})
     stated = {"epochs": "200", "augmentation": "std", "experts": "3"}

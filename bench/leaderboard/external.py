@@ -35,6 +35,8 @@ class External(Frozen):
     name: str
     dataset: Name
     data_copy: str
+    tail: str = STANDARD
+    note: str | None = None
     imbalance_factor: Annotated[float, Field(ge=1, allow_inf_nan=False)]
     protocol: dict[str, str | int]
     given: Literal["scores", "labels"]
@@ -73,10 +75,13 @@ def scored(
         # labels are sure of everything: nothing to calibrate
         metrics |= dict.fromkeys(("ece", "adaptive_ece", "classwise_ece", "nll", "brier"))
     stated = {key: _checked("protocol", value, key) for key, value in (protocol or {}).items()}
+    original = dataset.comparable or not dataset.copy_of  # a footnote says how a comparable copy differs
     return External(
         name=name,
         dataset=dataset.copy_of or dataset.name,
-        data_copy=dataset.copy_kind or ("copy" if dataset.copy_of else "original"),
+        data_copy="original" if original else dataset.copy_kind or "copy",
+        tail=dataset.tail,
+        note=dataset.copy_kind if original else None,
         imbalance_factor=imbalance_factor,
         protocol=stated,
         given=given,
@@ -132,7 +137,7 @@ def _entry(external: External) -> Entry:
     if strange := [name for name, value in scores.items() if isinstance(value, list)]:
         raise BenchError(f"metrics: {strange[0]}: a list, not a number")
     stated = {key: _checked("protocol", str(value), key) for key, value in external.protocol.items()}
-    stated = {"data_copy": external.data_copy, "tail": STANDARD} | stated
+    stated = {"data_copy": external.data_copy, "tail": external.tail} | stated
     stated |= {"epochs_class": epochs_class(stated.get("epochs"))}
     return entry(
         kind="external",
@@ -141,6 +146,7 @@ def _entry(external: External) -> Entry:
         title=external.name,
         dataset=external.dataset,
         imbalance_factor=external.imbalance_factor,
+        note=external.note,
         n=1,
         **scores,
         **stated,
