@@ -272,7 +272,7 @@ def cell_from(content: Any) -> Cell:
 def equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """Tell whether two records say the same, their timing, environment and checksum aside.
 
-    What is null in one may be missing in the other, which a version wrote that did not know of it.
+    What is null or false in one may be missing in the other, which a version wrote that did not know of it.
     """
     return not differences(a, b)
 
@@ -280,7 +280,8 @@ def equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
 def differences(old: Any, new: Any, where: str = "") -> list[tuple[str, Any, Any]]:
     """List where two records are not `equal`, as far as they are equal in shape: place, old, new."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
-        return [] if old == new else [(where, old, new)]
+        unsaid = all(value is None or value is False for value in (old, new))
+        return [] if unsaid or old == new else [(where, old, new)]
     found = []
     for key in dict.fromkeys([*old, *new]):
         unknown = key in LATER and not (key in old and key in new)
