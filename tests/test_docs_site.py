@@ -82,8 +82,7 @@ def test_each_method_has_a_page_with_what_is_known_of_it(site: dict[str, Page]) 
     assert all(f"{accuracy:.2f}" in ldam for accuracy in measured.accuracy), "measured numbers"
     assert "LDAM-DRW (NeurIPS19) Table 2" in ldam, "its source"
     bcl = site["methods/bcl.html"].text
-    assert "no_contrast" in bcl, "a control"
-    assert "contrast_weight 0 " in bcl.replace("\n", " "), "what tells its measured row from the method's"
+    assert "control no_contrast" in bcl, "its measured control"
 
 
 def test_the_functions_of_bench_are_in_the_reference(site: dict[str, Page]) -> None:

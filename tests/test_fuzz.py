@@ -122,7 +122,7 @@ def reads_or_says_why(folder: Path, content: bytes) -> None:
     try:
         assert load(file).points
     except BenchError as error:
-        one_line_about(error, "mine.yaml")
+        one_line_about(error, "mine.yaml", "_base.yaml")  # which a recipe includes
     assert time.monotonic() - started < SOON
 
 

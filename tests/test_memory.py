@@ -196,13 +196,13 @@ def test_memory_that_gets_short_later(tmp_path: Path, monkeypatch: pytest.Monkey
     class Killed(BaseException):
         pass
 
-    def save(self: loop.Training, epoch: int, own: Any = loop.Training._save) -> None:
-        own(self, epoch)
+    def save(training: loop.Training, epoch: int, own: Any = loop.save) -> None:
+        own(training, epoch)
         raise Killed
 
     Room.images = 50
     with monkeypatch.context() as patch:
-        patch.setattr(loop.Training, "_save", save)
+        patch.setattr(loop, "save", save)
         with pytest.raises(Killed):
             run(cell, tmp_path, checkpoint_seconds=0)
     Room.wanted.clear()
