@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import io
 import json
+import math
 import time
 import zipfile
 from collections.abc import Iterator
@@ -273,6 +274,7 @@ def equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
     """Tell whether two records say the same, their timing, environment and checksum aside.
 
     What is null or false in one may be missing in the other, which a version wrote that did not know of it.
+    Numbers may differ in their last digits: a metric is summed in another order; the logits' hash is exact.
     """
     return not differences(a, b)
 
@@ -281,7 +283,8 @@ def differences(old: Any, new: Any, where: str = "") -> list[tuple[str, Any, Any
     """List where two records are not `equal`, as far as they are equal in shape: place, old, new."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
         unsaid = all(value is None or value is False for value in (old, new))
-        return [] if unsaid or old == new else [(where, old, new)]
+        rounded = isinstance(old, float) and isinstance(new, float) and math.isclose(old, new, rel_tol=1e-12)
+        return [] if unsaid or rounded or old == new else [(where, old, new)]
     found = []
     for key in dict.fromkeys([*old, *new]):
         unknown = key in LATER and not (key in old and key in new)

@@ -123,6 +123,11 @@ def test_records_are_equal_but_for_time_and_place(tmp_path: Path) -> None:
     assert equal(one, other)
     assert not equal(one, other | {"status": "failed"})
     assert not equal(one, {k: v for k, v in other.items() if k != "confusion"})
+    ece = other["metrics"]["ece"]
+    assert equal(one, other | {"metrics": other["metrics"] | {"ece": ece * (1 + 1e-15)}})
+    assert not equal(one, other | {"metrics": other["metrics"] | {"ece": ece * (1 + 1e-9)}})
+    assert equal(one, other | {"data": other["data"] | {"comparable": False}})
+    assert not equal(one, other | {"data": other["data"] | {"comparable": True}})
 
 
 def spoil(run: RunDir, how: str) -> None:
