@@ -121,6 +121,7 @@ def run(
     from bench import registry
     from bench.cell import families
     from bench.cli.estimate import training_images
+    from bench.cli.grids import gpus_of
     from bench.launch.anew import pending
     from bench.launch.local import run_grid
     from bench.launch.progress import watch
@@ -157,7 +158,7 @@ def run(
             root,
             images,
             jobs=jobs,
-            gpus=_all_gpus() if gpus is None else gpus,
+            gpus=gpus_of(None) if gpus is None else gpus,
             per_gpu=per_gpu,
             retry_failed=retry_failed,
             over=over,
@@ -437,12 +438,3 @@ def load_model(run_id: str | Path, results: str | Path = "results") -> Method:
     method = build(cell, np.array(counts))
     read_weights(run.weights, method, record["files"][run.weights.name])
     return method.eval()
-
-
-def _all_gpus() -> list[str]:
-    """Name all visible GPUs, as CUDA_VISIBLE_DEVICES does."""
-    import torch
-
-    count = torch.cuda.device_count()
-    named = os.environ.get("CUDA_VISIBLE_DEVICES") or ",".join(map(str, range(count)))
-    return named.split(",")[:count]

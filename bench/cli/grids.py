@@ -22,20 +22,13 @@ if TYPE_CHECKING:
 
 
 def read_cells(
-    recipe: Path,
-    only: list[str] | None,
-    sets: list[str] | None,
-    methods: list[Path] | None,
-    results: Path,
-    data: Path,
+    recipe: Path, only: list[str] | None, sets: list[str] | None, runs: Results
 ) -> tuple[Grid, list[Cell]]:
     """Return a recipe, with what won its search so far, and the cells of it that were chosen."""
-    from bench import records, registry
     from bench.recipe import load
     from bench.search.resolve import resolve
 
-    registry.load_files(methods or ())
-    grid = resolve(load(recipe, sets or ()), records.Results(results, as_now(data)))
+    grid = resolve(load(recipe, sets or ()), runs)
     if sets:  # other cells than the recipe's own must not take the place of its report
         grid = replace(grid, name=f"{grid.name}-set", title=f"{grid.title} ({', '.join(sets)})")
     return grid, [point.cell for point in grid.only(only or ()).points]
@@ -55,11 +48,12 @@ def tell_search(grid: Grid, runs: Results) -> None:
         console().print(told, soft_wrap=True, highlight=False)
 
 
-def as_now(data: Path) -> Now:
-    """Return the current data and code; methods files are loaded."""
+def as_now(data: Path, methods: list[Path] | None = None) -> Now:
+    """Return the current data and code, with the given methods files."""
     from bench import registry
     from bench.stale import Now
 
+    registry.load_files(methods or ())
     return Now(data, registry.sources())
 
 

@@ -58,11 +58,11 @@ def plan(
     from bench.stale import refuse_other_content
 
     slots = places(jobs, gpus_of(gpus))
-    grid, cells = read_cells(recipe, only, set_, methods, results, data)
+    now = as_now(data, methods)
+    runs = records.Results(results, now)
+    grid, cells = read_cells(recipe, only, set_, runs)
     labels = labels_of(grid)
     family = families(cells)
-    now = as_now(data)
-    runs = records.Results(results, now)
     begun = pending(results, family)
     known, anew = runs.states(family.values()), runs.needed(cells, forced=begun)
     refuse_other_content(cells, runs, now)

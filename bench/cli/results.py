@@ -30,6 +30,7 @@ from bench.cli.common import (
     show,
     table,
 )
+from bench.cli.grids import as_now
 from bench.cli.leaderboard import tell, write_board
 from bench.errors import BenchError, did_you_mean, printable
 
@@ -172,12 +173,7 @@ def _now(data: Path, methods: list[Path] | None) -> Now:
     """Return the data on this machine, and the code of the given methods files."""
     from bench.stale import Now
 
-    if not methods:
-        return Now(data)
-    from bench import registry
-
-    registry.load_files(methods)
-    return Now(data, registry.sources())
+    return as_now(data, methods) if methods else Now(data)
 
 
 def write_report(name: str, runs: AllRuns, reports: Path) -> None:

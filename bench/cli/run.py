@@ -125,12 +125,12 @@ def run(
     chosen = gpus_of(gpus) if launcher is cluster.Launcher.local else []  # it may refuse, so before all else
     if launcher is cluster.Launcher.local:
         Execution.here().refuse("cuda" if chosen else "cpu")
-    grid, asked = read_cells(recipe, only, set_, methods, results, data)
+    now = as_now(data, methods)
+    runs = records.Results(results, now)
+    grid, asked = read_cells(recipe, only, set_, runs)
     loggers = chosen_loggers(log, grid.log)
     if log and no_wait:
         raise BenchError("--log: not with --no-wait; runs are logged only while this command waits for them")
-    now = as_now(data)
-    runs = records.Results(results, now)
     known = runs.states(families(asked).values())
     refuse_other_content(asked, runs, now)
     begun = pending(results, known)
@@ -189,14 +189,13 @@ def rerun(
     python run_bench.py rerun 0123456789
     python run_bench.py rerun digits-if10-ce-s0
     """
-    from bench import ledger, records, registry
+    from bench import ledger, records
     from bench.cell import families
     from bench.launch.anew import kept
 
     found = find_run(results, run)
     cell, old = found.cell, found.packed() if found.state.status in ("done", "stale") else None
-    registry.load_files(methods or ())
-    runs = records.Results(results, as_now(data))
+    runs = records.Results(results, as_now(data, methods))
     family = families([cell])
     for run_id, state in runs.states(family.values()).items():
         if state.status == "stale":
