@@ -24,7 +24,7 @@ from test_report import HOSTILE, Reader
 from bench.cell import BackboneChoice, Protocol
 from bench.leaderboard import Board, best, gather, sets
 from bench.leaderboard.check import words
-from bench.leaderboard.lines import rows, strong
+from bench.leaderboard.lines import bold, rows
 from bench.records import Results, load_results
 from bench.report import render_index, render_runs, text
 from bench.report.board_figures import front
@@ -233,13 +233,13 @@ def test_bold_is_the_best_and_all_that_noise_does_not_tell_from_it(results: Path
     lines = tab.leagues[tab.opening]
     scores = {line.key: line.by_seed("accuracy") for line in lines if line.kind == "measured"}
     published = max((line for line in lines if line.reported), key=lambda line: line.reported)
-    assert strong(lines, "accuracy") == best(scores)
-    assert strong(lines, "published") == {published.key}
+    assert bold(lines, "accuracy") == best(scores)
+    assert bold(lines, "published") == {published.key}
     for line in rows(lines):
         start = f"runs/{line.page}" if line.page else f"| {line.entry['title']}<br>"
         shown = [told.split(" | ") for told in files["index.md"].splitlines() if start in told][-1]
-        assert shown[3].startswith("**") == (line.key in strong(lines, "accuracy"))
-        assert shown[4].startswith("**") == (line.key in strong(lines, "published"))
+        assert shown[3].startswith("**") == (line.key in bold(lines, "accuracy"))
+        assert shown[4].startswith("**") == (line.key in bold(lines, "published"))
 
 
 def test_ranks_are_within_leagues_measured_apart_from_published_and_na_has_none(
@@ -374,7 +374,7 @@ def test_bad_input_is_told_and_costs_only_itself(results: Path, folder: Path) ->
         "mine.csv:4: method: &#39;Blc&#39; is unknown; did you mean &#39;bcl&#39;?",
         "theirs.json: not scored predictions",
         f"{spoilt.run_id}: record.json: changed since it was written",
-        f"{empty.run_id}: record.json: says done, but has no metrics",
+        f"{empty.run_id}: record.json: is done, but has no metrics",
     ):
         assert told in files["index.html"]
     assert len(board.problems) == 5
@@ -534,7 +534,7 @@ def test_without_scores_a_run_page_says_how_to_have_them(results: Path, folder: 
     board = gather(Results(results), folder)
     pages = [page.read_text() for page in render_runs(board, results.parent / "reports")]
     (page,) = [page for page in pages if "<h1>LDAM-DRW" in page]
-    assert re.search(r"its scores are not here; `rerun \S+` makes them again", page)
+    assert re.search(r"its logits are not here; `rerun \S+` makes them again", page)
     assert "Calibration" not in page
     assert str(results) not in page
 

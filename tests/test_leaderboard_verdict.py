@@ -358,5 +358,5 @@ def test_what_is_scored_on_held_out_training_images_is_no_result(tmp_path: Path)
     runs = [run(), run(seed=1, held_out=500)]
     board = board_of(runs, literature(tmp_path, {}))
     assert [entry["n"] for entry in board.entries if entry["kind"] == "measured"] == [1]
-    with pytest.raises(BenchError, match="scored on held-out training images"):
+    with pytest.raises(BenchError, match="evaluated on held-out training images"):
         board.explain(runs[1].run_id)

@@ -55,7 +55,7 @@ def groups(run: Stored, rule: str) -> dict[str, tuple[int, float | None]]:
 # -- shot rules -----------------------------------------------------------------------------------
 def test_the_standard_rule_gives_the_stored_metrics(digits: Stored) -> None:
     run = replace(digits, shots=ShotRule())
-    said = score(run.scores, run.labels, run.counts, run.shots)
+    said = score(run.logits, run.labels, run.counts, run.shots)
     found = groups(run, "standard/1")
     assert {name: value for name, (_, value) in found.items()} == pytest.approx(
         {name: said[name] for name in ("many", "medium", "few")}
@@ -106,7 +106,7 @@ def test_a_rule_that_does_not_fit_is_refused(digits: Stored) -> None:
 # -- calibration ----------------------------------------------------------------------------------
 def test_calibration_is_the_metric_s_and_the_tail_is_overconfident(digits: Stored) -> None:
     found = reanalysis.calibration(digits).set_index("group")
-    said = score(digits.scores, digits.labels, digits.counts, digits.shots)
+    said = score(digits.logits, digits.labels, digits.counts, digits.shots)
     assert found.loc["all", "ece"] == pytest.approx(said["ece"])
     assert found.loc["all", "accuracy"] == pytest.approx(said["accuracy"])
     assert found.loc["all", "images"] == found.loc[["many", "medium", "few"], "images"].sum()
@@ -123,7 +123,7 @@ def test_a_group_without_images_has_no_calibration() -> None:
 # -- logit adjustment -----------------------------------------------------------------------------
 def test_adjustment_lifts_the_tail_of_real_digits(digits: Stored) -> None:
     found = reanalysis.adjusted(digits, (0, 1, 2)).set_index("tau")
-    said = score(digits.scores, digits.labels, digits.counts, digits.shots)
+    said = score(digits.logits, digits.labels, digits.counts, digits.shots)
     assert found.loc[0, "accuracy"] == pytest.approx(said["accuracy"])
     assert found.loc[1, "few"] > found.loc[0, "few"] + 5
     assert found["few"].is_monotonic_increasing
@@ -158,7 +158,7 @@ def test_a_skewed_test_set_favours_what_a_model_favours(digits: Stored) -> None:
     assert found["direction"].tolist() == ["forward"] * 2 + ["uniform"] + ["backward"] * 2
     assert found["accuracy"].is_monotonic_decreasing
     uniform = found.set_index("direction").loc["uniform", "accuracy"]
-    assert uniform == pytest.approx(score(digits.scores, digits.labels, digits.counts, RULE)["balanced"])
+    assert uniform == pytest.approx(score(digits.logits, digits.labels, digits.counts, RULE)["balanced"])
 
 
 def test_shares_of_a_skewed_test_set_are_exponential_in_the_order_of_counts() -> None:
@@ -172,24 +172,24 @@ def test_classes_without_test_images_are_left_out() -> None:
     assert found == pytest.approx([90, 50, 10])
 
 
-# -- stored scores --------------------------------------------------------------------------------
+# -- stored logits --------------------------------------------------------------------------------
 def test_stored_scores_give_the_record_s_metrics(tmp_path: Path) -> None:
     run = finish(tmp_path, make_cell())
     found = reanalysis.stored(Results(tmp_path)[run.run_id])
     metrics = run.read_record()["metrics"]
-    assert score(found.scores, found.labels, found.counts, found.shots)["many"] == metrics["many"]
+    assert score(found.logits, found.labels, found.counts, found.shots)["many"] == metrics["many"]
     assert found.kind == "train_prior"
 
 
 def test_a_record_without_scores_is_told(tmp_path: Path) -> None:
     run = finish(tmp_path, make_cell(), files={})
-    with pytest.raises(BenchError, match="its scores are not here"):
+    with pytest.raises(BenchError, match="its logits are not here"):
         reanalysis.stored(Results(tmp_path)[run.run_id])
     run = finish(tmp_path, make_cell("ldam_drw"))
     run.logits.unlink()
-    with pytest.raises(BenchError, match=rf"its scores are not here; `rerun {run.run_id}` makes them"):
+    with pytest.raises(BenchError, match=rf"its logits are not here; `rerun {run.run_id}` makes them"):
         reanalysis.stored(Results(tmp_path)[run.run_id])
-    with pytest.raises(BenchError, match="no stored scores"):
+    with pytest.raises(BenchError, match="no stored logits"):
         reanalysis.stored(Results(tmp_path)[fail(tmp_path, make_cell("crt"), "out of memory").run_id])
 
 
@@ -198,7 +198,7 @@ def test_calibration_by_shot_group_outlives_the_scores(tmp_path: Path) -> None:
     found = reanalysis.stored(Results(tmp_path)[run.run_id])
     assert reanalysis.recorded_calibration(Results(tmp_path)[run.run_id]) is None
     assert analysis([Results(tmp_path)[run.run_id]])[0][1][0] == "Calibration"
-    kept = further(found.scores, found.labels, found.counts, found.shots)
+    kept = further(found.logits, found.labels, found.counts, found.shots)
     finish(tmp_path, make_cell(), further_metrics=kept)
     ledger.export(tmp_path)
     shutil.rmtree(tmp_path / "runs")
@@ -206,4 +206,4 @@ def test_calibration_by_shot_group_outlives_the_scores(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(recorded, reanalysis.calibration(found))
     ((name, _, table),), lacking = analysis([Results(tmp_path)[run.run_id]])
     assert (name, len(table.rows)) == ("Calibration", 4)
-    assert "its scores are not here" in lacking
+    assert "its logits are not here" in lacking

@@ -422,7 +422,7 @@ def test_figures_take_any_label_and_any_number_of_classes() -> None:
     assert "few: 950 classes" in "".join(ET.fromstring(svg).itertext())
     assert len(svg) < 100_000
     seeds = {"accuracy": {0: 50.0, 1: 52.0}, "many": {0: 60.0}, "few": {}}
-    rows = [figures.Row("$\\frac{" + HOSTILE, seeds, {"accuracy": 53.0})]
+    rows = [figures.FigureRow("$\\frac{" + HOSTILE, seeds, {"accuracy": 53.0})]
     shown = figures.accuracies([("", rows)], "x")
     assert "51.0" in "".join(ET.fromstring(shown).itertext())
     assert "currentColor" in shown
@@ -430,9 +430,9 @@ def test_figures_take_any_label_and_any_number_of_classes() -> None:
 
 def test_a_figure_is_drawn_near_its_data_with_every_seed_and_joins_common_ones() -> None:
     rows = [
-        figures.Row("a", {"accuracy": {0: 50.0, 1: 50.4, 2: 50.8}}),
-        figures.Row("b", {"accuracy": {0: 51.0, 1: 51.4, 2: 51.8}}, {"accuracy": 51.2}),
-        figures.Row("c", {"accuracy": {2: 50.0}}),
+        figures.FigureRow("a", {"accuracy": {0: 50.0, 1: 50.4, 2: 50.8}}),
+        figures.FigureRow("b", {"accuracy": {0: 51.0, 1: 51.4, 2: 51.8}}, {"accuracy": 51.2}),
+        figures.FigureRow("c", {"accuracy": {2: 50.0}}),
     ]
     shown = figures.accuracies([("", rows)], "x")
     root = ET.fromstring(shown)

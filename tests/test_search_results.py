@@ -15,11 +15,11 @@ from records_factory import fail, finish
 
 from bench.cards import card_of
 from bench.errors import BenchError
-from bench.leaderboard.effort import places
+from bench.leaderboard.effort import comparisons
 from bench.recipe import Recipe, grid_file, load
 from bench.records import Results, RunDir, write_grid
 from bench.report import render_recipe
-from bench.report.effort import apart
+from bench.report.effort import spaced
 from bench.search.outcome import outcome, phases
 from bench.search.resolve import resolve
 
@@ -219,7 +219,7 @@ def test_the_page_has_the_settings_and_the_expected_best(page: tuple[str, str], 
 
 @given(st.lists(st.floats(0, 180), min_size=1, max_size=25).map(sorted))
 def test_names_of_lines_stand_apart_and_in_order(ends: list[float]) -> None:
-    names = apart(ends, 11, 8)
+    names = spaced(ends, 11, 8)
     assert names[0] >= 8
     assert all(after - before >= 11 - 1e-9 for before, after in pairwise(names))
     if ends[0] >= 8 and all(after - before >= 11 for before, after in pairwise(ends)):
@@ -240,11 +240,11 @@ def test_trials_that_changed_since_are_told_of(recipe: Recipe, tmp_path: Path) -
     try_all(recipe, tmp_path)
     write_grid(tmp_path, "made_up", grid_file(resolve(recipe, Results(tmp_path))))
     grid = Results(tmp_path).grids["made_up"]
-    (place,) = places(Results(tmp_path), grid)
-    assert not any(one.outdated for one in place.efforts)
+    (comparison,) = comparisons(Results(tmp_path), grid)
+    assert not any(one.outdated for one in comparison.methods)
     end(tmp_path, recipe.points[2].cell, 99.0)
-    (place,) = places(Results(tmp_path), grid)
-    assert [one.outdated for one in place.efforts] == [True, False]
+    (comparison,) = comparisons(Results(tmp_path), grid)
+    assert [one.outdated for one in comparison.methods] == [True, False]
 
 
 # -- commands ----------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
-"""Measured and published together: leagues, verdicts, comparisons, and what stored scores still tell.
+"""Measured and published numbers together: leagues, verdicts, comparisons, analyses of stored logits.
 
-`gather` reads the runs and the literature into a `Board` of entries, pairs and lines; tables and pages are
-projections of it. Nothing here imports torch, draws, or knows of pages.
+`gather` reads the runs and the literature into a `Board` of entries, pairs and lines, from which tables and
+pages are made. Nothing here imports torch, draws figures, or writes pages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The leaderboard: read from a results folder and the literature, and ordered into tabs of lines."""
+"""The leaderboard, read from a results folder and the literature: entries, and lines in tabs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import numpy as np
 import pandas as pd
 
 from bench import published
-from bench.cell import Cell, ShotRule
+from bench.cell import ShotRule
 from bench.data.split.longtail import shot_groups
 from bench.errors import BenchError, did_you_mean
 from bench.leaderboard import external, sets
-from bench.leaderboard.beneath import Beneath, beneath
+from bench.leaderboard.cell_settings import variants
 from bench.leaderboard.check import Pair, compared
+from bench.leaderboard.control_series import ControlSeries, control_series
 from bench.leaderboard.entries import Entry, entries
 from bench.leaderboard.leagues import average_rank, headline_of, ranked
 from bench.leaderboard.lines import Line, Tab, rows
@@ -27,8 +28,8 @@ from bench.leaderboard.verdict import Verdict
 from bench.metrics import RANKED
 from bench.records import Result, Results
 
-#: What is told of the report that a published method is shown by.
-_TOLD = (
+#: What a published line takes from the report that it shows.
+_REPORT = (
     *("key", "n", "epochs", "selection", "reported_by", "original", "source", "year", "trust", "note"),
     "doubtful",
 )
@@ -36,10 +37,10 @@ _TOLD = (
 
 @dataclass(frozen=True)
 class Board:
-    """All that the pages tell.
+    """The contents of all pages.
 
-    `numbers` and `methods` are the literature, `done` the runs that have numbers in its words; `entries` are
-    ranked, `pairs` as of `compared`, `controls` as of `beneath`; `problems` are mistakes in what was read,
+    `numbers` and `methods` are the literature, `done` the finished runs in its terms; `entries` are ranked,
+    for `pairs` see `compared`, for `controls` `control_series`; `problems` are mistakes in the files read,
     whose rows are left out.
     """
 
@@ -49,12 +50,12 @@ class Board:
     done: Sequence[Measured]
     entries: Sequence[Entry]
     pairs: Mapping[str, Sequence[Pair]]
-    controls: Beneath
+    controls: ControlSeries
     problems: tuple[str, ...]
 
     @cached_property
     def tabs(self) -> tuple[Tab, ...]:
-        """All data sets with their lines, as they stand."""
+        """All data sets with their lines."""
         return _tabs(_lines(self))
 
     @property
@@ -64,18 +65,18 @@ class Board:
 
     @property
     def opening(self) -> Tab:
-        """The tab that a reader sees first: most judged lines, then measured and published, most measured."""
+        """The tab shown first: most judged lines, then measured and published ones, then most measured."""
 
-        def rank(tab: Tab) -> tuple[int, bool, int, int]:
+        def sort_key(tab: Tab) -> tuple[int, bool, int, int]:
             judged = sum(line.judged for line in tab.lines)
             both = 0 < tab.measured < len(tab.lines)
             return judged, both, tab.measured, len(tab.leagues[tab.opening])
 
-        return max(self.tabs, key=rank)
+        return max(self.tabs, key=sort_key)
 
     @cached_property
     def titles(self) -> dict[str, str]:
-        """The title of each method, the literature's where it has one."""
+        """The title of each method, the literature's if it has one."""
         found = dict[str, str]()
         for entry in self.entries:
             found.setdefault(entry["method"], entry["title"])
@@ -83,7 +84,7 @@ class Board:
 
     @cached_property
     def average_ranks(self) -> list[tuple[str, float, int]]:
-        """Title, mean rank and number of leagues of each method, as of `average_rank`."""
+        """Title, mean rank and number of leagues of each method, see `average_rank`."""
         return [(self.titles[method], rank, met) for method, rank, met in average_rank(self.entries)]
 
     def check(self) -> tuple[list[Pair], bool]:
@@ -92,10 +93,10 @@ class Board:
         return judged, any(pair["verdict"] == Verdict.BELOW for pair in judged)
 
     def explain(self, run_id: str) -> list[tuple[Pair, Entry, Entry]]:
-        """Return pair, measured and published entry of a run's series, the number it is judged by first.
+        """Return the pairs of a run's series with both entries, the judging number first.
 
         Raises:
-            BenchError: there is no such run, it is not done, or it is no result.
+            BenchError: there is no such run, it is not done, or it is a trial of a search.
         """
         status = {run.run_id: run.state.status for run in self.results}
         if run_id not in status:
@@ -104,20 +105,20 @@ class Board:
             raise BenchError(f"{run_id}: the run is {status[run_id]}; only one that is done can be explained")
         key = next((one.key for one in self.done if one.run.run_id == run_id), None)
         if key is None:
-            raise BenchError(f"{run_id}: scored on held-out training images; nothing published is like it")
+            raise BenchError(f"{run_id}: evaluated on held-out training images; no published number compares")
         rows = {entry["key"]: entry for entry in self.entries}
         nothing = dict.fromkeys(rows[key])
         return [(pair, rows[key], rows.get(pair["place"], nothing)) for pair in self.pairs[key]]
 
 
 def gather(results: Results, literature: Path = published.HOME) -> Board:
-    """Read a results folder and the literature; a user's own published rows lie in ``results/published``."""
+    """Read a results folder and the literature; a user's own published rows are in ``results/published``."""
     problems: list[str] = []
     shared = (results.root / "published").resolve() == literature.resolve()
     extra = [] if shared else sorted(results.root.glob("published/*.csv"))
     numbers = published.plain(published.load(*extra, folder=literature, problems=problems))
     own = [file for file in extra if file.name.endswith("methods.csv")]
-    methods = published.load_methods(*own, folder=literature, problems=[])  # told already
+    methods = published.load_methods(*own, folder=literature, problems=[])  # `load` has reported them
     usable = []
     for run in results:
         if fault := _fault(run):
@@ -135,31 +136,31 @@ def board(
     foreign: Sequence[Entry] = (),
     problems: tuple[str, ...] = (),
 ) -> Board:
-    """Make the leaderboard of what was read."""
+    """Make the leaderboard from what was read."""
     done = protocols(runs, numbers)
-    controls = beneath(results.grids.values(), done)
-    done = [replace(one, literature=None) if one.key in controls.mere else one for one in done]
+    controls = control_series(results.grids.values(), done)
+    done = [replace(one, literature=None) if one.key in controls.only else one for one in done]
     found = entries(done, numbers, foreign)
-    for named in controls.names.values():
+    for named in controls.of.values():
         for name, key in named.items():
-            if key in controls.mere:
+            if key in controls.only:
                 next(entry for entry in found if entry["key"] == key)["control"] = name
     found = ranked(found)
     return Board(results, numbers, methods, done, found, compared(found), controls, problems)
 
 
 def _fault(run: Result) -> str | None:
-    """Say why a run cannot be told of, if it should be."""
+    """Return why a finished run cannot be shown, None if it can."""
     row = run.row
     if row["status"] == "unreadable":
         return str(row["reason"])
     if row["status"] == "done" and None in (row["accuracy"], row["title"], row["fingerprint_train"]):
-        return "record.json: says done, but has no metrics, method or data; rerun with --force"
+        return "record.json: is done, but has no metrics, method or data; rerun with --force"
     return None
 
 
 def _lines(board: Board) -> list[Line]:
-    """Make lines of entries, and rank them anew: a method that is reported twice is one line."""
+    """Make lines from entries and rank them: a method reported twice is one line."""
     titles = {number["method"]: number["title"] for number in board.numbers}
     runs = dict[str, list[Result]]()
     for one in sorted(board.done, key=lambda one: one.run.cell.seed):
@@ -174,118 +175,84 @@ def _lines(board: Board) -> list[Line]:
         else:
             found.append(Line(entry))
     found += [_published(titles[method], reports) for (_, method), reports in reported.items()]
-    places = {place["key"]: place["rank"] for place in ranked(line.entry for line in rows(found))}
-    return _beneath(board.controls, [replace(line, rank=places.get(line.key)) for line in found])
+    ranks = {entry["key"]: entry["rank"] for entry in ranked(line.entry for line in rows(found))}
+    return _with_controls(board.controls, [replace(line, rank=ranks.get(line.key)) for line in found])
 
 
-def _beneath(controls: Beneath, lines: Sequence[Line]) -> list[Line]:
-    """Give methods their controls; what is nothing but a control has no place of its own."""
+def _with_controls(controls: ControlSeries, lines: Sequence[Line]) -> list[Line]:
+    """Attach controls to their methods; a series that is only a control has no line."""
     every = {line.key: line for line in lines}
-    own = _told_apart([line for line in lines if line.key not in controls.mere])
+    own = _with_variants([line for line in lines if line.key not in controls.only])
     return [
-        replace(line, controls={n: every[key] for n, key in controls.names.get(line.key, {}).items()})
+        replace(line, controls={n: every[key] for n, key in controls.of.get(line.key, {}).items()})
         for line in own
     ]
 
 
-def _told_apart(lines: Sequence[Line]) -> list[Line]:
-    """Say of series of one method in one league in which settings they differ."""
-    alike: dict[Any, list[Line]] = {}
+def _with_variants(lines: Sequence[Line]) -> list[Line]:
+    """Name the settings in which several series of one method in one league differ."""
+    groups: dict[Any, list[Line]] = {}
     for line in lines:
-        alike.setdefault((line.league, line.entry["title"]) if line.runs else line.key, []).append(line)
+        groups.setdefault((line.league, line.entry["title"]) if line.runs else line.key, []).append(line)
     found = []
-    for members in alike.values():
+    for members in groups.values():
         if len(members) > 1:
-            said = zip(members, variants([line.runs[0].cell for line in members]), strict=True)
-            members = [replace(line, variant=variant) for line, variant in said]
+            names = variants([line.runs[0].cell for line in members])
+            members = [replace(line, variant=name) for line, name in zip(members, names, strict=True)]
         found += members
     return found
 
 
 def _published(title: str, reports: Sequence[Entry]) -> Line:
-    """Join a method's reports of one league: its authors' own number, else the median that was printed."""
-    line, told = {**reports[0], "title": title}, dict[str, list[Entry]]()
-    for score in RANKED:
-        having = sorted((e for e in reports if e[score] is not None), key=lambda e: (e[score], e["key"]))
-        if not having:
+    """Join a method's reports of one league: the authors' own number, else the lower median."""
+    line, by_metric = {**reports[0], "title": title}, dict[str, list[Entry]]()
+    for metric in RANKED:
+        known = sorted((e for e in reports if e[metric] is not None), key=lambda e: (e[metric], e["key"]))
+        if not known:
             continue
-        told[score] = having
-        trusted = [e for e in having if not e["doubtful"]] or having
-        own = [e for e in trusted if e["original"]]
-        middle = statistics.median_low([e[score] for e in own or trusted])
-        chosen = next(e for e in own or trusted if e[score] == middle)
-        line |= {score: middle, f"{score}_std": chosen[f"{score}_std"]}
-        if score == "accuracy":
-            line |= {name: chosen[name] for name in _TOLD}
-    return Line(line, reports=told)
+        by_metric[metric] = known
+        trusted = [e for e in known if not e["doubtful"]] or known
+        chosen = [e for e in trusted if e["original"]] or trusted
+        median = statistics.median_low([e[metric] for e in chosen])
+        shown = next(e for e in chosen if e[metric] == median)
+        line |= {metric: median, f"{metric}_std": shown[f"{metric}_std"]}
+        if metric == "accuracy":
+            line |= {name: shown[name] for name in _REPORT}
+    return Line(line, reports=by_metric)
 
 
 def _tabs(lines: Sequence[Line]) -> tuple[Tab, ...]:
     found: dict[tuple[str, float], list[Line]] = {}
     for line in lines:
         found.setdefault((line.entry["dataset"], line.entry["imbalance_factor"]), []).append(line)
-    order = {name: place for place, name in enumerate(sets.ORDER)}
-    keys = sorted(found, key=lambda key: (order.get(key[0], len(order)), key))
-    return tuple(_tab(*key, sorted(found[key], key=_before)) for key in keys)
+    index = {name: i for i, name in enumerate(sets.ORDER)}
+    keys = sorted(found, key=lambda key: (index.get(key[0], len(index)), key))
+    return tuple(_tab(*key, sorted(found[key], key=_sort_key)) for key in keys)
 
 
 def _tab(dataset: str, imbalance_factor: float, lines: Sequence[Line]) -> Tab:
     run = next((run for line in lines for run in line.runs), None)
-    name = sets.title(dataset, run.record["data"]["title"] if run else None)
+    data = run.record["data"] if run else {}
     sizes, rule = sets.group_sizes(dataset, imbalance_factor), ShotRule()
     if run and not sizes:
         rule = run.cell.dataset.shots
-        groups = shot_groups(np.array(run.record["data"]["class_counts"]), rule)
+        groups = shot_groups(np.array(data["class_counts"]), rule)
         sizes = {group: len(classes) for group, classes in groups.items()}
     if len({run.cell.dataset.profile for line in lines for run in line.runs} - {"natural"}) > 1:
         sizes = None  # each profile has its own
-    if run and (run.cell.dataset.profile == "natural" or imbalance_factor == 1):
-        counts = run.record["data"]["class_counts"]
-        return Tab(dataset, imbalance_factor, tuple(lines), name, None, sizes, rule, sets.tail(counts))
-    factor = None if sets.has_own_tail(dataset) else imbalance_factor
-    return Tab(dataset, imbalance_factor, tuple(lines), name, factor, sizes, rule, sets.known_tail(dataset))
+    natural = run is not None and (run.cell.dataset.profile == "natural" or imbalance_factor == 1)
+    return Tab(
+        dataset,
+        imbalance_factor,
+        tuple(lines),
+        name=sets.title(dataset, data.get("title")),
+        factor=None if natural or sets.has_own_tail(dataset) else imbalance_factor,
+        sizes=sizes,
+        rule=rule,
+        tail=sets.tail(data["class_counts"]) if natural else sets.known_tail(dataset),
+    )
 
 
-def _before(line: Line) -> tuple[bool, float, str]:
-    """Order lines: ours first, each by the metric that ranks it."""
+def _sort_key(line: Line) -> tuple[bool, float, str]:
+    """Sort ours first, each by the metric that ranks it."""
     return line.kind == "published", -(line.entry[headline_of([line.entry])] or -1), line.key
-
-
-# -- settings --------------------------------------------------------------------------------------
-def settings(cell: Cell) -> dict[str, Any]:
-    """Return, by dotted name, what makes a cell's number comparable with another's."""
-    parts = cell.model_dump(mode="json", include={"backbone", "protocol", "mode"})
-    parent = cell.parent
-    started = f"{parent.method.name}, {parent.protocol.epochs} epochs" if parent else "scratch"
-    flat = {"starts from": started}
-    pending = [(key, parts[key]) for key in ("mode", "backbone", "protocol")]
-    while pending:
-        name, value = pending.pop(0)
-        if isinstance(value, dict):
-            pending[:0] = [(f"{name}.{key}", item) for key, item in value.items()]
-        else:
-            flat[name.removeprefix("protocol.")] = value
-    return flat
-
-
-def variants(cells: Sequence[Cell]) -> list[str]:
-    """Say of each cell in which settings and hyper-parameters it differs from the others."""
-    if len(cells) == 1:
-        return [""]
-    flats = [settings(cell) | cell.method.params | {"version": cell.method.version} for cell in cells]
-    names = list(dict.fromkeys(name for flat in flats for name in flat))
-    differing = [name for name in names if len({str(flat.get(name)) for flat in flats}) > 1]
-    return [
-        ", ".join(f"{name} {written(flat[name])}" for name in differing if name in flat) for flat in flats
-    ]
-
-
-def written(value: Any) -> str:
-    """Write a setting as a recipe would."""
-    if isinstance(value, list | tuple):
-        return ", ".join(map(written, value)) or "none"
-    if value is None:
-        return "none"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:g}" if isinstance(value, float) else str(value)

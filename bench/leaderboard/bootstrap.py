@@ -1,8 +1,8 @@
-"""How sure a mean is: over the seeds that were trained, over the test images that were drawn, and over both.
+"""Bootstrap intervals of a mean accuracy over seeds, over test images, and over both.
 
-A seed and a test image cross: every run is tested on the same images. So seeds and images are drawn anew each
-for itself, with replacement (the pigeonhole bootstrap of Owen, Annals of Applied Statistics 2007, which errs
-on the wide side).
+Seeds and test images are crossed, as every run is tested on the same images. So both are resampled
+independently, with replacement: the pigeonhole bootstrap (Owen, Annals of Applied Statistics 2007), which is
+conservative.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ if TYPE_CHECKING:
 
     from bench.records import Result
 
-#: So many times seeds and images are drawn.
+#: The number of resamples.
 DRAWS = 2000
 
-#: How many columns of draws are looked at together: bounds the memory.
+#: Resamples computed at once: bounds the memory.
 _AT_ONCE = 200
 
 
 @dataclass(frozen=True)
 class Interval:
-    """Where a mean of so many seeds and images lies, in percent."""
+    """A mean over `seeds` and `images` with its interval, in percent."""
 
     mean: float
     low: float
@@ -43,13 +43,13 @@ class Interval:
 
 
 def interval(values: np.ndarray, *, seeds: bool = True, images: bool = True) -> Interval | None:
-    """Return the mean of values (S, N) of S seeds on N test images, and its 95 % interval; None of no seed.
+    """Return the mean of values (S, N) of S seeds on N test images, and its 95 % interval; None if empty.
 
-    Values are hits, or the differences of two methods' hits on the same seeds and images. What is not to vary
-    stays as it is; one seed says nothing of other seeds, so its interval is over images alone.
+    Values are hits, or differences of two methods' hits on the same seeds and images. With one seed the
+    interval is over images only.
 
     Args:
-        seeds, images: what is drawn anew.
+        seeds, images: what is resampled.
     """
     table = np.asarray(values, dtype=np.float32)
     if not table.size:
@@ -68,9 +68,9 @@ def interval(values: np.ndarray, *, seeds: bool = True, images: bool = True) -> 
 
 
 def hits(runs: Iterable[Result]) -> np.ndarray | None:
-    """Return which test images were classified rightly, (S, N), of S runs.
+    """Return whether each test image was classified correctly, (S, N) of S runs.
 
-    None where the bits of a run are not kept, or runs were tested on different images.
+    None if a run's hits are not kept, or runs were tested on different images.
     """
     rows: Sequence[np.ndarray | None] = [run.hits for run in runs]
     known = [row for row in rows if row is not None]
@@ -80,15 +80,16 @@ def hits(runs: Iterable[Result]) -> np.ndarray | None:
 
 
 def compared(ours: Sequence[Result], theirs: Sequence[Result]) -> pd.DataFrame:
-    """Compare the accuracies of two series by the seeds that both have, ours minus theirs, in points.
+    """Compare the accuracies of two series over their common seeds, ours minus theirs, in points.
 
     Returns:
-        A row for what may vary, "seeds" (a t interval), "images" and "seeds and images", with `difference`,
-        `low`, `high`, `seeds`, `images` and `wins`, the number of seeds on which ours is better. What is not
-        known is NA: one seed has no interval over seeds, and without kept hits there is none over images.
+        A row for each source of variation, "seeds" (a t interval), "images" and "seeds and images", with
+        `difference`, `low`, `high`, `seeds`, `images` and `wins`, the number of seeds on which ours is
+        better. Unknown values are NA: one seed has no interval over seeds, and without kept hits there is
+        none over images.
 
     Raises:
-        BenchError: they have no seed in common, or were tested on different images.
+        BenchError: no seed in common, or different test images.
     """
     import pandas as pd
 
@@ -100,11 +101,11 @@ def compared(ours: Sequence[Result], theirs: Sequence[Result]) -> pd.DataFrame:
     if any(a.row["fingerprint_test"] != b.row["fingerprint_test"] for a, b in pairs):
         raise BenchError("the two were tested on different images; only runs on one test set are compared")
     gaps = [a.row["accuracy"] - b.row["accuracy"] for a, b in pairs]
-    told = difference(*({seed: run.row["accuracy"] for seed, run in runs.items()} for runs in (one, other)))
-    shared = {"seeds": len(pairs), "wins": sum(gap > 0 for gap in gaps)}
-    known = math.isfinite(told.low)
+    paired = difference(*({seed: run.row["accuracy"] for seed, run in runs.items()} for runs in (one, other)))
+    shared = {"difference": paired.mean, "seeds": len(pairs), "wins": sum(gap > 0 for gap in gaps)}
+    known = math.isfinite(paired.low)
     rows: list[dict[str, Any]] = [
-        {"vary": "seeds", "low": told.low if known else None, "high": told.high if known else None}
+        {"vary": "seeds", "low": paired.low if known else None, "high": paired.high if known else None}
     ]
     bits = [hits([run]) for pair in pairs for run in pair]
     for vary, seeds in (("images", False), ("seeds and images", True)):
@@ -117,16 +118,15 @@ def compared(ours: Sequence[Result], theirs: Sequence[Result]) -> pd.DataFrame:
         rows.append(row)
     columns = {"vary": "string", "difference": "Float64", "low": "Float64", "high": "Float64"}
     columns |= {"seeds": "Int64", "images": "Int64", "wins": "Int64"}
-    rows = [row | shared | {"difference": told.mean} for row in rows]
-    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
+    return pd.DataFrame([row | shared for row in rows], columns=list(columns)).astype(columns)
 
 
 @lru_cache(maxsize=8)
 def _weights(n: int, stream: int) -> np.ndarray:
-    """Return the weights (n, DRAWS) of n things, each column of a draw with replacement, the same every time.
+    """Return the weights (n, DRAWS) of n items, a resample in each column, the same on every call.
 
-    Few seeds say little of their own spread, which makes a bootstrap too narrow: it is widened by
-    sqrt(n / (n - 1)), and by the quantile of t over that of the normal distribution.
+    A bootstrap of few seeds is too narrow; it is widened by sqrt(n / (n - 1)) and by the quantile of t over
+    that of the normal distribution.
     """
     rng = np.random.RandomState([stream, n])
     weights = np.empty((n, DRAWS), dtype=np.float32)

@@ -1,4 +1,4 @@
-"""Measured against published: which number is held against which, and what their protocols say."""
+"""Measured against published: which numbers are compared, and how their protocols differ."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from bench.published import TRUST
 #: A measured entry beside one published number, or beside none; see `compared`.
 Pair = dict[str, Any]
 
-#: Said of a field that the published row does not state itself.
+#: Marks a field that the published row does not state itself.
 BY_CARD = " (by the authors' card)"
 
-#: What a pair tells of the measured entry, and of the published one.
+#: What a pair takes from the measured entry, and from the published one.
 _OURS = ("key", "title", "method", "dataset", "imbalance_factor", "n")
 _THEIRS = ("selection", "reported_by", "source", "original", "year", "trust", "note", "doubtful")
 
 
 def compared(entries: Iterable[Entry]) -> dict[str, list[Pair]]:
-    """Set every measured entry beside every published number of its method, data set and factor.
+    """Pair every measured entry with every published number of its method, data set and imbalance factor.
 
-    A number chosen as the best epoch on the test set is set beside our best on test (`ours` is
-    "best_test"), any other beside our last epoch. `differs` and `unstated` name protocol fields; a number
-    whose choice of epoch is not stated, or was made on a validation set we do not have, has "selection"
-    among the unstated. `by_card` names those that the number's source leaves to its authors' card.
+    A number of the best epoch on the test set is compared with our best on test (`ours` is "best_test"), any
+    other with our last epoch. `differs`, `unstated` and `by_card` name protocol fields that differ, that the
+    source leaves open, and that it leaves to its authors' card. If the choice of epoch is not stated, or was
+    made on a validation set that we lack, "selection" is in `unstated`.
 
     Returns:
-        By the entry's key its pairs, the one it is judged by first: most fields that the source itself
-        states alike, then fewest known differences, not doubtful, its authors' own, surest read, latest. An
-        entry beside which nothing is published has one with the verdict "no published number".
+        The pairs of each measured entry by its key; it is judged by the first: most fields that the source
+        itself states alike, then fewest known differences, not doubtful, the authors' own, most reliably
+        read, latest. An entry without published numbers has one pair, "no published number".
     """
     pool, measured = dict[tuple[Any, ...], list[Entry]](), list[Entry]()
     for entry in entries:
@@ -51,35 +51,33 @@ def compared(entries: Iterable[Entry]) -> dict[str, list[Pair]]:
 def side_by_side(
     entry: Mapping[str, Any], number: Mapping[str, Any], ours: str
 ) -> list[tuple[str, str, str, str]]:
-    """Return field, measured, published, and what is to be said of them.
+    """Return rows of field, measured value, published value and state.
 
-    That is "same", "differs", "not stated", or "" where there is nothing to hold against the other. The
-    accuracy is the one compared, of our best epoch on the test set or our last; shot groups are of the last.
-
-    A field that the published row leaves to its authors' card is marked so.
+    The state is "same", "differs", "not stated", or "" where nothing is compared; it marks fields by the
+    authors' card. The accuracy is that of the compared epoch, the shot groups are of the last epoch.
 
     Args:
-        entry, number: a measured entry and a published one.
-        ours: of their pair.
+        entry, number: a measured and a published entry.
+        ours: that of their pair.
     """
     rows = [(name, entry[name], number[name], _state(entry[name], number[name])) for name in JUDGED]
     rows.append(("selection", ours, number["selection"], _state(ours, number["selection"])))
     by_card = _by_card(number)
     rows = [(*row, state + BY_CARD if row[0] in by_card else state) for *row, state in rows]
     rows.append(("seeds", entry["n"], number["n"], ""))
-    score = entry["best_accuracy"] if ours == "best_test" else entry["accuracy"]
-    rows.append(("accuracy", score, number["accuracy"], ""))
+    accuracy = entry["best_accuracy"] if ours == "best_test" else entry["accuracy"]
+    rows.append(("accuracy", accuracy, number["accuracy"], ""))
     rows += [(name, entry[name], number[name], "") for name in ("many", "medium", "few")]
-    return [(name, _say(mine), _say(theirs), state) for name, mine, theirs, state in rows]
+    return [(name, _written(mine), _written(theirs), state) for name, mine, theirs, state in rows]
 
 
 def words(fields: Iterable[str]) -> str:
-    """Write names of protocol fields as a reader knows them."""
+    """Write protocol fields by their labels."""
     return ", ".join("choice of epoch" if name == "selection" else FIELDS[name].label for name in fields)
 
 
 def near(pairs: Sequence[Pair]) -> list[Pair]:
-    """Return the pairs whose known differences are those of the first, the lowest number first."""
+    """Return the pairs with the same known differences as the first, lowest number first."""
     alike = [pair for pair in pairs if pair["differs"] == pairs[0]["differs"]]
     return sorted(alike, key=lambda pair: pair["published"])
 
@@ -91,8 +89,8 @@ def _cell(entry: Entry) -> tuple[Any, ...]:
 def _pair(entry: Entry, number: Entry) -> Pair:
     states = {name: _state(entry[name], number[name]) for name in JUDGED}
     best = number["selection"] == "best_test" and entry["best_accuracy"] is not None
-    ours, score = ("best_test", "best_accuracy") if best else ("last", "accuracy")
-    mean, std, n = entry[score], entry[f"{score}_std"], entry["n"] or 0
+    ours, metric = ("best_test", "best_accuracy") if best else ("last", "accuracy")
+    mean, std, n = entry[metric], entry[f"{metric}_std"], entry["n"] or 0
     d = None if mean is None else mean - number["accuracy"]
     s = None if std is None else std / math.sqrt(n)
     differs = [name for name, state in states.items() if state == "differs"]
@@ -117,18 +115,20 @@ def _pair(entry: Entry, number: Entry) -> Pair:
 
 
 def _alone(entry: Entry) -> Pair:
-    """Return the row of an entry beside which nothing is published."""
-    told = {name: entry[name] for name in _OURS}
-    told |= {"ours": "last", "measured": entry["accuracy"], "verdict": Verdict.NONE}
-    told |= {"differs": [], "unstated": [], "by_card": []}
-    return told | dict.fromkeys(("s", "published", "d", "place", "label", *_THEIRS))
+    """Return the pair of an entry without published numbers."""
+    return {
+        **{name: entry[name] for name in _OURS},
+        **{"ours": "last", "measured": entry["accuracy"], "verdict": Verdict.NONE},
+        **{"differs": [], "unstated": [], "by_card": []},
+        **dict.fromkeys(("s", "published", "d", "place", "label", *_THEIRS)),
+    }
 
 
 def _preference(pair: Pair) -> tuple[Any, ...]:
     unlike = len(pair["differs"]) + len(pair["unstated"]) + len(pair["by_card"])
-    sure = (not pair["original"], TRUST.index(pair["trust"]), -(pair["year"] or 0))
+    reliability = (not pair["original"], TRUST.index(pair["trust"]), -(pair["year"] or 0))
     source = (pair["reported_by"], pair["published"], pair["place"])
-    return unlike, len(pair["differs"]), bool(pair["doubtful"]), *sure, *source
+    return unlike, len(pair["differs"]), bool(pair["doubtful"]), *reliability, *source
 
 
 def _state(ours: Any, theirs: Any) -> str:
@@ -141,5 +141,5 @@ def _by_card(number: Mapping[str, Any]) -> list[str]:
     return (number["by_card"] or "").split()
 
 
-def _say(value: Any) -> str:
+def _written(value: Any) -> str:
     return "n/a" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)

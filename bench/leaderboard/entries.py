@@ -1,14 +1,15 @@
-"""What a leaderboard is made of: measured series, published numbers and external predictions as one list.
+"""The entries of a leaderboard: measured series, published numbers and external predictions.
 
-An *entry* is one line of the board. A measured entry is a series: runs that differ in nothing but their
-seed, on the same pixels. A published entry is one line of one source, with its shot groups. An external entry
-is a user's own predictions. All accuracies are percent; what is not known is None.
+A measured entry is a series: runs that differ only in their seed, on the same pixels. A published entry is
+one row of one source, with its shot groups. An external entry is a user's own predictions. Accuracies are
+percent; unknown values are None.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
 from bench.leaderboard.protocols import FIELDS, Measured, Number, epochs_class, natural_factors
@@ -18,28 +19,28 @@ from bench.records import Result
 
 Entry = dict[str, Any]
 
-#: Percentages of an entry; measured ones are means over seeds, and beside each stands ``<name>_std``.
+#: Metrics of an entry; a measured one has the mean over seeds, and ``<name>_std``.
 SCORES = (*METRICS, "best_accuracy")
 
-#: What is taken over from a series' first run.
+#: What a measured entry takes from its first run.
 _ABOUT = ("method", "title", "params", "parameters", "inference_parameters", "reconstruction")
 
-#: What an entry has, and its type in a table.
+#: The columns of an entry and their types.
 COLUMNS: dict[str, str] = {
     "kind": "string",  # measured, published or external
-    "key": "string",  # unique: the series, the place of the published row, the external entry's name
+    "key": "string",  # unique: the series, the location of the published row, the external entry's name
     "method": "string",
-    "literature": "string",  # the method's name in the published table, if what was run is there
+    "literature": "string",  # the method's name in the published table, if it is there
     "title": "string",
     "params": "string",
-    "control": "string",  # of a control, its name: it ranks nowhere (see `bench.leaderboard.beneath`)
+    "control": "string",  # a control's name; it is not ranked, see `bench.leaderboard.control_series`
     "dataset": "string",
     "imbalance_factor": "Float64",
     **{name: field.kind for name, field in FIELDS.items()},
     "selection": "string",
-    "headline": "string",  # of a measured entry, the metric that ranks it
-    "by_card": "string",  # which of these a published row does not state, but its authors' card
-    "n": "Int64",  # how many seeds
+    "headline": "string",  # the metric that ranks a measured entry
+    "by_card": "string",  # the fields that a published row leaves to its authors' card
+    "n": "Int64",  # number of seeds
     **{name: "Float64" for score in SCORES for name in (score, f"{score}_std")},
     "parameters": "Int64",
     "inference_parameters": "Int64",
@@ -51,58 +52,60 @@ COLUMNS: dict[str, str] = {
     "year": "Int64",
     "trust": "string",
     "note": "string",
-    "doubtful": "boolean",  # whether the number itself is, whatever its source
+    "doubtful": "boolean",  # whether the number itself is doubtful, whatever its source
 }
 
-_NOTHING: Entry = dict.fromkeys(COLUMNS)
+_EMPTY: Entry = dict.fromkeys(COLUMNS)
 
 
 def entries(
     measured: Iterable[Measured], numbers: Sequence[Number], external: Iterable[Entry] = ()
 ) -> list[Entry]:
-    """Return all entries, measured first, each with all of `COLUMNS`.
+    """Return all entries, measured first, each with all `COLUMNS`.
 
     Args:
-        measured: as of `bench.leaderboard.protocols`.
+        measured: see `bench.leaderboard.protocols.protocols`.
         numbers: the literature.
-        external: as of `bench.leaderboard.external.load`.
+        external: see `bench.leaderboard.external.load`.
     """
     series = dict[str, list[Measured]]()
     for one in measured:
         series.setdefault(one.key, []).append(one)
     natural = natural_factors(numbers)
-    foreign = []
-    for entry in external:
-        dataset, factor = entry["dataset"], entry["imbalance_factor"]
-        foreign.append(entry | {"imbalance_factor": natural.get(dataset, factor) if factor == 1 else factor})
     ours = [_measured(key, series[key]) for key in sorted(series)]
-    return [*ours, *_published(numbers), *foreign]
+    return [*ours, *_published(numbers), *(_natural(entry, natural) for entry in external)]
+
+
+def _natural(entry: Entry, natural: Mapping[str, float]) -> Entry:
+    """Give an entry on a data set with a natural tail the imbalance factor of the literature."""
+    dataset, factor = entry["dataset"], entry["imbalance_factor"]
+    return entry | {"imbalance_factor": natural.get(dataset, factor) if factor == 1 else factor}
 
 
 def entry(**known: Any) -> Entry:
-    """Return an entry of which so much is known."""
-    return _NOTHING | known
+    """Return an entry with these values, None elsewhere."""
+    return _EMPTY | known
 
 
 def over_seeds(runs: Iterable[Result]) -> dict[str, float | None]:
     """Return mean and standard deviation of each of `SCORES` over runs."""
-    rows, found = [run.row for run in runs], {}
+    rows, found = [run.row for run in runs], dict[str, float | None]()
     for name in SCORES:
         values = [row[name] for row in rows if row[name] is not None]
-        found[name], found[f"{name}_std"] = mean(values), deviation(values)
+        found |= {name: mean(values), f"{name}_std": deviation(values)}
     return found
 
 
 def mean(values: Sequence[float]) -> float | None:
-    """Return the mean, None of nothing."""
-    return math.fsum(values) / len(values) if values else None
+    """Return the mean, None without values."""
+    return fmean(values) if values else None
 
 
 def deviation(values: Sequence[float]) -> float | None:
-    """Return the sample standard deviation, None of less than two."""
+    """Return the sample standard deviation, None of fewer than two values."""
     if len(values) < 2:
         return None
-    center = math.fsum(values) / len(values)
+    center = fmean(values)
     return math.sqrt(math.fsum((value - center) ** 2 for value in values) / (len(values) - 1))
 
 
@@ -127,24 +130,24 @@ def _measured(key: str, members: Sequence[Measured]) -> Entry:
 
 
 def _published(numbers: Iterable[Number]) -> list[Entry]:
-    """Join the numbers that a source gives for one line of a table; a second one of a group starts anew."""
-    apart = ("shots", "value", "std", "n_seeds", "seeds_note", "note", "place", "doubtful")
-    lines = dict[tuple[Any, ...], list[Entry]]()
+    """Join the numbers of one row of a source; a second one of the same shot group starts another."""
+    own = ("shots", "value", "std", "n_seeds", "seeds_note", "note", "place", "doubtful")
+    found = dict[tuple[Any, ...], list[Entry]]()
     for number in numbers:
-        shared = {name: value for name, value in number.items() if name not in apart}
-        group = lines.setdefault(tuple(shared.values()), [])
-        score = "accuracy" if number["shots"] == "all" else number["shots"]
-        row = next((row for row in group if row[score] is None), None)
+        shared = {name: value for name, value in number.items() if name not in own}
+        same = found.setdefault(tuple(shared.values()), [])
+        metric = "accuracy" if number["shots"] == "all" else number["shots"]
+        row = next((row for row in same if row[metric] is None), None)
         if row is None:
-            row = _NOTHING | {name: value for name, value in shared.items() if name in COLUMNS}
+            row = _EMPTY | {name: value for name, value in shared.items() if name in COLUMNS}
             row |= {"kind": "published", "key": number["place"], "title": number["label"]}
-            said = filled(number)
-            row |= said | {"by_card": " ".join(said) or None, "literature": number["method"]}
+            by_card = filled(number)
+            row |= by_card | {"by_card": " ".join(by_card) or None, "literature": number["method"]}
             row["epochs_class"] = epochs_class(row["epochs"])
-            group.append(row)
-        row |= {score: number["value"], f"{score}_std": number["std"]}
+            same.append(row)
+        row |= {metric: number["value"], f"{metric}_std": number["std"]}
         row["n"] = row["n"] or number["n_seeds"]
         row["doubtful"] = row["doubtful"] or number["doubtful"]
         notes = filter(None, (row["note"], number["note"]))
         row["note"] = "; ".join(dict.fromkeys(notes)) or None
-    return [row for group in lines.values() for row in group]
+    return [row for same in found.values() for row in same]

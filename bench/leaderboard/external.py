@@ -1,6 +1,6 @@
-"""A user's own predictions as a line of the leaderboard: the same metrics, and marked as external.
+"""A user's own predictions as an external line of the leaderboard, with the same metrics.
 
-What made the predictions is not known here, so a protocol field is what the user states, or not stated.
+How the predictions were made is unknown here: a protocol field is what the user states, or "not stated".
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from bench.metrics import full_score
 from bench.published import COLUMNS as PUBLISHED
 from bench.rundir import first_line
 
-#: What an npz file may call its predictions.
+#: Names that an npz file may give to its predictions.
 _ARRAYS = ("scores", "logits", "predictions")
 
 
 class External(Frozen):
-    """What is kept of scored predictions; `metrics` has `bench.metrics.score`'s names."""
+    """The file of scored predictions; `metrics` are those of `bench.metrics.full_score`."""
 
     schema_version: Literal[1] = 1
     name: str
@@ -57,25 +57,24 @@ def scored(
     """Score a file of predictions for the test images of a split, in their order.
 
     Args:
-        file: npz with `scores` (or `logits`) (N, C) or `predictions` (N,), or CSV without a header with C
-            numbers or one class number in each of N lines. Where an npz of scores has `labels` too, they
-            must be those of the test set.
-        name: what to call it: small letters, digits and _.
-        labels: (N,) the true classes of the test images.
+        file: npz with `logits` (or `scores`) (N, C) or `predictions` (N,), or CSV without a header with C
+            numbers or one class number in each of N lines. If an npz of logits has `labels` too, they must
+            be those of the test set.
+        name: lower-case letters, digits and _.
+        labels: (N,) true classes of the test images.
         class_counts: (C,) training images of each class.
-        protocol: what is known of how it was made, by the columns of the published table.
+        protocol: what is known of the training, by the columns of the published table.
 
     Raises:
         BenchError: a wrong shape, a number that is not finite, a class out of range, an unknown field.
     """
     _checked("name", name, "method")
-    given, scores = _read(file, labels, len(class_counts))
-    metrics: dict[str, Any] = {**full_score(scores, labels, class_counts, dataset.shots)}
-    if given == "labels":
-        # labels are sure of everything: nothing to calibrate
+    given, logits = _read(file, labels, len(class_counts))
+    metrics: dict[str, Any] = {**full_score(logits, labels, class_counts, dataset.shots)}
+    if given == "labels":  # without probabilities
         metrics |= dict.fromkeys(("ece", "adaptive_ece", "classwise_ece", "nll", "brier"))
     stated = {key: _checked("protocol", value, key) for key, value in (protocol or {}).items()}
-    original = dataset.comparable or not dataset.copy_of  # a footnote says how a comparable copy differs
+    original = dataset.comparable or not dataset.copy_of  # the note of a comparable copy names the difference
     return External(
         name=name,
         dataset=dataset.copy_of or dataset.name,
@@ -92,50 +91,48 @@ def scored(
 
 
 def save(results: Path, external: External, *, replace: bool = False) -> Path:
-    """Keep scored predictions below the results folder.
+    """Write scored predictions below the results folder.
 
     Raises:
-        BenchError: what has that name already was made of something else, and is not to be replaced.
+        BenchError: other predictions have that name already, and `replace` is false.
     """
     file = results / "external" / f"{external.name}.json"
     if file.exists() and not replace:
         try:
-            there = External.model_validate_json(file.read_bytes())
+            old = External.model_validate_json(file.read_bytes())
         except ValidationError:
-            there = None
-        if there is None or _input(there) != _input(external):
-            what = "something else" if there is None else f"other predictions, for {there.dataset}"
-            raise BenchError(
-                f"{file}: holds {what}; give these a --name of their own, or write over them with --replace"
-            )
+            old = None
+        if old is None or _input(old) != _input(external):
+            content = "something else" if old is None else f"other predictions, for {old.dataset}"
+            raise BenchError(f"{file}: holds {content}; choose another --name, or replace it with --replace")
     write_text(file, external.model_dump_json(indent=1) + "\n")
     return file
 
 
 def _input(external: External) -> tuple[Any, ...]:
-    """Say what was scored."""
+    """Return what identifies the predictions and their test set."""
     return external.sha256, external.dataset, external.data_copy, external.imbalance_factor
 
 
 def load(results: Path, problems: list[str] | None = None) -> list[Entry]:
-    """Return all external entries; a file that cannot be read is told in `problems`, or raised."""
+    """Return all external entries; a file that cannot be read goes into `problems`, or is raised."""
     found = []
     for file in sorted((results / "external").glob("*.json")):
         try:
             found.append(_entry(External.model_validate_json(file.read_bytes())))
         except (OSError, ValidationError, BenchError) as error:
-            told = f"{file}: not scored predictions ({first_line(error)}); score them again"
+            problem = f"{file}: not scored predictions ({first_line(error)}); score them again"
             if problems is None:
-                raise BenchError(told) from error
-            problems.append(told)
+                raise BenchError(problem) from error
+            problems.append(problem)
     return found
 
 
 def _entry(external: External) -> Entry:
     _checked("name", external.name, "method")
-    scores: dict[str, Any] = {name: external.metrics.get(name) for name in SCORES}
-    if strange := [name for name, value in scores.items() if isinstance(value, list)]:
-        raise BenchError(f"metrics: {strange[0]}: a list, not a number")
+    metrics: dict[str, Any] = {name: external.metrics.get(name) for name in SCORES}
+    if lists := [name for name, value in metrics.items() if isinstance(value, list)]:
+        raise BenchError(f"metrics: {lists[0]}: a list, not a number")
     stated = {key: _checked("protocol", str(value), key) for key, value in external.protocol.items()}
     stated = {"data_copy": external.data_copy, "tail": external.tail} | stated
     stated |= {"epochs_class": epochs_class(stated.get("epochs"))}
@@ -148,7 +145,7 @@ def _entry(external: External) -> Entry:
         imbalance_factor=external.imbalance_factor,
         note=external.note,
         n=1,
-        **scores,
+        **metrics,
         **stated,
     )
 
@@ -163,7 +160,7 @@ def _checked(where: str, value: str, column: str) -> Any:
 
 
 def _read(file: Path, labels: np.ndarray, classes: int) -> tuple[Literal["scores", "labels"], np.ndarray]:
-    """Return what the file gives and scores (N, C); predicted labels become certain scores."""
+    """Return what the file gives, and logits (N, C); predicted labels become one-hot."""
     if not file.is_file():
         raise BenchError(f"{file}: no such file; name an npz or CSV file of predictions")
     array = _from_npz(file, labels) if file.suffix == ".npz" else _from_csv(file)
@@ -181,8 +178,10 @@ def _read(file: Path, labels: np.ndarray, classes: int) -> tuple[Literal["scores
     predicted = array.reshape(-1)
     wrong = ~np.isin(predicted, np.arange(classes))
     if wrong.any():
-        said = predicted[wrong][0]
-        raise BenchError(f"{file}: image {_first(wrong)} is given class {said}; classes are 0..{classes - 1}")
+        first = predicted[wrong][0]
+        raise BenchError(
+            f"{file}: image {_first(wrong)} is given class {first}; classes are 0..{classes - 1}"
+        )
     return "labels", np.eye(classes)[predicted.astype(int)]
 
 

@@ -1,12 +1,8 @@
-"""Methods across data sets: Friedman's test of their ranks, and Nemenyi's critical difference.
-
-After Demšar (JMLR 2006).
-"""
+"""Methods across data sets: Friedman's test and Nemenyi's critical difference, after Demšar (JMLR 2006)."""
 
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,20 +11,20 @@ import numpy as np
 
 from bench.leaderboard.compare import CONFIDENCE
 from bench.leaderboard.entries import Entry
-from bench.leaderboard.leagues import by_league, headline_of
+from bench.leaderboard.leagues import by_league, headline_of, method_medians
 
-#: Fewer leagues or methods are not tested.
+#: The fewest leagues and methods to test.
 FEWEST_LEAGUES, FEWEST_METHODS = 3, 3
 
-#: More methods than these are not worth a league less.
+#: More methods than this are not worth losing a league.
 ENOUGH_METHODS = 10
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Mean ranks of methods over leagues in which all of them are, the best first.
+    """Mean ranks of methods over leagues that have all of them, best first.
 
-    Two that differ by less than `critical` are not told apart. `p` is Friedman's, of all being alike.
+    Two methods that differ by at most `critical` are not distinguished. `p` is that of Friedman's test.
     """
 
     methods: tuple[str, ...]
@@ -39,43 +35,42 @@ class Ranking:
 
     @property
     def alike(self) -> list[tuple[int, int]]:
-        """The longest stretches, first to last place, of methods that are not told apart."""
+        """The longest runs of methods that are not distinguished, as index of the first and the last."""
         found: list[tuple[int, int]] = []
         for first, rank in enumerate(self.ranks):
-            last = max(place for place, other in enumerate(self.ranks) if other - rank <= self.critical)
+            last = max(i for i, other in enumerate(self.ranks) if other - rank <= self.critical)
             if last > first and (not found or last > found[-1][1]):
                 found.append((first, last))
         return found
 
 
-def rank(scores: np.ndarray, methods: Sequence[str]) -> Ranking:
-    """Rank methods by scores (leagues, methods), higher is better; ties share the mean of their ranks.
+def rank(values: np.ndarray, methods: Sequence[str]) -> Ranking:
+    """Rank methods by values (leagues, methods), higher is better; ties share the mean of their ranks.
 
-    The critical difference is q sqrt(k (k + 1) / (6 N)) of k methods and N leagues; q is the quantile of
-    the studentised range over sqrt(2).
+    The critical difference of k methods and N leagues is q sqrt(k (k + 1) / (6 N)), where q is the quantile
+    of the studentised range over sqrt(2).
     """
-    from scipy import stats  # type: ignore[import-untyped]  # which takes a second
+    from scipy import stats  # type: ignore[import-untyped]  # slow to import
 
-    n, k = scores.shape
-    ranks = stats.rankdata(-scores, axis=1).mean(axis=0)
-    order = sorted(range(k), key=lambda place: (ranks[place], methods[place]))
-    flat = bool((scores == scores[:, :1]).all())
-    p = 1.0 if flat else float(stats.friedmanchisquare(*scores.T).pvalue)
+    n, k = values.shape
+    ranks = stats.rankdata(-values, axis=1).mean(axis=0)
+    order = sorted(range(k), key=lambda i: (ranks[i], methods[i]))
+    constant = bool((values == values[:, :1]).all())
+    p = 1.0 if constant else float(stats.friedmanchisquare(*values.T).pvalue)
     q = stats.studentized_range.ppf(CONFIDENCE, k, math.inf) / math.sqrt(2)
     critical = float(q * math.sqrt(k * (k + 1) / (6 * n)))
-    names, means = tuple(methods[place] for place in order), tuple(float(ranks[place]) for place in order)
-    return Ranking(names, means, n, p, critical)
+    return Ranking(tuple(methods[i] for i in order), tuple(float(ranks[i]) for i in order), n, p, critical)
 
 
 def across(entries: Iterable[Entry]) -> Ranking | None:
-    """Rank the methods that meet in most leagues, None where too few do.
+    """Rank the methods that meet in most leagues, None if too few do.
 
-    A data set with its imbalance factor counts once, by its fullest league. A method has the median of its
-    entries there. From each league on, the one is added that keeps most methods; of all found so, most
-    leagues times methods is taken, where methods count up to `ENOUGH_METHODS`.
+    A data set with its imbalance factor counts once, by its fullest league. Starting from each league in
+    turn, leagues are added greedily by how many common methods they keep. Of all sets of leagues found, the
+    one with the largest product of leagues and methods is taken, counting at most `ENOUGH_METHODS` methods.
 
     Args:
-        entries: as of `bench.leaderboard.leagues.ranked`.
+        entries: as returned by `bench.leaderboard.leagues.ranked`.
     """
     tables = _tables(entries)
     best: tuple[int, list[Any], list[str]] | None = None
@@ -97,14 +92,10 @@ def across(entries: Iterable[Entry]) -> Ranking | None:
 
 
 def _tables(entries: Iterable[Entry]) -> dict[tuple[str, float], dict[str, float]]:
-    """Return each data set's scores by method, in its fullest league."""
+    """Return the medians by method in the fullest league of each data set and imbalance factor."""
     found: dict[tuple[str, float], dict[str, float]] = {}
     for league, members in by_league(entries).items():
-        name, scores = headline_of(members), dict[str, list[float]]()
-        for entry in members:
-            if entry[name] is not None and entry["control"] is None:
-                scores.setdefault(entry["method"], []).append(entry[name])
-        medians = {method: statistics.median(values) for method, values in scores.items()}
+        medians = method_medians(members, headline_of(members))
         key = league.dataset, league.imbalance_factor
         if len(medians) > len(found.get(key, ())):
             found[key] = medians

@@ -1,7 +1,7 @@
-"""What pages and tables are made of: lines, each with its league, rank and verdict, in tabs.
+"""Lines, each with its league, rank and verdict, grouped into tabs: the contents of pages and tables.
 
-A *line* is what one row of a page shows: a measured series, external predictions, or a published method with
-all reports of it that share a league.
+A *line* is one row of a page: a measured series, external predictions, or a published method with all its
+reports of one league.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from bench.leaderboard.leagues import League, headline_of, league_of
 from bench.metrics import RANKED
 from bench.records import Result, State
 
-#: Scores of a series by seed.
+#: A metric of a series by seed.
 Seeds = Mapping[int, float]
 
 
@@ -29,13 +29,13 @@ class Line:
     """One row of a page.
 
     Attributes:
-        entry: as of `bench.leaderboard.entries`; of a published method the authors' own numbers, else the
+        entry: see `bench.leaderboard.entries`; for a published method the authors' own numbers, else the
             medians of its reports.
-        reports: of a published method, by score, all entries that have it, the lowest first.
-        pairs: of a measured series, as of `compared`, the one it is judged by first.
-        runs: of a measured series, its runs in the order of their seeds.
-        variant: in what it differs from other series of its method beside it.
-        controls: its controls by their names, each the same training without a part of the method.
+        reports: for a published method, all entries by metric, lowest first.
+        pairs: for a measured series, see `compared`; it is judged by the first.
+        runs: for a measured series, its runs by ascending seed.
+        variant: the settings that distinguish it from other series of its method in the league.
+        controls: its controls by name, each the same training without a part of the method.
     """
 
     entry: Entry
@@ -48,12 +48,12 @@ class Line:
 
     @cached_property
     def league(self) -> League:
-        """With which others it is ranked."""
+        """Its league."""
         return league_of(self.entry)
 
     @property
     def kind(self) -> str:
-        """What it is: measured, published or external."""
+        """Measured, published or external."""
         return str(self.entry["kind"])
 
     @property
@@ -62,92 +62,97 @@ class Line:
         return str(self.entry["key"])
 
     @property
+    def title(self) -> str:
+        """The method's title, with the variant in brackets."""
+        return str(self.entry["title"]) + (f" [{self.variant}]" if self.variant else "")
+
+    @property
     def pair(self) -> Pair | None:
-        """The published number that a measured series is judged by, None if there is none."""
+        """The pair with the published number that judges a measured series, None without one."""
         return self.pairs[0] if self.pairs and self.pairs[0]["d"] is not None else None
 
     @property
     def judged(self) -> bool:
-        """Whether a published number of its own protocol stands beside it."""
+        """Whether a published number has its protocol."""
         return self.pair is not None and not self.pair["differs"]
 
     @property
     def reported(self) -> float | None:
-        """The published number that its row shows: its own, or the one that judges what was measured."""
+        """The published number in its row: its own, or the one that judges the measured series."""
         if self.kind == "published":
             return self.entry["accuracy"]
         return self.pair["published"] if self.pair and self.judged else None
 
     @property
     def doubtful(self) -> bool:
-        """Whether that number itself is in doubt."""
+        """Whether that published number is doubtful."""
         return bool(self.pair["doubtful"] if self.pair else self.entry["doubtful"])
 
     @property
     def single(self) -> bool:
-        """Whether it was measured with one seed, which says nothing of its noise."""
+        """Whether it was measured with one seed."""
         return self.kind != "published" and self.entry["n"] == 1
 
     @property
     def page(self) -> str | None:
-        """The name of a measured series' page."""
+        """The file name of a measured series' page."""
         if self.kind != "measured":
             return None
         axes = f"{self.entry['dataset']}-if{self.entry['imbalance_factor']:g}-{self.entry['method']}"
         return re.sub(r"[^A-Za-z0-9_.+]+", "-", f"{axes}-{self.key}").strip("-") + ".html"
 
-    def by_seed(self, score: str) -> Seeds:
-        """Return a score by seed; external predictions share no seed with ours."""
+    def by_seed(self, metric: str) -> Seeds:
+        """Return a metric by seed; external predictions have seed -1, which no run has."""
         if self.runs:
-            return {run.cell.seed: run.row[score] for run in self.runs if run.row[score] is not None}
-        value = self.entry[score]
+            return {run.cell.seed: run.row[metric] for run in self.runs if run.row[metric] is not None}
+        value = self.entry[metric]
         return {} if value is None or self.kind == "measured" else {-1: value}
 
     def values(self, name: str) -> list[float]:
-        """Return what is known of a column of its runs."""
+        """Return the known values of a column of its runs."""
         return [float(run.row[name]) for run in self.runs if run.row[name] is not None]
 
     def adds(self, control: Line) -> Difference:
-        """Return by how much it is better than one of its controls, over their common seeds."""
+        """Return its accuracy minus that of one of its controls, over common seeds."""
         return difference(self.by_seed("accuracy"), control.by_seed("accuracy"))
 
 
 @dataclass(frozen=True)
-class Asked(Line):
-    """A series that a recipe asks for, whatever became of it.
+class RecipeLine(Line):
+    """A series that a recipe asks for, finished or not.
 
     Attributes:
         label: the recipe's name for the method.
-        asked: all its runs, in the order of the recipe; `runs` are those that are done.
-        states: how each stands.
-        split: where a method's seeds were measured on different splits, the one of this line.
-        control: of a control, its name; `whole` is then the line that it stands beneath.
+        requested: all its runs in recipe order; `runs` are those that are done.
+        states: the state of each.
+        split: its split, if the seeds of the method were measured on several.
+        control: the name of a control; `whole` is the line of its method.
     """
 
     label: str = ""
-    asked: tuple[Result, ...] = ()
+    requested: tuple[Result, ...] = ()
     states: Mapping[str, State] = field(default_factory=dict)
     split: str = ""
     control: str = ""
-    whole: Asked | None = None
+    whole: RecipeLine | None = None
 
     @property
     def name(self) -> str:
-        """The method's title, or its label as long as no run has told it; of a control, its own."""
+        """The method's title, or its label until a run is done; for a control its name."""
         if self.whole:
-            return f"↳ {self.control.replace('_', ' ')}"
+            return control_name(self.control)
         return str(self.entry["title"] or self.label)
 
     @property
     def begun(self) -> bool:
-        """Whether anything is known of any of its runs."""
-        return any(self.states[run.run_id].status != "missing" for run in self.asked)
+        """Whether any of its runs was begun."""
+        return any(self.states[run.run_id].status != "missing" for run in self.requested)
 
     @property
     def not_done(self) -> list[tuple[str, str | None, list[int]]]:
-        """Status, reason and seeds of what is not done."""
+        """Status, reason and seeds of the runs that are not done."""
         found = dict[tuple[str, str | None], list[int]]()
-        for run in self.asked:
+        for run in self.requested:
             state = self.states[run.run_id]
             if state.status != "done":
                 found.setdefault((state.status, state.reason), []).append(run.cell.seed)
@@ -156,11 +161,10 @@ class Asked(Line):
 
 @dataclass(frozen=True)
 class Tab:
-    """One data set with one imbalance factor: its lines, ours first, each by accuracy.
+    """The lines of one data set and imbalance factor, ours first, each by accuracy.
 
-    `name` is the data set's for readers; `factor` is None where it comes with its own tail, and `tail` then
-    says how long that is, if it is known. `sizes` are the numbers of classes in the shot groups of `rule`,
-    None where they are not known.
+    `name` is the data set's title; `factor` is None if it comes with its own tail, which `tail` then
+    describes, if known. `sizes` are the numbers of classes in the shot groups of `rule`, None if unknown.
     """
 
     dataset: str
@@ -174,66 +178,71 @@ class Tab:
 
     @property
     def title(self) -> str:
-        """Its name with the imbalance factor, or with its own tail."""
+        """Its name with the imbalance factor or its own tail."""
         if self.factor is None:
             return ", ".join(filter(None, (self.name, self.tail)))
         return f"{self.name}, imbalance factor {self.factor:g}"
 
     @property
     def measured_lines(self) -> list[Line]:
-        """All that has a page: its measured lines and their controls, each once."""
+        """The lines with a page: measured ones and their controls, each once."""
         every = [one for line in self.lines for one in (line, *line.controls.values())]
         return list({line.key: line for line in every if line.kind == "measured"}.values())
 
     @property
     def anchor(self) -> str:
-        """Its name within a page."""
+        """Its anchor in a page."""
         return f"{self.dataset}-{self.imbalance_factor:g}"
 
     @cached_property
     def leagues(self) -> dict[League, list[Line]]:
-        """Its leagues, those with most judged lines first, then most measured ones, then the fullest."""
+        """Its leagues, sorted by the number of judged, then of measured, then of all lines, most first."""
         found: dict[League, list[Line]] = {}
         for line in self.lines:
             found.setdefault(line.league, []).append(line)
 
-        def place(league: League) -> tuple[Any, ...]:
-            lines, said = found[league], ["not stated" if v is None else str(v) for v in league.protocol]
-            return -sum(line.judged for line in lines), -_measured(lines), -len(lines), said
+        def sort_key(league: League) -> tuple[Any, ...]:
+            lines, fields = found[league], ["not stated" if v is None else str(v) for v in league.protocol]
+            return -sum(line.judged for line in lines), -_measured(lines), -len(lines), fields
 
-        return {league: found[league] for league in sorted(found, key=place)}
+        return {league: found[league] for league in sorted(found, key=sort_key)}
 
     @property
     def opening(self) -> League:
-        """The league that a reader sees first."""
+        """The league shown first."""
         return next(iter(self.leagues))
 
     @property
     def measured(self) -> int:
-        """How many of its lines are measured."""
+        """The number of its measured lines."""
         return _measured(self.lines)
 
 
-def rows(lines: Iterable[Line]) -> list[Line]:
-    """Return what has a row of its own: a published number that judges a measured line stands in its row.
+def control_name(name: str) -> str:
+    """Write the name of a control for a row or mark below its method."""
+    return f"↳ {name.replace('_', ' ')}"
 
-    If it is of another league, since it leaves a field unstated, it has a row there too.
+
+def rows(lines: Iterable[Line]) -> list[Line]:
+    """Return the lines with their own row: a published number that judges a measured line is in its row.
+
+    If the number is of another league, because it leaves a field unstated, it has a row there too.
     """
     known = list(lines)
-    told = {(line.league, line.pair["place"]) for line in known if line.pair and line.judged}
+    shown = {(line.league, line.pair["place"]) for line in known if line.pair and line.judged}
     return [
         line
         for line in known
         if line.kind != "published"
-        or told.isdisjoint((line.league, entry["key"]) for entry in line.reports.get("accuracy", ()))
+        or shown.isdisjoint((line.league, entry["key"]) for entry in line.reports.get("accuracy", ()))
     ]
 
 
 @dataclass(frozen=True)
 class Marks:
-    """What is marked among lines, by score; "published" is the published accuracy.
+    """Bold and ties among lines, by metric; "published" is the published accuracy.
 
-    `bold` has keys, `ties` by key the numbers of the lines that noise does not let it be told from.
+    `bold` has keys of lines; `ties` has by key the indices of the lines whose difference to it may be noise.
     """
 
     bold: Mapping[str, set[str]]
@@ -241,43 +250,43 @@ class Marks:
 
 
 def marks(lines: Sequence[Line], *, groups: Sequence[Any] | None = None, ties: bool = False) -> Marks:
-    """Mark lines in each of `RANKED`, and in balanced accuracy where that ranks them.
+    """Mark lines in each of `RANKED`, and in balanced accuracy if that ranks them.
 
-    Bold is, among the lines of one group (by default their league), the best that was measured over three
-    seeds or more, and all whose difference to it may be noise, as `bench.leaderboard.compare` has it; and the
-    best that was published, of whose noise nothing is known.
+    Bold are, in each group (by default a league), the best measured over three seeds or more, all whose
+    difference to it may be noise (see `bench.leaderboard.compare`), and the best published, whose noise is
+    unknown.
     """
-    rivals = dict[Any, list[Line]]()
+    members = dict[Any, list[Line]]()
     for line, group in zip(lines, groups or [line.league for line in lines], strict=True):
-        rivals.setdefault(group, []).append(line)
-    scores = tuple(dict.fromkeys((headline_of(line.entry for line in lines), *RANKED)))
-    bold = {
-        s: {key for members in rivals.values() for key in strong(members, s)} for s in (*scores, "published")
-    }
-    numbers = {line.key: str(number) for number, line in enumerate(lines)}
+        members.setdefault(group, []).append(line)
+    metrics = tuple(dict.fromkeys((headline_of(line.entry for line in lines), *RANKED)))
+    index = {line.key: str(i) for i, line in enumerate(lines)}
     ours = [line for line in lines if line.kind != "published"] if ties else []
-    alike = {s: _tied(rivals.values(), ours, s) for s in scores}
     return Marks(
-        bold, {s: {k: [numbers[o] for o in others] for k, others in alike[s].items()} for s in scores}
+        {m: {key for some in members.values() for key in bold(some, m)} for m in (*metrics, "published")},
+        {
+            m: {key: [index[o] for o in others] for key, others in _tied(members.values(), ours, m).items()}
+            for m in metrics
+        },
     )
 
 
-def _tied(groups: Iterable[Sequence[Line]], ours: Sequence[Line], score: str) -> dict[str, list[str]]:
+def _tied(groups: Iterable[Sequence[Line]], ours: Sequence[Line], metric: str) -> dict[str, list[str]]:
     noises = dict[str, Noise]()
-    for members in groups:
-        scores = {line.key: line.by_seed(score) for line in members if line.kind != "published"}
-        noises |= dict.fromkeys(scores, noise(scores))
-    return tied({line.key: line.by_seed(score) for line in ours}, noises)
+    for lines in groups:
+        values = {line.key: line.by_seed(metric) for line in lines if line.kind != "published"}
+        noises |= dict.fromkeys(values, noise(values))
+    return tied({line.key: line.by_seed(metric) for line in ours}, noises)
 
 
-def strong(lines: Sequence[Line], score: str) -> set[str]:
-    """Return the keys of what is bold in a column of lines that are ranked together."""
-    if score == "published":
+def bold(lines: Sequence[Line], metric: str) -> set[str]:
+    """Return the keys of the bold cells in a column of lines that are ranked together."""
+    if metric == "published":
         return _highest({line.key: line.reported for line in lines if not line.doubtful})
-    ours = {line.key: line.by_seed(score) for line in lines if line.kind != "published"}
-    if score == "accuracy":
-        return best(ours)
-    return best(ours) | _highest({line.key: line.entry[score] for line in lines if line.kind == "published"})
+    ours = best({line.key: line.by_seed(metric) for line in lines if line.kind != "published"})
+    if metric == "accuracy":
+        return ours
+    return ours | _highest({line.key: line.entry[metric] for line in lines if line.kind == "published"})
 
 
 def _highest(values: Mapping[str, float | None]) -> set[str]:

@@ -1,4 +1,4 @@
-"""What our runs are in the words of the literature, so that the two can be set side by side."""
+"""Our runs in the terms of the literature, so that both can be compared."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from bench.controls import control_in
 from bench.data.sets.subsets import Recognised, recognise
 from bench.records import Result
 
-#: A row of the literature, as of `bench.published.plain`.
+#: A row of the literature, see `bench.published`.
 Number = Mapping[str, Any]
 
-#: The classes of the literature that our augmentation policies belong to; others stand for themselves.
+#: The literature's classes of our augmentation policies; others are classes of their own name.
 AUGMENTATION_CLASSES = {
     "crop_flip": "std",
     "crop_flip_rotate": "std",
@@ -30,16 +30,16 @@ AUGMENTATION_CLASSES = {
     "dscl_query": "simclr",
     "dscl_query_large": "simclr",
     "dscl_key_large": "simclr",
-    "dscl_key": "simclr",  # KCL's and TSC's, which the literature counts so
+    "dscl_key": "simclr",  # KCL's and TSC's, counted so in the literature
     "simclr_blur": "simclr",
     "supcon": "simclr",
     "supcon_linear": "std",
 }
 
-#: Upper bounds of the epochs classes: doubling the epochs is worth one to two points on CIFAR-LT.
+#: Upper bounds of the epochs classes: doubling the epochs gains one to two points on CIFAR-LT.
 EPOCHS_CLASSES = ((30, "<=30"), (79, "31-79"), (149, "80-149"), (249, "150-249"), (499, "250-499"))
 
-#: Kinds of pre-training by what a timm model's name says of its weights.
+#: Kinds of pre-training by the weights in a timm model's name.
 _WEIGHTS = {"clip": "clip", "in21k": "imagenet21k", "in1k": "imagenet1k"}
 
 #: First stages that the literature counts as pre-training.
@@ -47,14 +47,14 @@ _STAGES = {"livt_pretrain": "mae_same_set"}
 
 
 def epochs_class(epochs: int | None) -> str | None:
-    """Name the class of a number of epochs, None where it is not known."""
+    """Name the class of a number of epochs, None if unknown."""
     if epochs is None:
         return None
     return next((name for bound, name in EPOCHS_CLASSES if epochs <= bound), ">=500")
 
 
 def architecture(name: str) -> str:
-    """Reduce a timm model name to its architecture: no weights' tag, no input size."""
+    """Reduce a timm model name to its architecture, without weights tag and input size."""
     parts = name.split(".")[0].split("_")
     return "_".join(part for part in parts if part not in ("clip", "224", "384"))
 
@@ -72,32 +72,32 @@ def width_class(backbone: BackboneChoice) -> str:
 
 
 def _pretraining(run: Result) -> str:
-    """Name what a run was trained on before, by a first stage or by its network's weights."""
+    """Name the pre-training of a run, by its first stage or by its network's weights."""
     stages = (stage.method.name for stage in run.cell.family())
     return next((_STAGES[name] for name in stages if name in _STAGES), pretraining(run.cell.backbone))
 
 
 def pretraining(backbone: BackboneChoice) -> str:
-    """Name the kind of images that a network's weights were trained on before."""
+    """Name the pre-training of a network's weights."""
     if not backbone.options.get("pretrained"):
         return "none"
     return next((kind for part, kind in _WEIGHTS.items() if part in backbone.name), "other")
 
 
 def _experts(run: Result) -> Any:
-    # records older than the word have it among the hyper-parameters, if at all
+    # older records have it among the hyper-parameters, if at all
     return run.row["experts"] or run.cell.method.params.get("experts", 1)
 
 
 def _recognised(run: Result) -> Recognised | None:
-    """Tell by its images on which published data a run was trained, None where its name has to tell."""
+    """Recognise the published data set of a run by its images; None if only its name identifies it."""
     dataset = run.cell.dataset
     if dataset.source in ("cifar10", "cifar100"):
-        return None  # checksums prove what these are, and in which order
+        return None  # identified by checksums
     counts = (run.record.get("data") or {}).get("class_counts") or ()
     found = recognise(run.record.get("image_hashes") or {}, counts, run.cell.imbalance_factor)
     if found is not None and dataset.tail != STANDARD:
-        return replace(found, draw="original")  # how it was drawn is said by the field "tail"
+        return replace(found, draw="original")  # the field "tail" has how it was drawn
     return found
 
 
@@ -105,20 +105,20 @@ def _copy(run: Result) -> str:
     if recognised := _recognised(run):
         return recognised.copy
     if run.row["comparable"]:
-        return "original"  # a footnote says how it differs
+        return "original"  # its footnote names the difference
     kind = run.row["copy_kind"]
     return kind or ("original" if run.row["copy_of"] is None else "copy")
 
 
 @dataclass(frozen=True)
 class Field:
-    """A field of the protocol: what makes two numbers comparable.
+    """A field of the protocol, which makes two numbers comparable.
 
     Attributes:
-        of: what a run of ours has, in the words of the literature.
-        league: whether rows are ranked together only if they share it.
-        judged: whether a published number judges only what shares it.
-        usual: the value that goes without saying.
+        of: returns the value of a run in the terms of the literature.
+        league: whether only rows that share it are ranked together.
+        judged: whether a published number judges only runs that share it.
+        usual: the default value, which pages omit.
     """
 
     label: str
@@ -130,7 +130,7 @@ class Field:
     usual: Any = None
 
 
-#: All of them; a published or external row has a column for each.
+#: All protocol fields; a published or external row has a column for each.
 FIELDS = {
     "backbone": Field(
         "backbone",
@@ -139,7 +139,7 @@ FIELDS = {
     ),
     "width_class": Field(
         "width",
-        "the network's width; 'other' is built differently under the same name",
+        "the network's width; 'other' is a different network of the same name",
         lambda run: width_class(run.cell.backbone),
         usual="standard",
     ),
@@ -152,14 +152,13 @@ FIELDS = {
     ),
     "augmentation": Field(
         "augmentation",
-        "of the view that is classified: std is crop and flip, mixed a table that does not say which row "
-        "has which",
+        "of the classified view: std is crop and flip, mixed a table that does not state which row has which",
         lambda run: AUGMENTATION_CLASSES.get(run.augmentation, run.augmentation),
     ),
     "experts": Field("experts", "how many networks or heads vote", _experts, "Int64", usual=1),
     "pretraining": Field(
         "pre-training",
-        "on what the network was trained before, by other means",
+        "what the network's weights were trained on before",
         _pretraining,
         usual="none",
     ),
@@ -171,7 +170,7 @@ FIELDS = {
     ),
     "data_copy": Field(
         "data copy",
-        "the images themselves: a copy that was saved otherwise is other data",
+        "the images: a copy saved in another format is other data",
         _copy,
         usual="original",
     ),
@@ -189,14 +188,14 @@ JUDGED = tuple(name for name, field in FIELDS.items() if field.judged)
 
 @dataclass(frozen=True)
 class Measured:
-    """A finished run in the words of the literature.
+    """A finished run in the terms of the literature.
 
     Attributes:
-        key: what it shares with the repetitions that saw the same pixels.
-        literature: the name under which the published table has what was run, None where it has not.
+        key: its series: shared by its repetitions on the same pixels.
+        literature: the method's name in the published table, None if it is not there.
         protocol: its `FIELDS`.
-        footnote: how its images differ from those of published numbers, though these judge it.
-        seconds: the device's time with all it starts from, None where a part is not known.
+        footnote: how its images differ from those of published numbers that still judge it.
+        seconds: device time including all that it starts from, None if a part is unknown.
     """
 
     run: Result
@@ -210,27 +209,27 @@ class Measured:
 
 
 def protocols(runs: Iterable[Result], numbers: Sequence[Number]) -> list[Measured]:
-    """Return the runs that are done in the words of the literature.
+    """Return the finished runs in the terms of the literature.
 
-    Runs that are scored on held-out training images choose constants, and are no results: they are left out.
-    Of several stages `epochs` are those of the longest; a first stage alone is not what was published of
-    two, nor is a control (see `bench.controls`) what was published of its method. A copy of a published data
-    set goes under that set's name, with its kind as `data_copy`; other pixels under the same name are another
-    copy. What has the images of a published set is that set, whatever its name and format. A data set whose
-    tail is natural takes the imbalance factor that the literature gives it.
+    Runs evaluated on held-out training images are trials of a search, not results, and are left out. With
+    several stages `epochs` are those of the longest. Neither a first stage alone nor a control (see
+    `bench.controls`) is the published method. A copy of a published data set has that set's name, with its
+    kind as `data_copy`; other pixels under the same name are another copy. A data set with the images of a
+    published one is that one, whatever its name and format. One with a natural tail has the literature's
+    imbalance factor.
     """
     every = list(runs)
     done = [run for run in every if run.row["status"] == "done" and run.row["held_out"] is None]
-    listed, natural = _names(numbers), natural_factors(numbers)
+    names = {number["stages"] or number["method"]: number["method"] for number in numbers}
+    natural, suffixes = natural_factors(numbers), _pixel_suffixes(done)
     times = {run.run_id: run.row.get("device_seconds") for run in every}
-    odd = _odd_pixels(done)
     found = []
     for run in done:
         stages = [stage.method.name for stage in run.cell.family()]
         control = any(map(control_in, run.cell.family()))
         spent = [times.get(stage.run_id) for stage in run.cell.family()]
         protocol = {name: field.of(run) for name, field in FIELDS.items()}
-        protocol["data_copy"] += odd[run.run_id]
+        protocol["data_copy"] += suffixes[run.run_id]
         dataset, factor = run.row["copy_of"] or run.cell.dataset.name, run.cell.imbalance_factor
         footnote = run.row["copy_kind"] if run.row["comparable"] else None
         if recognised := _recognised(run):
@@ -239,10 +238,10 @@ def protocols(runs: Iterable[Result], numbers: Sequence[Number]) -> list[Measure
         found.append(
             Measured(
                 run=run,
-                key=run.series + odd[run.run_id],
+                key=run.series + suffixes[run.run_id],
                 dataset=dataset,
                 imbalance_factor=natural.get(dataset, factor) if factor == 1 else factor,
-                literature=None if control else listed.get(">".join(stages)) or listed.get(stages[-1]),
+                literature=None if control else names.get(">".join(stages)) or names.get(stages[-1]),
                 protocol=protocol,
                 footnote=footnote,
                 seconds=None if None in spent else sum(part or 0 for part in spent),
@@ -252,32 +251,27 @@ def protocols(runs: Iterable[Result], numbers: Sequence[Number]) -> list[Measure
 
 
 def natural_factors(numbers: Iterable[Number]) -> dict[str, float]:
-    """Return the imbalance factor of each data set of which the literature has but one."""
+    """Return the imbalance factor of each data set for which the literature has only one."""
     known = dict[str, set[float]]()
     for number in numbers:
         known.setdefault(number["dataset"], set()).add(number["imbalance_factor"])
     return {dataset: next(iter(factors)) for dataset, factors in known.items() if len(factors) == 1}
 
 
-def _names(numbers: Iterable[Number]) -> dict[str, str]:
-    """Return the name in the literature by the methods of all stages, joined by '>'."""
-    return {number["stages"] or number["method"]: number["method"] for number in numbers}
-
-
-def _odd_pixels(done: Sequence[Result]) -> dict[str, str]:
-    """Say of each run on which pixels it was, if not on those that most runs of that copy saw."""
+def _pixel_suffixes(done: Sequence[Result]) -> dict[str, str]:
+    """Return by run id a suffix that names the pixels, empty if most runs on that data copy have the same."""
     seen = dict[tuple[Any, ...], Counter[str]]()
-    places = {}
+    copies = {}
     for run in done:
         row = run.row
         pixels = "".join(row[f"fingerprint_{part}"] or "" for part in ("train", "test", "extra_train"))
         tail = run.cell.dataset.tail
         copy = (row["dataset"], row["imbalance_factor"], _copy(run), row["extra_train"], tail)
-        places[run.run_id] = copy, pixels
+        copies[run.run_id] = copy, pixels
         seen.setdefault(copy, Counter())[pixels] += 1
-    # of a tie the pixels that sort first, so the order of runs is nothing to it
+    # of equally frequent pixels the first in sort order, so that the order of runs does not matter
     usual = {copy: min(counts, key=lambda pixels: (-counts[pixels], pixels)) for copy, counts in seen.items()}
     return {
         run_id: "" if pixels == usual[copy] else f" (pixels {pixels[:8]})"
-        for run_id, (copy, pixels) in places.items()
+        for run_id, (copy, pixels) in copies.items()
     }

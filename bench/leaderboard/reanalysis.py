@@ -1,7 +1,7 @@
-"""What stored test scores still tell, without training again.
+"""Analyses of stored test logits, without training again.
 
-Other shot rules of the field, calibration by group, post-hoc logit adjustment and test sets with a tail of
-their own are all functions of the stored scores, the labels and the training counts.
+Other shot rules of the field, calibration by group, post-hoc logit adjustment and long-tailed test sets: all
+are functions of the logits, the labels and the training counts.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from bench.cell import ShotRule
 from bench.data.split.longtail import shot_groups
 from bench.errors import BenchError, did_you_mean
 from bench.metrics import Calibration, agnostic, score
+from bench.metrics.classes import class_accuracies
 from bench.records import Result
 
 Groups = dict[str, list[int]]
@@ -24,13 +25,13 @@ Groups = dict[str, list[int]]
 
 @dataclass(frozen=True)
 class Stored:
-    """A run's test scores (N, C), labels (N,), training counts (C,), and of what kind the scores are.
+    """A run's test logits (N, C), labels (N,) and training counts (C,).
 
-    `kind` is "train_prior" (logits that follow the training prior), "balanced" or "distances".
-    `epoch_counts` (C,) are those of an epoch where generated images joined the training images.
+    `kind` is "train_prior" (the logits follow the training prior), "balanced" or "distances".
+    `epoch_counts` (C,) are the counts of an epoch, if generated images joined the training images.
     """
 
-    scores: np.ndarray
+    logits: np.ndarray
     labels: np.ndarray
     counts: np.ndarray
     kind: str
@@ -39,31 +40,31 @@ class Stored:
 
 
 def stored(run: Result) -> Stored:
-    """Read what a run stored.
+    """Read the stored logits of a run.
 
     Raises:
-        BenchError: the run has no trustworthy record, stored no scores, or they are not on this machine.
+        BenchError: the run is not done, stored no logits, or they are not on this machine.
     """
     if run.state.status != "done":
-        raise BenchError(f"{run.run_id}: the run is {run.state.status}, and has no stored scores")
+        raise BenchError(f"{run.run_id}: the run is {run.state.status}, and has no stored logits")
     record, remedy = run.record, f"`rerun {run.run_id}` makes them again"
     expected = (record.get("files") or {}).get("logits.npz")
     if expected is None or not run.directory.logits.exists():
-        raise BenchError(f"{run.run_id}: its scores are not here; {remedy}")
-    scores, labels = run.directory.read_logits(expected)
+        raise BenchError(f"{run.run_id}: its logits are not here; {remedy}")
+    logits, labels = run.directory.read_logits(expected)
     counts = np.array(record["data"]["class_counts"])
     seen = np.array(record["data"].get("epoch_counts", counts))
     return Stored(
-        scores.astype(np.float64), labels, counts, record["method"]["scores"], run.cell.dataset.shots, seen
+        logits.astype(np.float64), labels, counts, record["method"]["scores"], run.cell.dataset.shots, seen
     )
 
 
 # -- shot rules -----------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Rule:
-    """A way of the field to group classes; `pooled` means over a group's images, not its classes."""
+    """A way to group classes; `pooled` averages over a group's images instead of its classes."""
 
-    says: str
+    title: str
     used_by: str
     groups: Callable[[np.ndarray], Groups]
     pooled: bool = False
@@ -86,8 +87,8 @@ def _slices(*sizes: int) -> Callable[[np.ndarray], Groups]:
     return groups
 
 
-#: The rules in use, by name and version: a rule that changes gets a new version, so that old numbers keep
-#: their meaning. The first is ours.
+#: The rules in use, by name and version; a changed rule gets a new version, so that old numbers keep their
+#: meaning. The first is ours.
 SHOT_RULES = {
     "standard/1": Rule(
         "> 100, 20..100, < 20",
@@ -104,46 +105,42 @@ SHOT_RULES = {
 
 
 def shots(run: Stored, rule: str) -> pd.DataFrame:
-    """Return accuracy and number of classes per shot group under a named rule; an empty group is NA."""
+    """Return accuracy and number of classes of each shot group under a named rule; an empty group is NA."""
     if rule not in SHOT_RULES:
         raise BenchError(f"{rule}: no such shot rule{did_you_mean(rule, SHOT_RULES)}")
-    chosen = SHOT_RULES[rule]
+    chosen, hits, accuracies = SHOT_RULES[rule], _hits(run), _class_accuracies(run)
     rows = []
     for name, classes in chosen.groups(run.counts).items():
-        accuracy = _over_images(run, classes) if chosen.pooled else _over_classes(run, classes)
+        accuracy, inside = None, np.isin(run.labels, classes)
+        if inside.any():
+            accuracy = 100 * hits[inside].mean() if chosen.pooled else np.nanmean(accuracies[classes])
         rows.append([name, len(classes), accuracy])
     table = pd.DataFrame(rows, columns=["group", "classes", "accuracy"])
     return table.astype({"group": "string", "classes": "Int64", "accuracy": "Float64"})
 
 
-def _over_images(run: Stored, classes: list[int]) -> float | None:
-    inside = np.isin(run.labels, classes)
-    return float(100 * _hits(run)[inside].mean()) if inside.any() else None
-
-
-def _over_classes(run: Stored, classes: list[int]) -> float | None:
-    hit = _hits(run)
-    tested = [hit[run.labels == c].mean() for c in classes if (run.labels == c).any()]
-    return float(100 * np.mean(tested)) if tested else None
+def _class_accuracies(run: Stored) -> np.ndarray:
+    size = len(run.counts)
+    hits = np.bincount(run.labels[_hits(run)], minlength=size)
+    return class_accuracies(hits, np.bincount(run.labels, minlength=size))
 
 
 def _hits(run: Stored) -> np.ndarray:
-    return run.scores.argmax(axis=1) == run.labels
+    return run.logits.argmax(axis=1) == run.labels
 
 
 # -- calibration ----------------------------------------------------------------------------------
 def calibration(run: Stored) -> pd.DataFrame:
-    """Return a row of `bench.metrics.Calibration` for all test images, and for those of each shot group.
+    """Return a row of `bench.metrics.Calibration` for all test images and for each shot group.
 
-    Confidence is the softmax of the scores; a tail whose confidence exceeds its accuracy is what a long tail
-    does to a classifier. Distances have no softmax to speak of, but are scored the same way.
+    Confidence is the softmax of the logits, also of distances, which are no logits.
     """
     groups = {"all": list(range(len(run.counts))), **shot_groups(run.counts, run.shots)}
-    return _calibration_table(metrics.calibration(run.scores, run.labels, groups))
+    return _calibration_table(metrics.calibration(run.logits, run.labels, groups))
 
 
 def recorded_calibration(run: Result) -> pd.DataFrame | None:
-    """Return the same from what a run's record keeps, None of older ones."""
+    """Return the calibration that a run's record keeps, None for older records."""
     kept = (run.record.get("further_metrics") or {}).get("calibration")
     return None if kept is None else _calibration_table(kept)
 
@@ -157,42 +154,38 @@ def _calibration_table(found: Mapping[str, Calibration | None]) -> pd.DataFrame:
 
 # -- logit adjustment -----------------------------------------------------------------------------
 def adjusted(run: Stored, taus: Sequence[float] = (0, 0.5, 1, 1.5, 2)) -> pd.DataFrame:
-    """Sweep post-hoc logit adjustment, z - tau log pi (Menon et al., ICLR 2021): one row of scores per tau.
+    """Sweep post-hoc logit adjustment, z - tau log pi (Menon et al., ICLR 2021): one row for each tau.
 
-    The best tau of a sweep was chosen on the test set: an upper bound, not a result.
+    The best tau of a sweep is chosen on the test set: an upper bound, not a result.
 
     Raises:
-        BenchError: scores that are balanced already, or distances: there is no prior in them to take out.
+        BenchError: the logits do not follow the training prior, so there is none to subtract.
     """
     if run.kind != "train_prior":
-        raise BenchError(f"these scores are declared {run.kind}; only train_prior scores can be adjusted")
+        raise BenchError(f"these logits are declared {run.kind}; only train_prior logits can be adjusted")
     seen = run.counts if run.epoch_counts is None else run.epoch_counts
     if not (seen > 0).all():
         raise BenchError("a class without training images has no prior to adjust for")
     prior = np.log(seen / seen.sum())
-    rows = []
-    for tau in taus:
-        said = score(run.scores - tau * prior, run.labels, run.counts, run.shots)
-        rows.append({"tau": tau, **said})
+    rows = [
+        {"tau": tau, **score(run.logits - tau * prior, run.labels, run.counts, run.shots)} for tau in taus
+    ]
     return pd.DataFrame(rows).drop(columns="per_class").astype("Float64")
 
 
 # -- test distributions ---------------------------------------------------------------------------
 def skewed(run: Stored, imbalance_factors: Sequence[float] = agnostic.RATIOS) -> pd.DataFrame:
-    """Return the accuracy on test sets with a tail of their own, as LADE and SADE report it.
+    """Return the accuracy on long-tailed test sets, as LADE and SADE report it.
 
     Class shares fall exponentially by `imbalance_factor`: `forward` in the order of the training counts,
-    `backward` against it; `uniform` is factor 1. Classes are weighted instead of images dropped, so what
-    those papers estimate from a sample is here its expectation. The model is not told of the shares.
+    `backward` in reverse; `uniform` is factor 1. Classes are weighted, not images dropped, so the accuracy is
+    the expectation of what those papers estimate from a sample. The model does not know the shares.
     """
-    hit, classes = _hits(run), len(run.counts)
-    tested = np.bincount(run.labels, minlength=classes)
-    hits = np.bincount(run.labels[hit], minlength=classes)
-    accuracy = np.divide(hits, tested, out=np.full(classes, np.nan), where=tested > 0)
+    accuracies = _class_accuracies(run)
     sets = [("forward", factor, factor) for factor in imbalance_factors] + [("uniform", 1.0, 1.0)]
     sets += [("backward", factor, 1 / factor) for factor in reversed(imbalance_factors)]
     rows = [
-        [direction, float(factor), 100 * agnostic.weighted(accuracy, run.counts, ratio)]
+        [direction, float(factor), agnostic.weighted(accuracies, run.counts, ratio)]
         for direction, factor, ratio in sets
     ]
     table = pd.DataFrame(rows, columns=["direction", "imbalance_factor", "accuracy"])

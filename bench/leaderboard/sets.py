@@ -1,4 +1,4 @@
-"""What is said of a data set of the literature without having it: its title and its shot groups."""
+"""Titles, tails and shot groups of the data sets of the literature, without their images."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bench.data.split.longtail import exponential, shot_groups
 
 TITLES = {name: dataset.title for name, dataset in DATASETS.items()}
 
-#: Data sets as their tabs stand; others follow by name.
+#: The first data sets in the sequence of tabs; others follow by name.
 ORDER = ("cifar100", "cifar10", *KNOWN)
 
 _RULE = ShotRule()
@@ -21,17 +21,17 @@ _CLASSES = {"cifar10": 10, "cifar100": 100}
 
 
 def title(dataset: str, own: str | None = None) -> str:
-    """Name a data set; `own` is what a recipe calls one that the literature does not have."""
+    """Return a data set's title; `own` is the recipe's title for one that the literature lacks."""
     return TITLES.get(dataset) or own or dataset
 
 
 def has_own_tail(dataset: str) -> bool:
-    """Tell whether it comes with its tail, and so needs no imbalance factor to be named by."""
+    """Return whether a data set comes with its own tail, so that no imbalance factor names it."""
     return dataset in KNOWN
 
 
 def tail(counts: Sequence[int]) -> str:
-    """Call a data set's own tail by its largest and smallest class."""
+    """Describe a data set's own tail by its largest and smallest class."""
     most, least = max(counts), min(counts)
     if most == least:
         return f"{most:,} images of each class"
@@ -39,16 +39,15 @@ def tail(counts: Sequence[int]) -> str:
 
 
 def known_tail(dataset: str) -> str:
-    """Do so of a data set of the literature; empty of one whose tail is cut."""
-    return (
-        tail((KNOWN[dataset].lists["train"].most, KNOWN[dataset].lists["train"].least))
-        if dataset in KNOWN
-        else ""
-    )
+    """Describe the own tail of a data set of the literature; empty if it has none."""
+    if dataset not in KNOWN:
+        return ""
+    images = KNOWN[dataset].lists["train"]
+    return tail((images.most, images.least))
 
 
 def group_sizes(dataset: str, imbalance_factor: float) -> dict[str, int] | None:
-    """Return how many classes each shot group has, None where it is not known."""
+    """Return the number of classes of each shot group, None if unknown."""
     if dataset in KNOWN:
         shots = KNOWN[dataset].lists["train"].shots
         return None if shots is None else dict(zip(("many", "medium", "few"), shots, strict=True))

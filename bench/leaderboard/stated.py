@@ -1,8 +1,8 @@
-"""What a published row does not state, from its authors' card.
+"""Protocol fields that a published row leaves open, filled in from its authors' card.
 
-A row's own protocol goes first. The card says what the row leaves open, if the row is the authors' own and
-the card's training agrees with all that the row does state; a card of re-implementations says nothing. The
-entry's `by_card` names what was filled in.
+What the row states goes first. The card fills the rest if the row is the authors' own and the card agrees
+with everything the row states; a card of a re-implementation fills nothing. The entry's `by_card` names the
+fields filled in.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _SELECTION = {
     "best epoch on the validation set": "best_val",
 }
 
-#: Values of a row that leave a field open: a table that mixes augmentations does not say which row has which.
+#: Values that leave a field open: a table that mixes augmentations does not state which row has which.
 OPEN = (None, "mixed")
 
 
@@ -28,16 +28,16 @@ def filled(number: Mapping[str, Any]) -> dict[str, Any]:
     """Return the fields of a published row (see `bench.published`) that its authors' card fills in."""
     if not number["original"]:
         return {}
-    for said in _trainings(number):
-        if all(number[name] in (*OPEN, value) for name, value in said.items() if name != "selection"):
-            return {name: value for name, value in said.items() if number[name] in OPEN}
+    for protocol in _protocols(number):
+        if all(number[name] in (*OPEN, value) for name, value in protocol.items() if name != "selection"):
+            return {name: value for name, value in protocol.items() if number[name] in OPEN}
     return {}
 
 
-def _trainings(number: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return what each card of a row's method says in the words of the literature, the usual card first.
+def _protocols(number: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the protocol of each card of a row's method in the words of the literature, usual card first.
 
-    Of several stages all need a card of one name, and the longest tells the epochs.
+    With several stages all need a card of the same name; the epochs are those of the longest.
     """
     stages = (number["stages"] or number["method"]).split(">")
     names = dict.fromkeys(card.name for card in cards_of(stages[-1]))

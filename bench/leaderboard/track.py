@@ -1,7 +1,7 @@
 """The test-agnostic track of the board: each measured series on eleven test sets, and their plain mean.
 
-What does not adapt has what its class accuracies say. What adapts to a test set by its unlabelled images (see
-`bench.train.adapting`) has a row besides, which is never ranked with the others.
+A series that does not adapt has accuracies computed from its class accuracies. One that adapts to the
+unlabelled test images (see `bench.train.adapting`) has a second row, which is never ranked with the others.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from bench.leaderboard.lines import Line
 from bench.metrics import agnostic
 from bench.records import Result
 
-#: The plain mean over the test sets, by which rows are ordered.
+#: The plain mean over the test sets; rows are sorted by it.
 MEAN = "mean"
 
 #: All columns of the track.
@@ -26,8 +26,8 @@ SETS = (*agnostic.TEST_SETS, MEAN)
 
 
 @dataclass(frozen=True)
-class Row:
-    """A measured series on the test sets; `adapted` says that it saw their unlabelled images."""
+class TrackRow:
+    """A measured series on the test sets; `adapted` if it saw their unlabelled images."""
 
     line: Line
     adapted: bool
@@ -41,12 +41,12 @@ class Row:
     @cached_property
     def means(self) -> dict[str, tuple[float | None, float | None]]:
         """Mean and standard deviation over seeds, by test set."""
-        values = {name: [scores[name] for scores in self.by_seed.values()] for name in SETS}
-        return {name: (mean(found), deviation(found)) for name, found in values.items()}
+        values = {name: [accuracies[name] for accuracies in self.by_seed.values()] for name in SETS}
+        return {name: (mean(known), deviation(known)) for name, known in values.items()}
 
 
 def of_run(run: Result, *, adapted: bool = False) -> dict[str, float] | None:
-    """Return a run's accuracy on each test set, and their mean; None where it is not known."""
+    """Return a run's accuracy on each test set and their mean; None if unknown."""
     if adapted:
         found = dict((run.record.get("test_agnostic") or {}).get("accuracy") or {})
     else:
@@ -58,21 +58,21 @@ def of_run(run: Result, *, adapted: bool = False) -> dict[str, float] | None:
     return found | {MEAN: sum(found.values()) / len(found)}
 
 
-def rows(lines: Iterable[Line]) -> list[Row]:
-    """Return the rows of measured lines, by their mean, the best first; the adapted ones last."""
+def rows(lines: Iterable[Line]) -> list[TrackRow]:
+    """Return the rows of measured lines, sorted by mean, best first; adapted ones last."""
     found = []
     for line in lines:
         for adapted in (False, True):
-            known = {run.cell.seed: scores for run in line.runs if (scores := of_run(run, adapted=adapted))}
-            if known:
-                found.append(Row(line, adapted, known))
+            by_seed = {run.cell.seed: known for run in line.runs if (known := of_run(run, adapted=adapted))}
+            if by_seed:
+                found.append(TrackRow(line, adapted, by_seed))
     return sorted(found, key=lambda row: (row.adapted, -(row.means[MEAN][0] or 0), row.key))
 
 
-def bold(members: Sequence[Row]) -> dict[str, set[str]]:
-    """Return by test set the keys of what is bold among rows, as `bench.leaderboard.compare.best` has it."""
-    rivals = [row for row in members if not row.adapted]
+def bold(members: Sequence[TrackRow]) -> dict[str, set[str]]:
+    """Return the keys of the bold rows by test set, see `bench.leaderboard.compare.best`."""
+    ranked = [row for row in members if not row.adapted]
     return {
-        name: best({row.key: {s: scores[name] for s, scores in row.by_seed.items()} for row in rivals})
+        name: best({row.key: {seed: known[name] for seed, known in row.by_seed.items()} for row in ranked})
         for name in SETS
     }

@@ -1,6 +1,6 @@
-"""What is said of a model's test scores: computed from stored logits, so it can be said again.
+"""Test metrics, recomputable from stored logits.
 
-All shares are percent. What there is nothing to compute from is None (n/a), never 0.
+Rates are in percent. A metric without data is None (n/a), never 0.
 """
 
 from bench.metrics.classes import ByClass, gini, pareto_ratio

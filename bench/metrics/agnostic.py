@@ -1,7 +1,7 @@
-"""The test-agnostic track: accuracies on test sets with a tail of their own, after SADE (NeurIPS 2022).
+"""The test-agnostic track: accuracies on long-tailed test sets, after SADE (NeurIPS 2022).
 
-Class shares fall exponentially by a ratio: `forward` in the order of the training counts, `backward` against
-it.
+Class shares fall exponentially by a ratio: `forward` in the order of the training counts, `backward` in the
+reverse order.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import numpy as np
 #: The ratios of SADE's protocol.
 RATIOS = (50, 25, 10, 5, 2)
 
-#: The test sets in the order of a table, each with its ratio; that of a backward one is below 1.
+#: The test sets in table order, each with its ratio, which is below 1 for a backward one.
 TEST_SETS: Mapping[str, float] = {
     **{f"forward {ratio}": float(ratio) for ratio in RATIOS},
     "uniform": 1.0,
@@ -22,9 +22,9 @@ TEST_SETS: Mapping[str, float] = {
 
 
 def shares(class_counts: np.ndarray, ratio: float) -> np.ndarray:
-    """Return the shares (C,) of a test set, summing to one: ratio^(-r / (C - 1)) of the class at rank r.
+    """Return the class shares (C,) of a test set, proportional to ratio^(-r / (C - 1)); they sum to 1.
 
-    Ranks follow the training counts (C,), the largest class first, equal ones in the order of their labels.
+    r is the rank by training count (C,), largest class first; equal counts rank by label.
     """
     rank = np.empty(len(class_counts))
     rank[np.argsort(-np.asarray(class_counts), kind="stable")] = np.linspace(0, 1, len(class_counts))
@@ -33,10 +33,9 @@ def shares(class_counts: np.ndarray, ratio: float) -> np.ndarray:
 
 
 def weighted(accuracies: np.ndarray, class_counts: np.ndarray, ratio: float) -> float:
-    """Return the accuracy on a test set of such shares, of class accuracies (C,): its expectation.
+    """Return the expected accuracy on a test set with these `shares`, from class accuracies (C,).
 
-    So nothing is drawn, where the papers estimate it from one sample. A class without test images, whose
-    accuracy is NaN, has no share.
+    The papers estimate it from one sampled test set. A class without test images (NaN) has no share.
     """
     weights = np.where(np.isnan(accuracies), 0.0, shares(class_counts, ratio))
     return float(weights @ np.nan_to_num(accuracies) / weights.sum())

@@ -1,4 +1,4 @@
-"""How far the probabilities of a model can be trusted: over all test images and by shot group."""
+"""Calibration of a model's probabilities, over all test images and by shot group."""
 
 from __future__ import annotations
 
@@ -10,19 +10,20 @@ import numpy as np
 
 from bench.errors import BenchError
 
-#: Bins of all calibration errors, as is usual (Guo et al., ICML 2017).
+#: Bins of all calibration errors (Guo et al., ICML 2017).
 BINS = 15
 
-#: Rows and numbers of logits looked at together: bounds the memory that iNaturalist's 8142 classes take.
+#: Rows and values of logits processed at once: bounds the memory for iNaturalist's 8142 classes.
 CHUNK, CHUNK_NUMBERS = 4096, 2**23
 
 
 class Calibration(TypedDict):
-    """Of the images of some classes; percent but for `nll` (nats), and `brier`, which goes from 0 to 2.
+    """Calibration over the images of some classes, in percent; `nll` in nats, `brier` from 0 to 2.
 
     `ece` has bins of equal width, `adaptive_ece` of equal numbers of images (Nguyen and O'Connor, EMNLP
-    2015): both are of the predicted class. `classwise_ece` is the mean over the classes of the error of each
-    class's probability over all test images, in bins of equal width (Kull et al., NeurIPS 2019).
+    2015); both use the probability of the predicted class. `classwise_ece` is the mean over these classes of
+    the error of the class's probability over all test images, in bins of equal width (Kull et al., NeurIPS
+    2019).
     """
 
     images: int
@@ -37,7 +38,7 @@ class Calibration(TypedDict):
 
 @dataclass(frozen=True)
 class Predicted:
-    """Of each image its predicted class (N,), the probability of that, and whether it is right."""
+    """The predicted class of each image (N,), its probability, and whether it is correct."""
 
     classes: np.ndarray
     confidence: np.ndarray
@@ -45,7 +46,7 @@ class Predicted:
 
     @classmethod
     def of(cls, logits: np.ndarray, labels: np.ndarray) -> Predicted:
-        """Predict the first best class of logits (N, C)."""
+        """Predict the class with the largest logit (N, C), the first of equal ones."""
         classes, confidence = [], []
         for _, logs in _log_probabilities(logits):
             classes.append(logs.argmax(axis=1))
@@ -57,26 +58,25 @@ class Predicted:
 def calibration(
     logits: np.ndarray, labels: np.ndarray, groups: Mapping[str, Sequence[int]]
 ) -> dict[str, Calibration | None]:
-    """Return the calibration over the images of each group of classes, None of a group without images.
+    """Return the calibration over the images of each group of classes; None for a group without images.
 
     Args:
         logits: (N, C), finite.
         labels: (N,).
-        groups: classes by the name of their group.
+        groups: the classes of each group.
     """
     classes = logits.shape[1]
     nll, brier = np.empty(len(labels)), np.empty(len(labels))
     gaps = np.zeros(classes * BINS)
     for start, logs in _log_probabilities(logits):
-        own = labels[start : start + len(logs)]
-        rows = np.arange(len(logs))
-        nll[start : start + len(logs)] = -logs[rows, own]
-        shares = np.exp(logs)
-        offset = _bins(shares) + BINS * np.arange(classes)
-        shares[rows, own] -= 1
-        brier[start : start + len(logs)] = (shares**2).sum(axis=1)
-        gaps += np.bincount(offset.reshape(-1), weights=shares.reshape(-1), minlength=len(gaps))
-    of_class = np.abs(gaps.reshape(classes, BINS)).sum(axis=1) / len(labels)
+        chunk, rows = slice(start, start + len(logs)), np.arange(len(logs))
+        nll[chunk] = -logs[rows, labels[chunk]]
+        errors = np.exp(logs)
+        bins = _bins(errors) + BINS * np.arange(classes)
+        errors[rows, labels[chunk]] -= 1
+        brier[chunk] = (errors**2).sum(axis=1)
+        gaps += np.bincount(bins.reshape(-1), weights=errors.reshape(-1), minlength=len(gaps))
+    class_errors = np.abs(gaps.reshape(classes, BINS)).sum(axis=1) / len(labels)
     predicted = Predicted.of(logits, labels)
     found: dict[str, Calibration | None] = {}
     for name, members in groups.items():
@@ -91,7 +91,7 @@ def calibration(
             "confidence": float(100 * confidence.mean()),
             "ece": equal_width(confidence, hit),
             "adaptive_ece": equal_mass(confidence, hit),
-            "classwise_ece": float(100 * of_class[list(members)].mean()),
+            "classwise_ece": float(100 * class_errors[list(members)].mean()),
             "nll": float(nll[inside].mean()),
             "brier": float(brier[inside].mean()),
         }
@@ -99,28 +99,27 @@ def calibration(
 
 
 def equal_width(confidence: np.ndarray, hit: np.ndarray) -> float:
-    """Return the mean over images of |accuracy - confidence| of their bin; bins are (i/15, (i+1)/15]."""
+    """Return ECE: the mean over images of |accuracy - confidence| in their bin; bins are (i/15, (i+1)/15]."""
     gaps = np.bincount(_bins(confidence), weights=hit - confidence, minlength=BINS)
     return float(100 * np.abs(gaps).sum() / len(hit))
 
 
 def equal_mass(confidence: np.ndarray, hit: np.ndarray) -> float:
-    """Return the same with bins of equal numbers of images, by their confidence."""
-    rising = np.argsort(confidence, kind="stable")
-    parts = np.array_split((hit - confidence)[rising], BINS)
+    """Return ECE with bins of equal numbers of images."""
+    parts = np.array_split((hit - confidence)[np.argsort(confidence, kind="stable")], BINS)
     return float(100 * sum(abs(part.sum()) for part in parts) / len(hit))
 
 
-def _bins(shares: np.ndarray) -> np.ndarray:
-    return np.clip(np.ceil(shares * BINS).astype(np.int64) - 1, 0, BINS - 1)
+def _bins(probabilities: np.ndarray) -> np.ndarray:
+    return np.clip(np.ceil(probabilities * BINS).astype(np.int64) - 1, 0, BINS - 1)
 
 
 def _log_probabilities(logits: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Give the logarithms of the softmax, rows at a time and where they begin, in float64."""
+    """Yield the log-softmax (float64) of chunks of rows, each with the index of its first row."""
     size = max(1, min(CHUNK, CHUNK_NUMBERS // logits.shape[1]))
     for start in range(0, len(logits), size):
         rows = logits[start : start + size].astype(np.float64)
         if not np.isfinite(rows).all():
-            raise BenchError("the test scores hold a NaN or an infinity; lower the learning rate")
+            raise BenchError("the test logits hold a NaN or an infinity; lower the learning rate")
         rows -= rows.max(axis=1, keepdims=True)
         yield start, rows - np.log(np.exp(rows).sum(axis=1, keepdims=True))

@@ -1,4 +1,4 @@
-"""Scoring logits: what a record keeps, and all that is told of them."""
+"""Metrics of logits: those that a record keeps, and all others."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from bench.metrics.probabilities import Calibration, Predicted, calibration, equ
 
 
 class Score(TypedDict):
-    """Percent, or None where no class has what is asked for.
+    """The metrics under `metrics` of a record, in percent; None for an empty group or class.
 
-    `many`, `medium`, `few` and `balanced` are means over classes of their accuracies, `worst_class` and
-    `harmonic` their minimum and harmonic mean, `per_class` all of them, None for a class without test
-    images. `ece` is the expected calibration error of the softmax over the scores.
+    `many`, `medium`, `few` and `balanced` are means of class accuracies, `worst_class` and `harmonic` their
+    minimum and harmonic mean, `per_class` all of them. `ece` is the expected calibration error of the
+    softmax.
     """
 
     accuracy: float
@@ -33,7 +33,7 @@ class Score(TypedDict):
 
 
 class FullScore(Score):
-    """The same with all that `bench.metrics.METRICS` has besides."""
+    """`Score` and the other metrics of `bench.metrics.METRICS`."""
 
     worst_tenth: float
     geometric: float
@@ -48,12 +48,12 @@ class FullScore(Score):
 def score(logits: np.ndarray, labels: np.ndarray, class_counts: np.ndarray, shots: ShotRule) -> Score:
     """Score logits (N, C) against labels (N,), with classes grouped by training counts (C,).
 
-    A group's accuracy is the mean over its classes that have test images (as in the shot accuracies of
-    Liu et al., CVPR 2019), not over its images.
+    A group's accuracy is the mean over its classes that have test images, not over its images (Liu et al.,
+    CVPR 2019).
 
     Raises:
-        BenchError: scores that are not finite, as of a run that diverged.
-        ValueError: shapes that do not fit, or labels out of range.
+        BenchError: logits that are not finite, as of a run that diverged.
+        ValueError: shapes that do not match, or labels out of range.
     """
     logits, labels, counts = np.asarray(logits), np.asarray(labels), np.asarray(class_counts)
     if logits.ndim != 2 or not len(logits) or labels.shape != logits.shape[:1]:
@@ -67,18 +67,18 @@ def score(logits: np.ndarray, labels: np.ndarray, class_counts: np.ndarray, shot
     predicted = Predicted.of(logits, labels)
     tests = np.bincount(labels, minlength=size)
     hits = np.bincount(labels[predicted.hit], minlength=size)
-    tested = ByClass(np.divide(100.0 * hits, tests, out=np.full(size, np.nan), where=tests > 0))
+    tested = ByClass(classes.class_accuracies(hits, tests))
+    groups = shot_groups(counts, shots)
 
-    def mean(chosen: list[int]) -> float | None:
-        values = [tested.accuracies[c] for c in chosen if tests[c]]
+    def mean(group: str) -> float | None:
+        values = [tested.accuracies[c] for c in groups[group] if tests[c]]
         return float(np.mean(values)) if values else None
 
-    groups = shot_groups(counts, shots)
     return {
         "accuracy": float(100 * predicted.hit.mean()),
-        "many": mean(groups["many"]),
-        "medium": mean(groups["medium"]),
-        "few": mean(groups["few"]),
+        "many": mean("many"),
+        "medium": mean("medium"),
+        "few": mean("few"),
         "balanced": classes.balanced(tested),
         "worst_class": classes.worst_class(tested),
         "harmonic": classes.harmonic(tested),
@@ -88,23 +88,23 @@ def score(logits: np.ndarray, labels: np.ndarray, class_counts: np.ndarray, shot
 
 
 class Further(TypedDict):
-    """What a record has that only all scores tell, and older records lack: by shot group, with `all`."""
+    """The metrics under `further_metrics` of a record; calibration by shot group and over `all` classes."""
 
     macro_f1: float
     calibration: dict[str, Calibration | None]
 
 
 def further(logits: np.ndarray, labels: np.ndarray, class_counts: np.ndarray, shots: ShotRule) -> Further:
-    """Return what `score` leaves out, which takes longer; arguments and errors as there."""
+    """Return the slower metrics that `score` leaves out; arguments and errors are those of `score`."""
     logits, labels, counts = np.asarray(logits), np.asarray(labels), np.asarray(class_counts)
     size = logits.shape[1]
     groups = {"all": list(range(size)), **shot_groups(counts, shots)}
     predicted = logits.argmax(axis=1)
-    hits, tests, given = (
+    hits, tests, predictions = (
         np.bincount(some, minlength=size) for some in (labels[predicted == labels], labels, predicted)
     )
     return {
-        "macro_f1": classes.mean_f1(hits, tests, given),
+        "macro_f1": classes.mean_f1(hits, tests, predictions),
         "calibration": calibration(logits, labels, groups),
     }
 
@@ -112,14 +112,14 @@ def further(logits: np.ndarray, labels: np.ndarray, class_counts: np.ndarray, sh
 def full_score(
     logits: np.ndarray, labels: np.ndarray, class_counts: np.ndarray, shots: ShotRule
 ) -> FullScore:
-    """Return `score` and all other metrics; arguments and errors as there."""
-    said = score(logits, labels, class_counts, shots)
-    tested = ByClass(np.array(said["per_class"], dtype=np.float64))
+    """Return all metrics; arguments and errors are those of `score`."""
+    kept = score(logits, labels, class_counts, shots)
+    tested = ByClass(np.array(kept["per_class"], dtype=np.float64))
     more = further(logits, labels, class_counts, shots)
     whole = more["calibration"]["all"]
     assert whole is not None  # there are images
     return {
-        **said,
+        **kept,
         "worst_tenth": classes.worst_tenth(tested),
         "geometric": classes.geometric(tested),
         "macro_f1": more["macro_f1"],
@@ -132,6 +132,6 @@ def full_score(
 
 
 def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:
-    """Count test images by class (rows) and predicted class (columns): (classes, classes) int64."""
+    """Count test images by true class (rows) and predicted class (columns): (classes, classes) int64."""
     cells = np.asarray(labels) * classes + np.asarray(predictions)
     return np.bincount(cells, minlength=classes**2).reshape(classes, classes)

@@ -1,7 +1,7 @@
-"""The metrics that tables show of a run, each declared once: its head, its help, and where it comes from.
+"""The metrics that tables show, each declared once: its head, its help and its source.
 
-To add one: a function of `ByClass` in `bench.metrics.classes` and a line here, and every run has it, old ones
-too. What needs all scores goes into `Calibration`, and its line names where a record has it.
+To add one, write a function of `ByClass` in `bench.metrics.classes` and a line here; every run has it, old
+ones too. A metric that needs the logits goes into `Calibration`, and its line has its path in a record.
 """
 
 from __future__ import annotations
@@ -18,41 +18,41 @@ from bench.metrics.classes import ByClass
 
 @dataclass(frozen=True)
 class Metric:
-    """What is shown of a metric, and how it is known.
+    """How a metric is shown and where it comes from.
 
     Attributes:
         head: the column's head.
-        help: what is explained of it.
-        of: computes it where a record does not have it, from what every record has.
-        place: where a record has it; by default under its name in `metrics`.
+        help: its explanation.
+        of: computes it if a record lacks it, from what every record has.
+        path: the keys that lead to it in a record; by default its name under `metrics`.
         lower: whether less is better.
     """
 
     head: str
     help: str
     of: Callable[[ByClass], float | None] | None = None
-    place: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
     lower: bool = False
 
 
 _GROUP = "mean accuracy of the classes with this many training images"
-_SCORES = "not known of runs whose scores were not kept"
+_LOGITS = "unknown for runs whose logits were not kept"
 
 
 def _calibration(head: str, help: str, name: str) -> Metric:
-    told = f"{help}; {_SCORES}. Less is better"
-    return Metric(head, told, place=("further_metrics", "calibration", "all", name), lower=True)
+    path = ("further_metrics", "calibration", "all", name)
+    return Metric(head, f"{help}; {_LOGITS}. Less is better", path=path, lower=True)
 
 
-#: All of them, by their names in a record; the first decides a rank where the test set is balanced.
+#: All metrics by their names in a record; the first ranks if the test set is balanced.
 METRICS = {
     "accuracy": Metric(
         "accuracy (last epoch)",
         "test accuracy in percent after the last epoch, mean ± standard deviation over seeds. Bold: the best "
-        "measured over three seeds or more, all of them whose difference to it over common seeds may be "
-        "noise (t test at 5 %, its variance shared by the league: the median over rows), and the best "
-        "published. Italics: one seed; one or two are never bold. Of several reports it is the authors' own, "
-        "else the median; the range stands below, its sources on hover",
+        "measured over three seeds or more, all whose difference to it over common seeds may be noise (t test "
+        "at 5 %, with a variance shared by the league: the median over rows), and the best published. Italics: "
+        "one seed; one or two are never bold. Of several reports the authors' own, else the median; below it "
+        "their range, with sources on hover",
     ),
     "many": Metric("many", _GROUP),
     "medium": Metric("medium", _GROUP),
@@ -61,17 +61,17 @@ METRICS = {
     "worst_class": Metric("worst class", "the lowest accuracy of a class", classes.worst_class),
     "harmonic": Metric("harmonic", "harmonic mean over classes of their accuracies", classes.harmonic),
     "ece": Metric(
-        "ECE", "expected calibration error: how far confidence is from accuracy, 15 bins", lower=True
+        "ECE", "expected calibration error: the distance of confidence from accuracy in 15 bins", lower=True
     ),
     "geometric": Metric("geometric", "geometric mean over classes of their accuracies", classes.geometric),
     "worst_tenth": Metric(
-        "worst 10 %", "mean accuracy of the tenth of the classes with the lowest", classes.worst_tenth
+        "worst 10 %", "mean accuracy of the tenth of the classes with the lowest accuracies", classes.worst_tenth
     ),
     "macro_f1": Metric(
         "macro F1",
-        "mean over classes of F1, in percent; not known of older runs with more than 200 classes",
+        "mean over classes of F1, in percent; unknown for older runs with more than 200 classes",
         classes.macro_f1,
-        place=("further_metrics", "macro_f1"),
+        path=("further_metrics", "macro_f1"),
     ),
     "gini": Metric(
         "Gini",
@@ -87,21 +87,21 @@ METRICS = {
     "brier": _calibration("Brier", "mean squared error of the probabilities, from 0 to 2", "brier"),
 }
 
-#: Those that a method is ranked and printed in bold by.
+#: The metrics that methods are ranked and printed in bold by.
 RANKED = ("accuracy", "many", "medium", "few")
 
 
 def value(name: str, record: Mapping[str, Any], confusion: Callable[[], np.ndarray | None]) -> float | None:
-    """Return a metric of a record, computed where the record does not have it, None where it cannot be known.
+    """Return a metric of a record, computed if the record lacks it; None if it cannot be known.
 
     Args:
-        confusion: unpacks the record's, which takes a moment.
+        confusion: unpacks the record's confusion matrix, which takes a moment.
     """
     metric, metrics = METRICS[name], record.get("metrics") or {}
     known: Any = metrics.get(name)
-    if known is None and metric.place:
+    if known is None and metric.path:
         known = record
-        for key in metric.place:
+        for key in metric.path:
             known = (known or {}).get(key)
     if known is None and metric.of is not None and metrics.get("per_class"):
         accuracies = np.array(metrics["per_class"], dtype=np.float64)
@@ -110,6 +110,6 @@ def value(name: str, record: Mapping[str, Any], confusion: Callable[[], np.ndarr
 
 
 def headline(test_counts: Any) -> str:
-    """Name the metric that ranks: balanced accuracy where classes have unequal numbers of test images."""
+    """Name the metric that ranks: balanced accuracy if classes have unequal numbers of test images."""
     counts = {int(count) for count in test_counts if count}
     return "balanced" if len(counts) > 1 else RANKED[0]

@@ -1,4 +1,4 @@
-"""What is shown of results: pages and tables made from records and the literature; never imports torch."""
+"""Pages, tables and figures of results, made from records and the literature; never imports torch."""
 
 from __future__ import annotations
 
@@ -22,6 +22,6 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:  # not before it is wanted: drawing takes a second to import
+    if name in __all__:  # imported when used: it takes a second
         return getattr(import_module(f"bench.report.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,4 +1,4 @@
-"""What a league says, in sentences made from its rows: who leads, by how much, and whether papers agree."""
+"""Sentences about a league: which method leads, by how much, and whether published numbers agree."""
 
 from __future__ import annotations
 
@@ -15,13 +15,12 @@ _SEEDS = {1: "one seed", 2: "two seeds"}
 
 
 def headline(lines: Sequence[Line]) -> str:
-    """Name the best measured and the best published method of a league, with what the numbers rest on."""
-    told = list(filter(None, (_measured(lines), _published(lines))))
-    return f"{'; '.join(told)}."
+    """Name the best measured and the best published method of a league, with n and source."""
+    return f"{'; '.join(filter(None, (_measured(lines), _published(lines))))}."
 
 
 def agreement(lines: Sequence[Line]) -> str:
-    """Say how the measured numbers of a league compare with the published ones; empty if none is measured."""
+    """Compare the measured numbers of a league with the published ones; empty if none is measured."""
     ours = [line for line in lines if line.kind == "measured"]
     pairs = [line.pair for line in ours if line.pair and line.judged]
     if not pairs:
@@ -44,49 +43,43 @@ def _measured(lines: Sequence[Line]) -> str:
     if not ours:
         return "nothing measured here"
     ours = sorted(ours, key=lambda line: (-line.entry[name], line.key))
-    steady = [line for line in ours if line.runs and line.entry["n"] >= FEWEST_SEEDS]
-    if ours[0] in steady:
-        return _best(steady, name, aside=ours[: len(steady)] != steady)
+    ranked = [line for line in ours if line.runs and line.entry["n"] >= FEWEST_SEEDS]
+    if ours[0] in ranked:
+        return _best(ranked, name, aside=ours[: len(ranked)] != ranked)
     few = _SEEDS.get(ours[0].entry["n"] if ours[0].runs else 0, "external predictions")
-    told = f"highest measured {_name(ours[0])} {_score(ours[0], name)}, {few}: not ranked"
-    return f"{told}; {_best(steady, name)}" if steady else told
+    highest = f"highest measured {ours[0].title} {_written(ours[0], name)}, {few}: not ranked"
+    return f"{highest}; {_best(ranked, name)}" if ranked else highest
 
 
-def _best(steady: Sequence[Line], name: str, aside: bool = False) -> str:
-    """Name the first of lines that were measured often enough, and all that noise does not tell from it.
+def _best(ranked: Sequence[Line], name: str, aside: bool = False) -> str:
+    """Name the first of the lines of enough seeds, and all whose difference to it may be noise.
 
     Args:
-        aside: whether others, of too few seeds, stand among them.
+        aside: whether lines of fewer seeds are among them.
     """
-    best = steady[0]
-    told = f"best measured {_name(best)} {_score(best, name)} (n = {best.entry['n']})"
-    scores = {line.key: line.by_seed(name) for line in steady}
-    alike = set(tied(scores, dict.fromkeys(scores, noise(scores)))[best.key])
-    if alike:
-        return f"{told}, tied with {text.listed([_name(line) for line in steady if line.key in alike])}"
-    if len(steady) > 1:
-        lead = best.entry[name] - steady[1].entry[name]
-        return f"{told}, {text.number(lead)} ahead of {_name(steady[1])}{' (n < 3 aside)' if aside else ''}"
-    return told
+    best = ranked[0]
+    sentence = f"best measured {best.title} {_written(best, name)} (n = {best.entry['n']})"
+    values = {line.key: line.by_seed(name) for line in ranked}
+    ties = set(tied(values, dict.fromkeys(values, noise(values)))[best.key])
+    if ties:
+        return f"{sentence}, tied with {text.listed([line.title for line in ranked if line.key in ties])}"
+    if len(ranked) > 1:
+        lead = text.number(best.entry[name] - ranked[1].entry[name])
+        return f"{sentence}, {lead} ahead of {ranked[1].title}{' (n < 3 aside)' if aside else ''}"
+    return sentence
 
 
 def _published(lines: Sequence[Line]) -> str:
-    known = {line.key: line.reported for line in lines if not line.doubtful}
-    values = {key: value for key, value in known.items() if value is not None}
-    if not values:
+    known = [line for line in lines if not line.doubtful and line.reported is not None]
+    if not known:
         return ""
-    key = max(values, key=lambda key: (values[key], key))
-    (first,) = [line for line in lines if line.key == key]
-    number = first.pair or first.entry
+    best = max(known, key=lambda line: (line.reported or 0, line.key))
+    number = best.pair or best.entry
     by = "" if number["original"] else f", quoted by {number['reported_by']}"
-    return f"best published {_name(first)} {text.printed(values[key])}{by}"
+    return f"best published {best.title} {text.printed(best.reported)}{by}"
 
 
-def _name(line: Line) -> str:
-    return str(line.entry["title"]) + (f" [{line.variant}]" if line.variant else "")
-
-
-def _score(line: Line, name: str) -> str:
-    """Write what ranks a line; what is not the plain accuracy is called so."""
-    said = text.around(line.entry[name], line.entry[f"{name}_std"])
-    return said if name == "accuracy" else f"{said} {name} accuracy"
+def _written(line: Line, name: str) -> str:
+    """Write the metric that ranks a line, by name if it is not the accuracy."""
+    value = text.around(line.entry[name], line.entry[f"{name}_std"])
+    return value if name == "accuracy" else f"{value} {name} accuracy"

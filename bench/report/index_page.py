@@ -1,4 +1,4 @@
-"""The leaderboard's pages: one file for browsers, one for code hosts, one to paste, and the table itself."""
+"""The leaderboard as HTML, Markdown and LaTeX, with its table as CSV and JSON."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from bench.files import write_text
 from bench.leaderboard import FEWEST, Board, friedman
 from bench.leaderboard.leagues import League, headline_of
 from bench.leaderboard.lines import Line, Tab, marks, rows
 from bench.metrics import RANKED
 from bench.report import board_figures, exports, figures, headline, rank_figure, values
 from bench.report.columns import COLUMNS, line_table
-from bench.report.page import Column, Table, Value, csv, render
+from bench.report.page import csv, render, write
+from bench.report.table import Column, Table, Value
 from bench.report.text import counted, group_heads
 from bench.report.track_page import render_track
 from bench.report.values import FOOTNOTES
@@ -25,26 +25,26 @@ from bench.report.widening import (
     ONLY_PAPERS,
     OWN,
     choices,
+    codes,
     kind_of,
-    place_of,
-    places,
+    league_code,
     protocol,
 )
 from bench.rundir import Status
 
-#: An average rank rests on this many leagues: a rank in one or two is chance.
+#: The fewest leagues of an average rank.
 FEWEST_LEAGUES = 3
 
-#: What is known of measured rows alone, for a reader who asks for it.
+#: Columns of measured rows only, shown if a reader chooses them.
 OPTIONAL = ("geometric", "worst_tenth", "macro_f1", "interval", "track")
 
-#: The columns of a league's table, as far as its rows have something to say there.
+#: The columns of a league's table, if any of its rows has a value there.
 SHOWN = (
     *("rank", "method", "n", "accuracy", "published", "gap", *RANKED[1:], "best"),
     *("balanced", "worst_class", "ece", *OPTIONAL, "time", "parameters", "year", "protocol"),
 )
 
-#: Those that only a reader sees who asks for them.
+#: The columns shown only if a reader chooses them.
 HIDDEN = ("balanced", "worst_class", "ece", *OPTIONAL, "parameters", "year")
 
 TITLE = "Long-tailed recognition: measured beside published"
@@ -65,13 +65,13 @@ def render_index(board: Board, reports: Path) -> list[Path]:
 
     The same results and literature give the same bytes.
     """
-    told = "Measured against published accuracy"
+    alt = "Measured against published accuracy"
     judged = [line for line in board.lines if line.judged]
-    agreement = board_figures.agreement(judged, told)
-    across, across_told = _across(board)
+    agreement = board_figures.agreement(judged, alt)
+    across, across_caption = _across(board)
     page: dict[str, Any] = {
         "across": across,
-        "across_told": across_told,
+        "across_caption": across_caption,
         "title": TITLE,
         "summary": _summary(board),
         "problems": board.problems,
@@ -88,14 +88,14 @@ def render_index(board: Board, reports: Path) -> list[Path]:
     }
     drawn = {tab.anchor: _figures(tab, tab.opening) for tab in board.tabs}
     sections = [_section(tab, drawn[tab.anchor]) for tab in board.tabs]
-    written = {
+    files = {
         "index.html": render(
             "index.html.jinja",
             scripts=("tables.js", "board.js"),
             sets=_sets(board),
             tabs=[_tab(tab) for tab in board.tabs],
             opening=board.opening.anchor if board.tabs else None,
-            everything=board_figures.agreement(board.lines, told),
+            everything=board_figures.agreement(board.lines, alt),
             hints={name: COLUMNS[name].hint for name in SHOWN} | dict(CHOICES.values()),
             **page,
         ),
@@ -106,18 +106,15 @@ def render_index(board: Board, reports: Path) -> list[Path]:
         "index.json": exports.json_lines(board),
     }
     for anchor, svgs in drawn.items():
-        written |= {f"figures/{anchor}_{name}.svg": figures.standalone(svg) for name, svg in svgs.items()}
-    if agreement:
-        written["figures/agreement.svg"] = figures.standalone(agreement)
-    if across:
-        written["figures/ranks.svg"] = figures.standalone(across)
-    for name, content in written.items():
-        write_text(reports / name, content)
-    return [*(reports / name for name in written), *render_track(board, reports)]
+        files |= {f"figures/{anchor}_{name}.svg": figures.standalone(svg) for name, svg in svgs.items()}
+    for name, figure in (("agreement", agreement), ("ranks", across)):
+        if figure:
+            files[f"figures/{name}.svg"] = figures.standalone(figure)
+    return [*write(reports, files), *render_track(board, reports)]
 
 
 def board_table(tab: Tab, lines: Sequence[Line], *, whole: bool = False) -> Table:
-    """Return the table of a tab's lines, of one league or, for a page that widens it, of the `whole` tab.
+    """Return a table of lines of a tab: of one league, or of the `whole` tab for a page with filters.
 
     Controls follow their method's row.
     """
@@ -125,34 +122,35 @@ def board_table(tab: Tab, lines: Sequence[Line], *, whole: bool = False) -> Tabl
     heads = group_heads(tab.sizes, tab.rule) | {"accuracy": "measured (last epoch)"}
     marked = marks(shown, ties=whole)
     table = line_table(_shown(tab, lines, whole), shown, marked, heads=heads, hidden=HIDDEN)
-    at = places(shown, choices(tab)) if whole else []
-    content, kinds, data = list[Sequence[Value]](), list[str](), list[dict[str, str]]()
-    for place, (line, row) in enumerate(zip(shown, table.rows, strict=True)):
-        content.append(row)
-        kinds.append(line.kind)
-        data.append({"data-at": at[place]} if whole else {})
+    at = [{"data-at": code} for code in codes(shown, choices(tab))] if whole else [{}] * len(shown)
+    found = list[tuple[Sequence[Value], str, dict[str, str]]]()
+    for line, row, data in zip(shown, table.rows, at, strict=True):
+        found.append((row, line.kind, data))
         for name, control in line.controls.items():
-            content.append(values.beneath(line, name, control, table.columns))
-            kinds.append("control")
-            data.append({})
-    return replace(table, rows=content, kinds=kinds, data=data)
+            found.append((values.control_row(line, name, control, table.columns), "control", {}))
+    return replace(
+        table,
+        rows=[row for row, _, _ in found],
+        kinds=[kind for _, kind, _ in found],
+        data=[data for _, _, data in found],
+    )
 
 
 def _shown(tab: Tab, lines: Sequence[Line], whole: bool) -> list[str]:
-    """Return the columns in which any of the lines has something to say."""
+    """Return the columns in which any of the lines has a value."""
     kinds = {line.kind for line in lines}
     ours, compared = kinds != {"published"}, any(line.pair or line.controls for line in lines)
-    says = {name: any(line.entry[name] is not None for line in lines) for name in RANKED[1:]}
-    says |= {"accuracy": ours, "best": "measured" in kinds, "gap": compared, "time": "measured" in kinds}
-    says |= {"published": any(line.reported is not None for line in lines)}
-    says |= dict.fromkeys(("balanced", "worst_class", "ece", *OPTIONAL), ours and whole)
-    says |= {"parameters": "measured" in kinds and whole}
-    says |= {"year": "published" in kinds and whole, "protocol": whole}
-    return [name for name in SHOWN if says.get(name, True)]
+    used = {name: any(line.entry[name] is not None for line in lines) for name in RANKED[1:]}
+    used |= {"accuracy": ours, "best": "measured" in kinds, "gap": compared, "time": "measured" in kinds}
+    used |= {"published": any(line.reported is not None for line in lines)}
+    used |= dict.fromkeys(("balanced", "worst_class", "ece", *OPTIONAL), ours and whole)
+    used |= {"parameters": "measured" in kinds and whole}
+    used |= {"year": "published" in kinds and whole, "protocol": whole}
+    return [name for name in SHOWN if used.get(name, True)]
 
 
 def verdict_table(board: Board, judged: Sequence[Line]) -> Table:
-    """Return the measured series that a published number of their own protocol stands beside, and both."""
+    """Return the measured series with a published number of their protocol, and both numbers."""
     titles = {
         line.key: tab.name if tab.factor is None else f"{tab.name}, IF {tab.factor:g}"
         for tab in board.tabs
@@ -164,43 +162,43 @@ def verdict_table(board: Board, judged: Sequence[Line]) -> Table:
 
 
 def rank_table(board: Board) -> Table:
-    """Return the average ranks of methods across leagues, with the number of leagues they rest on."""
+    """Return the average ranks of methods, with the number of leagues."""
     columns = [
         Column("method", numeric=False, get=lambda row: Value(row[0])),
         Column(
             "average rank",
             "mean of its ranks within leagues, 1 is best",
-            get=lambda row: Value(f"{row[1]:.2f}", round(row[1], 6)),
+            get=lambda row: Value.number(row[1]),
         ),
         Column(
             "leagues",
             f"how many leagues of {FEWEST} methods or more it was ranked in",
-            get=lambda row: Value(str(row[2]), row[2]),
+            get=lambda row: Value.number(row[2], digits=0),
         ),
     ]
     return Table.of(columns, [row for row in board.average_ranks if row[2] >= FEWEST_LEAGUES])
 
 
 def _across(board: Board) -> tuple[str | None, str]:
-    """Draw the mean ranks of methods across data sets, None where too few meet, and say what is drawn."""
-    ranking = friedman.across(entry for entry in board.entries if entry["control"] is None)
+    """Draw the mean ranks of methods across data sets, None if too few meet; return it with its caption."""
+    ranking = friedman.across(board.entries)
     if ranking is None:
         return None, ""
-    told = rank_figure.caption(ranking)
-    return rank_figure.critical_difference(ranking, board.titles, told), told
+    caption = rank_figure.caption(ranking)
+    return rank_figure.critical_difference(ranking, board.titles, caption), caption
 
 
 def _summary(board: Board) -> str:
-    """Say in a sentence what the page rests on."""
+    """Summarise the data of the page in a sentence."""
     methods, sources = ({number[name] for number in board.numbers} for name in ("method", "source"))
-    told = (
+    published = (
         f"{len(board.numbers):,} published numbers of {counted(len(methods), 'method')} "
         f"from {counted(len(sources), 'source')}"
     )
     if not board.done:
-        return f"{told}. Nothing is measured here yet."
+        return f"{published}. Nothing is measured here yet."
     series = counted(len({one.key for one in board.done}), "measured cell")
-    return f"{series} ({counted(len(board.done), 'run')}) beside {told}."
+    return f"{series} ({counted(len(board.done), 'run')}) beside {published}."
 
 
 def _not_done(board: Board) -> list[tuple[str, int]]:
@@ -209,7 +207,7 @@ def _not_done(board: Board) -> list[tuple[str, int]]:
 
 
 def _sets(board: Board) -> dict[str, list[Tab]]:
-    """Gather tabs by the name of their data set."""
+    """Group tabs by the name of their data set."""
     found: dict[str, list[Tab]] = {}
     for tab in board.tabs:
         found.setdefault(tab.name, []).append(tab)
@@ -227,15 +225,15 @@ def _figures(tab: Tab, league: League) -> dict[str, str]:
 
 
 def _tab(tab: Tab) -> dict[str, Any]:
-    """Gather what a tab of the HTML page shows; leagues by their kind, each with its place and sentences."""
+    """Return the contents of a tab of the HTML page; leagues by kind, each with its code and sentences."""
     fields = choices(tab)
     leagues: dict[str, list[dict[str, str]]] = {AS_PAPERS: [], OWN: [], ONLY_PAPERS: []}
     drawn = {}
     for league, lines in tab.leagues.items():
-        place = place_of(lines, fields)
+        code = league_code(lines, fields)
         leagues[kind_of(lines)].append(
             {
-                "place": place,
+                "code": code,
                 "name": protocol(league, lines),
                 "count": str(len(rows(lines))),
                 "headline": headline.headline(lines),
@@ -243,25 +241,25 @@ def _tab(tab: Tab) -> dict[str, Any]:
             }
         )
         if any(line.kind == "measured" for line in lines):
-            drawn[place] = _figures(tab, league)
+            drawn[code] = _figures(tab, league)
     return {
         "tab": tab,
         "table": board_table(tab, tab.lines, whole=True),
         "fields": fields,
         "leagues": {kind: found for kind, found in leagues.items() if found},
         "rank": headline_of(line.entry for line in tab.lines),
-        "first": place_of(tab.leagues[tab.opening], fields),
-        "figures": {place: svgs for place, svgs in drawn.items() if svgs},
+        "first": league_code(tab.leagues[tab.opening], fields),
+        "figures": {code: svgs for code, svgs in drawn.items() if svgs},
     }
 
 
 def _section(tab: Tab, drawn: dict[str, str]) -> dict[str, Any]:
-    """Gather what a document shows of a tab: the league it opens on, and all others with rows of ours."""
+    """Return a tab's section of a document: the league shown first, and all others with rows of ours."""
     shown = []
     for league, lines in tab.leagues.items():
         if league == tab.opening or any(line.kind != "published" for line in lines):
-            said = " ".join(filter(None, (headline.headline(lines), headline.agreement(lines))))
-            shown.append((protocol(league, lines), said, board_table(tab, lines)))
+            sentences = " ".join(filter(None, (headline.headline(lines), headline.agreement(lines))))
+            shown.append((protocol(league, lines), sentences, board_table(tab, lines)))
     return {
         "title": tab.title,
         "anchor": tab.anchor,

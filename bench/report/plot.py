@@ -1,7 +1,7 @@
-"""Drawing as SVG text: panels with scaled axes, and what stands in them. All lengths are points.
+"""Drawing as SVG: figures, panels with scaled axes, lines, dots and text. All lengths are points.
 
-No plotting library, because a report has hundreds of pages with several figures each, and these take a
-millisecond. What a figure says in words is text: it is found, copied and read aloud.
+Not a plotting library, because a report has hundreds of pages with several figures each, and these take a
+millisecond. Labels are text, which can be searched, copied and read aloud.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from html import escape
 
-#: What XML cannot hold, whoever wrote it into a label.
+#: Characters that XML does not allow.
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 INK = "currentColor"
@@ -20,34 +20,46 @@ INK = "currentColor"
 
 @dataclass
 class Figure:
-    """A figure of so many points, and the elements drawn so far."""
+    """A figure of this size, and its elements so far."""
 
     width: float
     height: float
     parts: list[str] = field(default_factory=list)
 
     def text(
-        self, x: float, y: float, said: str, anchor: str = "start", size: float = 9, more: str = ""
+        self,
+        x: float,
+        y: float,
+        text: str,
+        anchor: str = "start",
+        size: float = 9,
+        *,
+        colour: str = "",
+        bold: bool = False,
+        turned: bool = False,
     ) -> None:
-        """Write text, its baseline at y."""
-        where = f'x="{x:.1f}" y="{y:.1f}"' + (f' text-anchor="{anchor}"' if anchor != "start" else "")
-        size_ = "" if size == 9 else f' font-size="{size:g}"'
-        self.parts.append(f"<text {where}{size_}{more}>{clean(said)}</text>")
+        """Write text with its baseline at y; `turned` by 90 degrees, to be read upwards."""
+        look = f' text-anchor="{anchor}"' if anchor != "start" else ""
+        look += f' font-size="{size:g}"' if size != 9 else ""
+        look += f' style="fill: {colour}"' if colour else ""
+        look += ' font-weight="bold"' if bold else ""
+        look += f' transform="rotate(-90 {x:.1f} {y:.1f})"' if turned else ""
+        self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}"{look}>{clean(text)}</text>')
 
     def rect(self, x: float, y: float, width: float, height: float, colour: str, opacity: float = 1) -> None:
         """Fill a rectangle."""
-        clear = "" if opacity == 1 else f' fill-opacity="{opacity:.2f}"'
+        alpha = "" if opacity == 1 else f' fill-opacity="{opacity:.2f}"'
         size = f'width="{width:.1f}" height="{height:.1f}"'
-        self.parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} fill="{colour}"{clear}/>')
+        self.parts.append(f'<rect x="{x:.1f}" y="{y:.1f}" {size} fill="{colour}"{alpha}/>')
 
     def line(
         self, points: Iterable[tuple[float, float]], colour: str = INK, width: float = 0.6, opacity: float = 1
     ) -> None:
         """Draw a line through points."""
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-        clear = "" if opacity == 1 else f' stroke-opacity="{opacity:g}"'
+        alpha = "" if opacity == 1 else f' stroke-opacity="{opacity:g}"'
         self.parts.append(
-            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width:g}"{clear}/>'
+            f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="{width:g}"{alpha}/>'
         )
 
     def dot(self, x: float, y: float, radius: float, colour: str) -> None:
@@ -55,7 +67,7 @@ class Figure:
         self.parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:g}" fill="{colour}"/>')
 
     def points(self, points: Iterable[tuple[float, float]], size: float, colour: str) -> None:
-        """Draw many small dots in few words: lines of no length with round ends."""
+        """Draw many small dots as one short element: lines of length 0 with round ends."""
         path = "".join(f"M{x:.1f} {y:.1f}h0" for x, y in points)
         look = f'stroke="{colour}" stroke-width="{size:g}" stroke-linecap="round" stroke-opacity="0.75"'
         self.parts.append(f'<path d="{path}" {look}/>')
@@ -65,7 +77,7 @@ class Figure:
         self.parts.append(f'<path d="{path}" fill="{colour}"/>')
 
     def svg(self, alt: str) -> str:
-        """Return the figure as text, `alt` in words for those who cannot see it."""
+        """Return the figure as SVG with its text alternative."""
         size = f'viewBox="0 0 {self.width:g} {self.height:g}" style="max-width: {self.width:g}pt"'
         font = f'font-family="sans-serif" font-size="9" fill="{INK}"'
         opening = (
@@ -74,14 +86,14 @@ class Figure:
         return "\n".join([opening, *self.parts, "</svg>"]) + "\n"
 
 
-def clean(said: str) -> str:
-    """Escape text for XML, whatever it holds."""
-    return escape(_FORBIDDEN.sub("\ufffd", said))
+def clean(text: str) -> str:
+    """Escape any text for XML."""
+    return escape(_FORBIDDEN.sub("\ufffd", text))
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From low to high, by value or by its logarithm."""
+    """A linear or logarithmic scale from low to high."""
 
     low: float
     high: float
@@ -89,7 +101,7 @@ class Scale:
 
     @classmethod
     def around(cls, values: Sequence[float], log: bool = False, margin: float = 0.06) -> Scale:
-        """Return the scale that has all values, with a margin."""
+        """Return the scale of all values, with a margin."""
         low, high = min(values), max(values)
         if log:
             spread = max(math.log10(high / low), 0.1) * margin
@@ -98,13 +110,13 @@ class Scale:
         return cls(low - spread, high + spread)
 
     def __call__(self, value: float) -> float:
-        """Return where a value is, from 0 to 1."""
+        """Return the position of a value, from 0 to 1."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
     def ticks(self, most: int = 6) -> list[float]:
-        """Return round values to mark, at most so many."""
+        """Return at most `most` round values to mark."""
         if self.log:
             powers = range(math.floor(math.log10(self.low)), math.ceil(math.log10(self.high)) + 1)
             for steps in ((1, 2, 5), (1, 3), (1,)):
@@ -131,36 +143,34 @@ class Panel:
     up: Scale
 
     def at(self, x: float, y: float) -> tuple[float, float]:
-        """Return where a point is in the figure."""
+        """Return the position of a point in the figure."""
         return self.left + self.width * self.across(x), self.top + self.height * (1 - self.up(y))
 
     def axes(
         self,
         across: str = "",
         up: str = "",
-        said: Callable[[float], str] = lambda value: f"{value:g}",
+        written: Callable[[float], str] = lambda value: f"{value:g}",
         whole: bool = False,
         most: int = 6,
     ) -> None:
-        """Draw the axes with their ticks and names; `whole` marks whole numbers alone."""
+        """Draw the axes with ticks and names; `whole` marks integers only."""
         bottom, right = self.top + self.height, self.left + self.width
         self.figure.line([(self.left, self.top), (self.left, bottom), (right, bottom)])
         for value in self.across.ticks(most):
             if not whole or value == int(value):
                 x, _ = self.at(value, self.up.low)
                 self.figure.line([(x, bottom), (x, bottom + 3)])
-                self.figure.text(x, bottom + 12, said(value), "middle", 8)
+                self.figure.text(x, bottom + 12, written(value), "middle", 8)
         for value in self.up.ticks():
             _, y = self.at(self.across.low, value)
             self.figure.line([(self.left - 3, y), (self.left, y)])
-            self.figure.text(self.left - 5, y + 3, said(value), "end", 8)
+            self.figure.text(self.left - 5, y + 3, written(value), "end", 8)
         if across:
             self.figure.text(self.left + self.width / 2, bottom + 25, across, "middle")
         if up:
-            x, y = self.left - 34, self.top + self.height / 2
-            turn = f' transform="rotate(-90 {x:.1f} {y:.1f})"'
-            self.figure.text(x, y, up, "middle", more=turn)
+            self.figure.text(self.left - 34, self.top + self.height / 2, up, "middle", turned=True)
 
     def whisker(self, x: float, y: float, reach: float, colour: str) -> None:
-        """Draw how far a value reaches up and down."""
+        """Draw a whisker of this reach up and down."""
         self.figure.line([self.at(x, y - reach), self.at(x, y + reach)], colour)

@@ -1,4 +1,4 @@
-"""The critical-difference diagram: mean ranks across data sets, and which methods are not told apart."""
+"""The critical-difference diagram: mean ranks across data sets, with bars over methods that do not differ."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Mapping
 from bench.leaderboard.friedman import Ranking
 from bench.report.figures import COLOURS
 from bench.report.plot import Figure
-from bench.report.text import counted
+from bench.report.text import counted, shortened
 
-#: Points: the width of the axis and of the names on either side, and from one name to the next.
+#: Points: widths of the axis and of the names on either side, height of a name.
 _AXIS, _NAMES, _ROW = 300.0, 150.0, 13.0
 
-#: Most letters of a name that are shown.
+#: Most letters of a name.
 _LETTERS = 27
 
 
 def critical_difference(ranking: Ranking, titles: Mapping[str, str], alt: str) -> str:
-    """Draw an axis of ranks, a name for each method, and a bar over those that are not told apart.
+    """Draw an axis of ranks, the name of each method, and bars over methods that are not distinguished.
 
     Args:
-        titles: of methods by their names.
+        titles: titles of methods by name.
     """
     bars, methods = ranking.alike, len(ranking.methods)
     axis, left = 34.0, _NAMES
@@ -39,23 +39,24 @@ def critical_difference(ranking: Ranking, titles: Mapping[str, str], alt: str) -
     reach = min(x(1 + ranking.critical), left + _AXIS)
     figure.line([(left, 8), (reach, 8)], width=1.2)
     figure.text(left - 5, 11, f"critical difference {ranking.critical:.2f}", "end", 8)
-    for place, (start, end) in enumerate(bars):
-        y = axis + 7 + 6 * place
+    for i, (start, end) in enumerate(bars):
+        y = axis + 7 + 6 * i
         figure.line([(x(ranking.ranks[i]) + d, y) for i, d in ((start, -2), (end, 2))], COLOURS["many"], 2.5)
-    for place, (method, rank) in enumerate(zip(ranking.methods, ranking.ranks, strict=True)):
-        on_left = place < half
-        y = first + _ROW * (place if on_left else methods - 1 - place) + 6
+    for i, (method, rank) in enumerate(zip(ranking.methods, ranking.ranks, strict=True)):
+        on_left = i < half
+        y = first + _ROW * (i if on_left else methods - 1 - i) + 6
         side = left - 4 if on_left else left + _AXIS + 4
         figure.line([(x(rank), axis), (x(rank), y - 3), (side, y - 3)])
-        name = titles.get(method, method)
-        short = name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
-        said = f"{short} {rank:.2f}" if on_left else f"{rank:.2f} {short}"
-        figure.text(side - 3 if on_left else side + 3, y, said, "end" if on_left else "start", 8)
+        name = shortened(titles.get(method, method), _LETTERS)
+        if on_left:
+            figure.text(side - 3, y, f"{name} {rank:.2f}", "end", 8)
+        else:
+            figure.text(side + 3, y, f"{rank:.2f} {name}", size=8)
     return figure.svg(alt)
 
 
 def caption(ranking: Ranking) -> str:
-    """Say what the diagram shows, and how far it is to be trusted."""
+    """Describe the diagram and its limits."""
     return (
         f"Mean ranks of {counted(len(ranking.methods), 'method')} on the {ranking.leagues} data sets and "
         "imbalance factors on which all of them have a number of one league, the fullest there. A bar joins "

@@ -1,4 +1,4 @@
-"""What a series' stored scores still tell, as tables: shot rules, calibration, adjustment, skewed tests."""
+"""Analyses of a series' stored logits as tables: shot rules, calibration, logit adjustment, skewed tests."""
 
 from __future__ import annotations
 
@@ -10,24 +10,23 @@ from bench.errors import BenchError
 from bench.leaderboard import reanalysis
 from bench.leaderboard.reanalysis import SHOT_RULES, Stored
 from bench.records import Result
-from bench.report.page import Column, Table, Value
-from bench.report.text import number, order
+from bench.report.table import Column, Table, Value
+from bench.report.text import number, sort_key
 
-#: Headline, what is to be known of it, and the table or why there is none.
-Part = tuple[str, str, Table | str]
-
+#: Head, explanation, and the table or the reason why there is none.
+Analysis = tuple[str, str, Table | str]
 
 _CALIBRATION = (
     "Calibration",
-    "Confidence above accuracy is what a long tail does to its rare classes. Percent; NLL is in nats, Brier "
-    "from 0 to 2. By the shot group of the image, class-wise ECE by that of the class.",
+    "A long tail raises confidence above accuracy for rare classes. Percent; NLL in nats, Brier from 0 to 2. "
+    "By the shot group of the image, class-wise ECE by that of the class.",
 )
 
 
-def analysis(runs: Sequence[Result]) -> tuple[list[Part], str]:
-    """Return tables of means over the runs whose scores are at hand, and what is said of the others.
+def analysis(runs: Sequence[Result]) -> tuple[list[Analysis], str]:
+    """Return analyses averaged over the runs whose logits are here, and a message about the others.
 
-    Without scores at hand there is still the calibration that records keep.
+    Without logits there is only the calibration that records keep.
     """
     found, missing = list[Stored](), list[str]()
     for run in runs:
@@ -38,26 +37,26 @@ def analysis(runs: Sequence[Result]) -> tuple[list[Part], str]:
     if not found:
         kept = [table for run in runs if (table := reanalysis.recorded_calibration(run)) is not None]
         return [(*_CALIBRATION, _averaged(kept))] if kept else [], missing[0]
-    parts: list[Part] = [
+    parts: list[Analysis] = [
         (
             "Other shot rules",
-            "The field groups classes in several ways, and seldom says which.",
+            "Papers group classes in several ways, and seldom state which.",
             _shots(found),
         ),
         (*_CALIBRATION, _averaged([reanalysis.calibration(run) for run in found])),
         (
             "Post-hoc logit adjustment",
-            "Scores minus tau times the log of the training prior. The best tau of this sweep is chosen on "
+            "Logits minus tau times the log of the training prior. The best tau of this sweep is chosen on "
             "the test set: an upper bound, not a result.",
             _or_reason(reanalysis.adjusted, found, ["tau", "accuracy", "many", "medium", "few", "ece"]),
         ),
         (
             "Skewed test sets",
-            "Accuracy on test sets with a tail of their own: forward as in training, backward against it.",
+            "Accuracy on long-tailed test sets: forward as in training, backward reversed.",
             _averaged([reanalysis.skewed(run) for run in found]),
         ),
     ]
-    return parts, f"{len(missing)} of {len(runs)} seeds are not in it: {missing[0]}" if missing else ""
+    return parts, f"{len(missing)} of {len(runs)} seeds are missing: {missing[0]}" if missing else ""
 
 
 def _shots(found: Sequence[Stored]) -> Table:
@@ -71,10 +70,10 @@ def _shots(found: Sequence[Stored]) -> Table:
             continue  # made for another number of classes
         mean = _mean(tables, "accuracy")
         groups = [
-            Value(f"{number(value)} ({count})", order(value))
+            Value(f"{number(value)} ({count})", sort_key(value))
             for value, count in zip(mean, tables[0]["classes"], strict=True)
         ]
-        rows.append([Value(rule.says), Value(rule.used_by), *groups])
+        rows.append([Value(rule.title), Value(rule.used_by), *groups])
     return Table(columns, rows, "percent, and how many classes")
 
 
@@ -89,17 +88,16 @@ def _or_reason(
 
 def _averaged(tables: Sequence[pd.DataFrame]) -> Table:
     """Return the mean over seeds of tables of one shape."""
-    first = tables[0]
-    texts = [name for name in first if first[name].dtype == "string"]
-    cells = {}
-    for name in first:
-        if name in texts:
-            cells[name] = [Value(str(text)) for text in first[name]]
+    columns, cells = list[Column](), list[list[Value]]()
+    for name, values in tables[0].items():
+        texts = values.dtype == "string"
+        columns.append(Column(str(name).replace("_", " "), numeric=not texts))
+        if texts:
+            cells.append([Value(str(value)) for value in values])
         else:
-            digits = 0 if first[name].dtype == "Int64" else 2
-            cells[name] = [Value(number(value, digits), order(value)) for value in _mean(tables, str(name))]
-    columns = [Column(str(name).replace("_", " "), numeric=name not in texts) for name in first]
-    return Table(columns, list(zip(*cells.values(), strict=True)))
+            digits = 0 if values.dtype == "Int64" else 2
+            cells.append([Value.number(value, digits=digits) for value in _mean(tables, str(name))])
+    return Table(columns, list(zip(*cells, strict=True)))
 
 
 def _mean(tables: Sequence[pd.DataFrame], column: str) -> list[float | None]:

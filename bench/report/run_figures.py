@@ -1,32 +1,32 @@
-"""Figures of one measured series: how it learned, which classes it knows, and what it takes them for."""
+"""Figures of one measured series: training curves, class accuracies and confusion."""
 
 from __future__ import annotations
 
-import struct
-import zlib
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from bench.report.figures import COLOURS
+from bench.report.figures import COLOURS, class_panel
 from bench.report.plot import Figure, Panel, Scale
 
-#: More classes than this have no room for their names and numbers.
+#: Most classes that have room for names and numbers.
 _NAMED = 20
 
 
-def curves(seeds: Mapping[int, Sequence[Mapping[str, Any]]], alt: str) -> str | None:
-    """Draw loss and test accuracy over the epochs, a line for each seed; None where nothing was trained."""
+def curves(runs: Sequence[Sequence[Mapping[str, Any]]], alt: str) -> str | None:
+    """Draw loss and test accuracy over the epochs, a line for each run; None if nothing was trained."""
     figure, top = Figure(330, 10), 8.0
     for name, label, colour in (
         ("loss", "training loss", "medium"),
         ("accuracy", "test accuracy (%)", "many"),
     ):
         drawn = [
-            [(line["epoch"] + 1, line[name]) for line in lines if line.get(name) is not None]
-            for lines in seeds.values()
+            [(epoch["epoch"] + 1, epoch[name]) for epoch in epochs if epoch.get(name) is not None]
+            for epochs in runs
         ]
         points = [point for line in drawn for point in line]
         if not points:
@@ -53,10 +53,8 @@ def classes(
 ) -> str:
     """Draw each class's accuracy against its training images, mean and deviation over seeds."""
     table = np.array(accuracies, dtype=float)
-    figure, told = Figure(330, 215), 60.0
-    across = Scale.around([max(count, 0.5) for count in counts], log=True)
-    panel = Panel(figure, 48, 20, 272, 152, across, Scale(-3, 103))
-    panel.axes("training images of the class", "accuracy (%)")
+    figure, legend = Figure(330, 215), 60.0
+    panel = class_panel(figure, 20, 152, counts)
     for name, members in groups.items():
         for c in members:
             known = table[:, c][~np.isnan(table[:, c])]
@@ -66,9 +64,9 @@ def classes(
                     panel.whisker(x, middle, float(known.std(ddof=1)), COLOURS[name])
                 figure.dot(*panel.at(x, middle), 2, COLOURS[name])
         if members:
-            figure.dot(told, 8, 2.5, COLOURS[name])
-            figure.text(told + 6, 11, name)
-            told += 60
+            figure.dot(legend, 8, 2.5, COLOURS[name])
+            figure.text(legend + 6, 11, name)
+            legend += 60
     return figure.svg(alt)
 
 
@@ -84,34 +82,25 @@ def confusion(matrix: np.ndarray, names: Sequence[str], alt: str) -> str:
             figure.rect(x, y, step, step, COLOURS["many"], shares[row, column])
             share = f"{100 * shares[row, column]:.0f}"
             figure.text(x + step / 2, y + step / 2 + 2.5, share, "middle", 6.5)
-        for place, name in enumerate(names):
-            middle, below = step * (place + 0.5), 5 + side + 4
-            figure.text(margin - 4, 5 + middle + 2.5, name[:12], "end", 7)
-            x = margin + middle + 2.5
-            figure.text(x, below, name[:12], "end", 7, f' transform="rotate(-90 {x:.1f} {below:.1f})"')
+        for i, name in enumerate(names):
+            middle = step * (i + 0.5) + 2.5
+            figure.text(margin - 4, 5 + middle, name[:12], "end", 7)
+            figure.text(margin + middle, 5 + side + 4, name[:12], "end", 7, turned=True)
     else:
         picture = f'href="data:image/png;base64,{_png(shares)}" style="image-rendering: pixelated"'
         size = f'x="{margin:g}" y="5" width="{side:g}" height="{side:g}"'
         figure.parts.append(f'<image {size} {picture} preserveAspectRatio="none"/>')
     figure.line([(margin, 5), (margin, 5 + side), (margin + side, 5 + side)])
-    figure.text(margin + side / 2, side + margin + 6, "given", "middle")
-    turn = f' transform="rotate(-90 8 {side / 2:.1f})"'
-    figure.text(8, side / 2, "true class", "middle", more=turn)
+    figure.text(margin + side / 2, side + margin + 6, "predicted class", "middle")
+    figure.text(8, side / 2, "true class", "middle", turned=True)
     return figure.svg(alt)
 
 
 def _png(shares: np.ndarray) -> str:
     """Write shares (C, C) as the opacity of one colour."""
-    red, green, blue = (int(COLOURS["many"][i : i + 2], 16) for i in (1, 3, 5))
     pixels = np.empty((*shares.shape, 4), np.uint8)
-    pixels[:] = red, green, blue, 0
+    pixels[..., :3] = [int(COLOURS["many"][i : i + 2], 16) for i in (1, 3, 5)]
     pixels[..., 3] = np.round(255 * shares)
-    rows = b"".join(b"\0" + row.tobytes() for row in pixels)  # no filter
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        check = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + check
-
-    head = struct.pack(">IIBBBBB", shares.shape[1], shares.shape[0], 8, 6, 0, 0, 0)
-    parts = (chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows, 9)), chunk(b"IEND", b""))
-    return b64encode(b"\x89PNG\r\n\x1a\n" + b"".join(parts)).decode()
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    return b64encode(file.getvalue()).decode()

@@ -7,11 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench.files import write_text
 from bench.leaderboard import Board
-from bench.leaderboard.track import MEAN, SETS, Row, bold, rows
-from bench.report import text
-from bench.report.page import Column, Table, Value, render
+from bench.leaderboard.track import MEAN, SETS, TrackRow, bold, rows
+from bench.report.page import render, write
+from bench.report.table import Column, Table, Value
 from bench.report.widening import protocol
 
 TITLE = "The test-agnostic track"
@@ -39,31 +38,25 @@ def render_track(board: Board, reports: Path) -> list[Path]:
         "test_agnostic.html": render("track.html.jinja", **content),
         "test_agnostic.md": render("track.md.jinja", **content),
     }
-    for name, written in files.items():
-        write_text(reports / name, written)
-    return [reports / name for name in files]
+    return write(reports, files)
 
 
-def _table(members: Sequence[Row]) -> Table:
-    strong = bold(members)
+def _table(members: Sequence[TrackRow]) -> Table:
+    marked = bold(members)
     columns = [
         Column("method", numeric=False, get=_method),
-        Column("n", "how many seeds", get=lambda row: Value(str(len(row.by_seed)), len(row.by_seed))),
+        Column("n", "how many seeds", get=lambda row: Value.number(len(row.by_seed), digits=0)),
+        *(Column(n, headline=n == MEAN, get=partial(_accuracy, name=n, bold=marked[n])) for n in SETS),
     ]
-    for name in SETS:
-        get = partial(_accuracy, name=name, strong=strong[name])
-        columns.append(Column(name, headline=name == MEAN, get=get))
     return Table.of(columns, members)
 
 
-def _method(row: Row) -> Value:
-    line = row.line
-    notes = [("plain", line.variant)] if line.variant else []
-    tags = ("adapted: saw unlabelled test images",) if row.adapted else ()
-    return Value(str(line.entry["title"]), href=f"runs/{line.page}", tags=tags, notes=tuple(notes))
+def _method(row: TrackRow) -> Value:
+    line, tags = row.line, ("adapted: saw unlabelled test images",) if row.adapted else ()
+    name, page = str(line.entry["title"]), f"runs/{line.page}"
+    return Value.method(name, variant=line.variant, href=page, tags=tags)
 
 
-def _accuracy(row: Row, name: str, strong: set[str]) -> Value:
-    mean, spread = row.means[name]
+def _accuracy(row: TrackRow, name: str, bold: set[str]) -> Value:
     kind = "single" if len(row.by_seed) == 1 else ""
-    return Value(text.around(mean, spread, 1), text.order(mean), strong=row.key in strong, kind=kind)
+    return Value.number(*row.means[name], digits=1, bold=row.key in bold, kind=kind)

@@ -1,4 +1,4 @@
-"""What stands in one place of a table of lines: each function returns a line's value in one column."""
+"""The cells of tables of lines: each function returns a line's value in one column."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 from bench.leaderboard import bootstrap, track
 from bench.leaderboard.check import near, words
 from bench.leaderboard.entries import mean
-from bench.leaderboard.lines import Asked, Line, Marks
+from bench.leaderboard.lines import Line, Marks, RecipeLine, control_name
 from bench.metrics import RANKED
 from bench.report import text
-from bench.report.page import Column, Value
+from bench.report.table import Column, Value
 
-#: Footnotes of published numbers, by their letters.
+#: Footnotes of published numbers, by letter.
 FOOTNOTES = {
     "b": "the best epoch on the test set, and held against our best",
     "q": "quoted by others than its authors",
@@ -24,10 +24,10 @@ FOOTNOTES = {
     "d": "doubtful",
 }
 
-#: Where a row has no part in a column: nothing is measured of what was only published.
-NOTHING = Value("")
+#: The cell of a row to which a column does not apply.
+EMPTY = Value("")
 
-#: Ranks of published rows come after those of measured ones, in the order of a table.
+#: Added to the sort keys of published ranks, so that they follow the measured ones.
 PUBLISHED_AFTER = 10_000
 
 _ADDS = (
@@ -39,7 +39,7 @@ _CHOSEN = {"best_test": "best epoch on the test set", "best_val": "best epoch on
 
 
 def rank(line: Line) -> Value:
-    """Return its rank, in brackets where it is of one seed; what is published comes last."""
+    """Return the rank, in brackets with one seed; published rows sort last."""
     if line.rank is None:
         return Value(text.NA)
     after = PUBLISHED_AFTER if line.kind == "published" else 0
@@ -47,110 +47,114 @@ def rank(line: Line) -> Value:
 
 
 def method(line: Line) -> Value:
-    """Return its name and where the row is from; what was measured leads to its page."""
-    notes = [("plain", line.variant)] if line.variant else []
-    tags = ("reconstruction",) if line.entry["reconstruction"] else ()
-    name, href = str(line.entry["title"]), f"runs/{line.page}" if line.page else None
-    if line.kind != "published":
-        differs = line.entry["note"] or ""  # of a comparable copy of the data, how it differs
-        notes += [("plain", f"on {differs.partition(':')[0]}")] if differs else []
-        notes += [("origin", line.kind)] if line.kind == "external" else []
-        return Value(name, href=href, tags=tags, notes=tuple(notes), hint=differs)
-    by = line.entry["reported_by"] + (", its authors" if line.entry["original"] else "")
-    told = (line.entry["source"], f"read from {line.entry['trust']}", line.entry["note"])
-    return Value(name, tags=tags, notes=(*notes, ("plain", by)), hint="; ".join(filter(None, told)))
+    """Return the method and the origin of the row; a measured one links to its page."""
+    value = Value.method(str(line.entry["title"]), variant=line.variant, tags=_reconstruction(line))
+    if line.kind == "published":
+        by = line.entry["reported_by"] + (", its authors" if line.entry["original"] else "")
+        return replace(value.noted(("plain", by)), hint=source(line.entry))
+    differs = line.entry["note"] or ""  # how a comparable copy of the data differs
+    notes = [("plain", f"on {differs.partition(':')[0]}")] if differs else []
+    notes += [("origin", line.kind)] if line.kind == "external" else []
+    return replace(value.noted(*notes), href=f"runs/{line.page}" if line.page else None, hint=differs)
 
 
-def asked(line: Asked) -> Value:
-    """Return the method of a recipe's line, its label where that is another name, and what is not done."""
-    notes = [("code", line.label)] if line.label != line.name else []
-    notes += [("plain", line.variant)] if line.variant else []
-    notes += [("failed", f"split {line.split}")] if line.split else []
+def source(number: Mapping[str, Any]) -> str:
+    """Write where a published number is from and how it was read."""
+    return "; ".join(filter(None, (number["source"], f"read from {number['trust']}", number["note"])))
+
+
+def requested(line: RecipeLine) -> Value:
+    """Return the method of a recipe's line, its label if that is another name, and what is not done."""
+    notes = [("failed", f"split {line.split}")] if line.split else []
     notes += [(status, f"{seeds_of(seeds)} {status}") for status, _, seeds in line.not_done]
     if line.whole and line.runs:
-        notes.append(("plain", " ".join(added(line.whole, line))))
-    tags = ("reconstruction",) if line.entry["reconstruction"] else ()
+        notes.append(("plain", " ".join(gain(line.whole, line))))
     paper = line.runs[0].row["paper"] if line.runs else None
-    return Value(line.name, href=paper, tags=tags, notes=tuple(notes))
+    value = Value.method(line.name, label=line.label, variant=line.variant, tags=_reconstruction(line))
+    return replace(value.noted(*notes), href=paper)
+
+
+def _reconstruction(line: Line) -> tuple[str, ...]:
+    return ("reconstruction",) if line.entry["reconstruction"] else ()
 
 
 def seeds_of(seeds: Sequence[int]) -> str:
-    """Write which seeds."""
+    """Write seeds with their noun."""
     return f"{'seed' if len(seeds) == 1 else 'seeds'} {', '.join(map(str, seeds))}"
 
 
-def done_of(line: Asked) -> Value:
-    """Return how many seeds are done, of those asked for."""
-    done, wanted = len(line.runs), len(line.asked)
+def done_of(line: RecipeLine) -> Value:
+    """Return how many of the requested seeds are done."""
+    done, wanted = len(line.runs), len(line.requested)
     return Value(str(done) if done == wanted else f"{done} of {wanted}", done)
 
 
-def score(line: Line, name: str, marks: Marks | None = None) -> Value:
-    """Return a percentage: ours as mean ± deviation, a published one as printed, with its range.
+def metric(line: Line, name: str, marks: Marks | None = None) -> Value:
+    """Return a metric in percent: ours as mean ± deviation, a published one as printed, with its range.
 
-    Of what was published only shot groups: its accuracy has a column of its own.
+    A published line has shot groups only; its accuracy has its own column.
     """
-    strong = marks is not None and line.key in marks.bold[name]
+    bold = marks is not None and line.key in marks.bold[name]
     if line.kind == "published":
-        return replace(_printed(line, name), strong=strong) if name in RANKED[1:] else NOTHING
+        return replace(_printed(line, name), bold=bold) if name in RANKED[1:] else EMPTY
     value, ties = line.entry[name], marks.ties[name].get(line.key) if marks else None
-    return Value(
-        text.around(value, line.entry[f"{name}_std"]),
-        text.order(value),
-        strong=strong,
+    return Value.number(
+        value,
+        line.entry[f"{name}_std"],
+        bold=bold,
         kind="single" if marks and line.single and value is not None else "",
         data={} if ties is None else {"data-ties": " ".join(ties)},
     )
 
 
 def _printed(line: Line, name: str) -> Value:
-    """Return what was published of a score, with the range of all reports."""
+    """Return the published value of a metric, with the range of all reports."""
     value, std, reports = line.entry[name], line.entry[f"{name}_std"], line.reports.get(name, ())
     return Value(
         text.printed(value) + (f" ± {text.printed(std)}" if std is not None else ""),
-        text.order(value),
+        text.sort_key(value),
         notes=_range([report[name] for report in reports]),
         hint="\n".join(_report(report, report[name]) for report in reports) if len(reports) > 1 else "",
     )
 
 
 def best(line: Line) -> Value:
-    """Return the best epoch on the test set, and by how much choosing it flatters."""
+    """Return the accuracy of the best epoch on the test set, and its lead over the last epoch."""
     if line.kind == "published":
-        return NOTHING
+        return EMPTY
     top, last = line.entry["best_accuracy"], line.entry["accuracy"]
-    gained = f" ({top - last:+.2f})" if top is not None and last is not None else ""
-    return Value(text.around(top, line.entry["best_accuracy_std"]) + gained, text.order(top))
+    lead = f" ({top - last:+.2f})" if top is not None and last is not None else ""
+    return Value(text.around(top, line.entry["best_accuracy_std"]) + lead, text.sort_key(top))
 
 
 def published(line: Line, marks: Marks | None = None) -> Value:
-    """Return the published number: a method's own, or the one that a measured series is judged by."""
-    strong = marks is not None and line.key in marks.bold["published"]
+    """Return the published number: a method's own, or the one that judges a measured series."""
+    marked: dict[str, Any] = {
+        "bold": marks is not None and line.key in marks.bold["published"],
+        "kind": "doubtful" if line.doubtful else "",
+    }
     if line.kind == "published":
         own = _printed(line, "accuracy") if line.reported is not None else Value(text.NA)
-        kind = "doubtful" if line.doubtful else ""
-        return replace(own, tags=letters(line.entry) if own.order else (), strong=strong, kind=kind)
-    if line.pair is None or not line.judged:  # a number of another protocol would only mislead
+        return replace(own, tags=footnotes(line.entry) if own.sort_key else (), **marked)
+    if line.pair is None or not line.judged:  # a number of another protocol would mislead
         return Value(text.NA)
-    alike, unstated = near(line.pairs), line.pair["unstated"]
-    told = [_report(other, other["published"]) for other in alike]
-    told += [f"not stated there, and taken to match: {words(unstated)}"] if unstated else []
-    by_card = line.pair["by_card"]
-    told += [f"not stated there, but by its authors' card: {words(by_card)}"] if by_card else []
+    alike, unstated, by_card = near(line.pairs), line.pair["unstated"], line.pair["by_card"]
+    hints = [_report(other, other["published"]) for other in alike]
+    hints += [f"not stated there, and taken to match: {words(unstated)}"] if unstated else []
+    hints += [f"not stated there, but by its authors' card: {words(by_card)}"] if by_card else []
     return Value(
         text.printed(line.pair["published"]),
         line.pair["published"],
-        tags=letters(line.pair, unstated),
+        tags=footnotes(line.pair, unstated),
         notes=_range([other["published"] for other in alike]),
-        hint="\n".join(told),
-        strong=strong,
-        kind="doubtful" if line.doubtful else "",
+        hint="\n".join(hints),
+        **marked,
     )
 
 
-def letters(number: Mapping[str, Any], unstated: Collection[str] = ()) -> tuple[str, ...]:
-    """Return the footnotes of a published number, letters of `FOOTNOTES`."""
-    said = {
+def footnotes(number: Mapping[str, Any], unstated: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the letters of `FOOTNOTES` that apply to a published number."""
+    applies = {
         "b": number["selection"] == "best_test",
         "q": not number["original"],
         "i": number["trust"] == "read from an image",
@@ -158,39 +162,33 @@ def letters(number: Mapping[str, Any], unstated: Collection[str] = ()) -> tuple[
         "c": bool(number["by_card"]),
         "d": bool(number["doubtful"]),
     }
-    return tuple(letter for letter in FOOTNOTES if said[letter])
+    return tuple(letter for letter in FOOTNOTES if applies[letter])
 
 
-def judge(line: Line) -> Value:
-    """Return the published number, with who reports it."""
+def published_by(line: Line) -> Value:
+    """Return the published number and who reports it."""
     value = published(line)
     by = [("plain", line.pair["reported_by"])] if line.pair else []
     return replace(value, notes=(*by, *value.notes))
 
 
 def gap(line: Line) -> Value:
-    """Return the verdict with measured minus published, or what differs in protocol."""
+    """Return the verdict with measured minus published, or the fields in which the protocols differ."""
     pair = line.pair
     if pair is None:
-        return NOTHING if line.kind == "published" else Value(text.NA)
-    kind = style(pair["verdict"])
+        return EMPTY if line.kind == "published" else Value(text.NA)
+    value, number = Value(str(pair["verdict"]), kind=style(pair["verdict"])), text.printed(pair["published"])
+    if pair["differs"]:  # then the gap means nothing
+        fields = words(pair["differs"])
+        hint = f"nearest published: {number} by {pair['reported_by']}; its protocol differs in {fields}"
+        return replace(value.noted(("detail", fields)), hint=hint)
     ours = "our best epoch on the test set, as theirs" if pair["ours"] == "best_test" else "our last epoch"
-    told = f"{ours}: {text.printed(pair['measured'])}, published {text.printed(pair['published'])}"
-    if pair["differs"]:  # a difference of numbers that mean different things would say nothing
-        told = f"nearest published: {text.printed(pair['published'])} by {pair['reported_by']}; its protocol"
-        return Value(
-            str(pair["verdict"]),
-            notes=(("detail", f"{words(pair['differs'])}"),),
-            kind=kind,
-            hint=f"{told} differs in {words(pair['differs'])}",
-        )
-    return Value(
-        str(pair["verdict"]), round(pair["d"], 6), notes=(("gap", text.gap(pair["d"])),), kind=kind, hint=told
-    )
+    hint = f"{ours}: {text.printed(pair['measured'])}, published {number}"
+    return replace(value.noted(("gap", text.gap(pair["d"]))), sort_key=text.sort_key(pair["d"]), hint=hint)
 
 
-def added(whole: Line, control: Line) -> tuple[str, str]:
-    """Say what a method adds to its control, and how sure that is: the interval and the common seeds."""
+def gain(whole: Line, control: Line) -> tuple[str, str]:
+    """Write what a method adds to its control, and the interval with the number of common seeds."""
     found = whole.adds(control)
     if not found.n:
         return "no common seed", "n = 0"
@@ -198,28 +196,25 @@ def added(whole: Line, control: Line) -> tuple[str, str]:
     return f"{whole.entry['title']} adds {text.gap(found.mean)}", f"({interval}n = {found.n})"
 
 
-def beneath(whole: Line, name: str, control: Line, columns: Sequence[Column]) -> list[Value]:
-    """Return the row of a control, which stands beneath its method: its scores, and what the method adds."""
-    adds, sure = added(whole, control)
-    said = {
-        "rank": NOTHING,
-        "method": Value(f"↳ {name.replace('_', ' ')}", href=f"runs/{control.page}" if control.page else None),
-        "published": NOTHING,
-        "gap": Value(adds, notes=(("gap", sure),), hint=_ADDS),
-        "protocol": NOTHING,
+def control_row(whole: Line, name: str, control: Line, columns: Sequence[Column]) -> list[Value]:
+    """Return the row of a control below its method: its metrics, and what the method adds."""
+    adds, interval = gain(whole, control)
+    own = dict.fromkeys(("rank", "published", "protocol"), EMPTY) | {
+        "method": Value(control_name(name), href=f"runs/{control.page}" if control.page else None),
+        "gap": Value(adds, notes=(("gap", interval),), hint=_ADDS),
     }
-    return [said[c.name] if c.name in said else c.get(control) for c in columns]
+    return [own[c.name] if c.name in own else c.get(control) for c in columns]
 
 
 def style(verdict: str) -> str:
-    """Return the style of a verdict."""
+    """Return the CSS class of a verdict."""
     return verdict.partition(",")[0].replace(" ", "-")
 
 
 def interval_of(line: Line) -> Value:
-    """Return the interval of the mean accuracy over its seeds and the test images."""
-    known = bootstrap.hits(line.runs)
-    found = None if known is None else bootstrap.interval(known)
+    """Return the interval of the mean accuracy over seeds and test images."""
+    hits = bootstrap.hits(line.runs)
+    found = None if hits is None else bootstrap.interval(hits)
     if found is None:
         return Value(text.NA)
     return Value(f"{text.number(found.low)} to {text.number(found.high)}", round(found.low, 6))
@@ -228,38 +223,36 @@ def interval_of(line: Line) -> Value:
 def track_mean(line: Line) -> Value:
     """Return the mean over the test sets of the test-agnostic track."""
     rows = track.rows([line])
-    value, spread = rows[0].means[track.MEAN] if rows else (None, None)
-    return Value(text.around(value, spread), text.order(value))
+    return Value.number(*rows[0].means[track.MEAN]) if rows else Value(text.NA)
 
 
-def whole(line: Line, name: str) -> Value:
-    """Return a whole number."""
-    return Value(text.number(line.entry[name], 0), text.order(line.entry[name]))
+def integer(line: Line, name: str) -> Value:
+    """Return an integer of the entry."""
+    return Value.number(line.entry[name], digits=0)
 
 
 def year(line: Line) -> Value:
-    """Return a year, without a comma."""
-    return Value(str(line.entry["year"] or text.NA), text.order(line.entry["year"]))
+    """Return the year, without a comma."""
+    return Value(str(line.entry["year"] or text.NA), text.sort_key(line.entry["year"]))
 
 
 def time(line: Line) -> Value:
     """Return the device time of one run."""
     if line.kind == "published":
-        return NOTHING
-    return Value(text.duration(line.entry["device_seconds"]), text.order(line.entry["device_seconds"]))
+        return EMPTY
+    return Value(text.duration(line.entry["device_seconds"]), text.sort_key(line.entry["device_seconds"]))
 
 
 def minutes(line: Line) -> Value:
-    """Return the device time of one run without what it starts from."""
+    """Return the device time of one run, without the run it starts from."""
     seconds = mean(line.values("device_seconds"))
     value = None if seconds is None else seconds / 60
-    return Value(text.short(value), text.order(value))
+    return Value(text.short(value), text.sort_key(value))
 
 
-def averaged(line: Line, name: str) -> Value:
-    """Return the mean of a whole number over seeds."""
-    value = mean(line.values(name))
-    return Value(text.number(value, 0), text.order(value))
+def mean_integer(line: Line, name: str) -> Value:
+    """Return the mean of an integer over seeds."""
+    return Value.number(mean(line.values(name)), digits=0)
 
 
 def _range(values: Sequence[float]) -> tuple[tuple[str, str], ...]:
@@ -270,12 +263,12 @@ def _range(values: Sequence[float]) -> tuple[tuple[str, str], ...]:
 
 
 def _report(entry: Mapping[str, Any], value: float) -> str:
-    """Write one report in a line: the number, who gives it, and how far it is to be trusted."""
-    told = (
+    """Write one report in a line: the number, who reports it, and how it was chosen and read."""
+    parts = (
         f"{text.printed(value)}  {entry['reported_by']}",
         "the authors" if entry["original"] else None,
         _CHOSEN.get(entry["selection"] or ""),
         f"read from {entry['trust']}",
         entry["note"],
     )
-    return "; ".join(filter(None, told))
+    return "; ".join(filter(None, parts))

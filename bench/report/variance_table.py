@@ -1,48 +1,35 @@
-"""The table that parts the variance of repetitions into subset, initialisation and the rest."""
+"""The table of variance components: training subset, initialisation and the rest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bench.leaderboard.lines import Asked
+from bench.leaderboard.lines import RecipeLine
 from bench.leaderboard.variance import Components, components
 from bench.records import series
-from bench.report.page import Column, Table, Value
-from bench.report.text import number, order
-
-#: A line of one of the splits, and what all of them tell.
-Row = tuple[Asked, Components]
+from bench.report.table import Column, Table, Value
 
 
-def _deviation(head: str, hint: str, name: str) -> Column:
-    def get(row: Row) -> Value:
-        value = getattr(row[1], name)
-        return Value(number(value), order(value))
-
-    return Column(head, hint, get=get)
+def _component(head: str, hint: str, name: str) -> Column:
+    return Column(head, hint, get=lambda row: Value.number(getattr(row[1], name)))
 
 
-def _method(row: Row) -> Value:
-    line, _ = row
-    notes = [("code", line.label)] if line.label != line.name else []
-    return Value(line.name, notes=tuple(notes))
-
-
+#: Columns of rows of a line of one of the splits and the components over all of them.
 _COLUMNS = (
-    Column("method", numeric=False, get=_method),
+    Column("method", numeric=False, get=lambda row: Value.method(row[0].name, label=row[0].label)),
     Column(
         "runs",
         "how many splits, and how many seeds on each of them",
         get=lambda row: Value(f"{row[1].splits} x {row[1].seeds}", row[1].splits * row[1].seeds),
     ),
-    _deviation("mean", "over all these runs", "mean"),
-    _deviation("subset", "standard deviation over the subsets that were drawn (split seeds)", "subset"),
-    _deviation(
+    _component("mean", "over all these runs", "mean"),
+    _component("subset", "standard deviation over the subsets that were drawn (split seeds)", "subset"),
+    _component(
         "initialisation",
         "standard deviation over the seeds of initial weights and order of images, alike on all splits",
         "initialisation",
     ),
-    _deviation(
+    _component(
         "rest", "standard deviation of what a subset and a seed make together beyond what each makes", "rest"
     ),
     Column(
@@ -53,15 +40,17 @@ _COLUMNS = (
 )
 
 
-def variance_table(lines: Iterable[Asked]) -> Table | None:
-    """Part the variance of each method that has the same seeds on several splits, None without one."""
-    found = dict[tuple[str, str], tuple[Asked, dict[tuple[int, int], float]]]()
+def variance_table(lines: Iterable[RecipeLine]) -> Table | None:
+    """Return the components of each method with the same seeds on several splits, None without one."""
+    found = dict[tuple[str, str], tuple[RecipeLine, dict[tuple[int, int], float]]]()
     for line in lines:
         for run in line.runs:
             key = line.label, series(run.cell, across_splits=True)
-            scores = found.setdefault(key, (line, {}))[1]
+            values = found.setdefault(key, (line, {}))[1]
             if (value := run.row[run.headline]) is not None:
-                scores[run.cell.dataset.split_seed, run.cell.seed] = value
-    rows = [(line, told) for line, scores in found.values() if (told := components(scores)) is not None]
+                values[run.cell.dataset.split_seed, run.cell.seed] = value
+    rows: list[tuple[RecipeLine, Components]] = [
+        (line, parts) for line, values in found.values() if (parts := components(values)) is not None
+    ]
     caption = "standard deviations in points of accuracy: two-way analysis of variance, random effects"
     return Table.of(_COLUMNS, rows, caption) if rows else None

@@ -1,4 +1,4 @@
-"""Leagues in plain words, and how a reader widens one: its fields, their values, and what then differs."""
+"""Leagues in words, and the fields by which a reader widens one to rows of other protocols."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from bench.leaderboard.lines import Line, Tab
 from bench.leaderboard.protocols import FIELDS
 from bench.report.text import NOT_STATED
 
-#: What a row is chosen by: the fields of a league, and what kind of row it is; each with its explanation.
+#: The fields by which rows are filtered, those of a league and the kind of row, with label and explanation.
 CHOICES = {name: (FIELDS[name].label, FIELDS[name].help) for name in SHARED}
 CHOICES["kind"] = (
     "rows",
     "measured here, published by others, or external: predictions that were scored here",
 )
 
-#: Kinds of leagues, as a reader looks for them.
+#: Kinds of leagues.
 AS_PAPERS, OWN, ONLY_PAPERS = (
     "same protocol as the papers",
     "short or own protocol",
@@ -49,7 +49,7 @@ _NETWORKS = (
 
 @dataclass(frozen=True)
 class Choice:
-    """A field with its values, the most frequent first, each with how many lines have it."""
+    """A field with its values and their numbers of lines, most frequent first."""
 
     name: str
     label: str
@@ -58,31 +58,28 @@ class Choice:
 
 
 def choices(tab: Tab) -> list[Choice]:
-    """Return the fields of a tab's lines, in the order of `CHOICES`."""
+    """Return the fields of a tab's lines, in the sequence of `CHOICES`."""
     found = []
     for name, (label, hint) in CHOICES.items():
-        counts = Counter(_said(line, name) for line in tab.lines)
+        counts = Counter(_value(line, name) for line in tab.lines)
         values = sorted(counts.items(), key=lambda item: (item[0] == NOT_STATED, -item[1], item[0]))
         found.append(Choice(name, label, hint, values))
     return found
 
 
-def places(lines: Iterable[Line], fields: Sequence[Choice]) -> list[str]:
-    """Write where each line stands among the fields' values, for scripts."""
-    numbers = [{value: str(place) for place, (value, _) in enumerate(field.values)} for field in fields]
-    return [
-        ".".join(known[_said(line, field.name)] for field, known in zip(fields, numbers, strict=True))
-        for line in lines
-    ]
+def codes(lines: Iterable[Line], fields: Sequence[Choice]) -> list[str]:
+    """Return for each line the indices of its values in the fields, joined by dots, for scripts."""
+    index = {field.name: {value: str(i) for i, (value, _) in enumerate(field.values)} for field in fields}
+    return [".".join(index[name][_value(line, name)] for name in index) for line in lines]
 
 
-def place_of(lines: Sequence[Line], fields: Sequence[Choice]) -> str:
-    """Write where the lines of one league stand, whatever kind of rows they are."""
-    return places(lines[:1], fields)[0].rpartition(".")[0] + "."
+def league_code(lines: Sequence[Line], fields: Sequence[Choice]) -> str:
+    """Return the code of the lines of one league, with rows of any kind."""
+    return codes(lines[:1], fields)[0].rpartition(".")[0] + "."
 
 
 def kind_of(lines: Iterable[Line]) -> str:
-    """Tell leagues apart by whose protocol they have."""
+    """Name the kind of a league by the kinds of its lines."""
     kinds = {line.kind for line in lines}
     if kinds == {"published"}:
         return ONLY_PAPERS
@@ -90,17 +87,17 @@ def kind_of(lines: Iterable[Line]) -> str:
 
 
 def protocol(league: League, lines: Iterable[Line] = ()) -> str:
-    """Write a league's protocol as a reader would; the epochs exactly where measured `lines` share them."""
+    """Write a league's protocol in words, with exact epochs if measured `lines` share them."""
     epochs = {line.entry["epochs"] for line in lines if line.kind == "measured"}
-    told = []
+    parts = []
     for name in SHARED:
         value = next(iter(epochs)) if name == "epochs_class" and len(epochs) == 1 else league[name]
         if value is None or value != FIELDS[name].usual:
-            told.append(_worded(name, value))
-    return ", ".join(told)
+            parts.append(_in_words(name, value))
+    return ", ".join(parts)
 
 
-def _worded(name: str, value: Any) -> str:
+def _in_words(name: str, value: Any) -> str:
     if value is None:
         return f"{FIELDS[name].label} {NOT_STATED}"
     if name == "backbone":
@@ -113,13 +110,13 @@ def _worded(name: str, value: Any) -> str:
 
 
 def _network(name: str) -> str:
-    """Write a network as papers do, where its name in timm allows it."""
+    """Write a network as papers do, if its name in timm is known."""
     for pattern, written in _NETWORKS:
         if found := re.fullmatch(pattern, name):
             return found.expand(written) if isinstance(written, str) else str(written(found))
     return name
 
 
-def _said(line: Line, field: str) -> str:
+def _value(line: Line, field: str) -> str:
     value = line.kind if field == "kind" else line.league[field]
     return NOT_STATED if value is None else str(value)

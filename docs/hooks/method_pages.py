@@ -107,7 +107,7 @@ def _measured(name: str, board: Board) -> Iterator[str]:
 
     rows = []
     variants = {line.key: line.variant for line in board.lines}
-    for named in board.controls.names.values():
+    for named in board.controls.of.values():
         variants |= {key: f"control {control}" for control, key in named.items() if key not in variants}
     for entry in _sorted(board, "measured", "method", name):
         pair = board.pairs[entry["key"]][0]

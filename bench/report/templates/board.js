@@ -1,4 +1,4 @@
-// A tab of the leaderboard: which rows a reader wants, what their league says, and how they differ.
+// A tab of the leaderboard: filters rows by protocol, ranks the shown ones, and writes the headline of their league.
 document.addEventListener("ready", ({ target, detail: table }) => {
   const panel = target.closest("[data-board]");
   if (!panel) return;
@@ -6,61 +6,61 @@ document.addEventListener("ready", ({ target, detail: table }) => {
   const fields = [...panel.querySelectorAll(".fields select")];
   const has = (name) => table.column(`${name}:name`).any();
   const rows = table.rows({ order: "index" }).nodes().toArray().map((row, i) => ({
-    at: row.dataset.at.split("."), // which option of each field it has
+    at: row.dataset.at.split("."), // its option of each field
     ours: !row.classList.contains("published"),
     cell: (name) => table.cell(i, `${name}:name`).node(),
     number: (name) => Number.parseFloat((has(name) && table.cell(i, `${name}:name`).node().dataset.order) || "NaN"),
   }));
-  const said = (row, i) => [...fields[i].options].find((option) => option.value === row.at[i]).text;
+  const value = (row, i) => [...fields[i].options].find((option) => option.value === row.at[i]).text;
   const protocol = fields.map((_, i) => i).filter((i) => fields[i].dataset.label !== "rows");
-  const first = panel.dataset.rank; // what ranks: accuracy, or balanced accuracy
-  const scores = [first, "published", "many", "medium", "few"].filter(has);
-  let league; // the one that was opened: what a widened one is compared with
+  const first = panel.dataset.rank; // the metric that ranks: accuracy, or balanced accuracy
+  const metrics = [first, "published", "many", "medium", "few"].filter(has);
+  let league; // the code of the league that was opened
 
-  // Measured rows are ranked among themselves, and so are those that are only published; those come last.
+  // Measured and published rows are ranked separately; published ones sort last.
   const rank = (shown) => {
-    for (const [ours, score, after] of [[true, first, 0], [false, "published", 10000]]) {
-      const values = shown.filter((row) => row.ours === ours).map((row) => row.number(score));
+    for (const [ours, metric, offset] of [[true, first, 0], [false, "published", 10000]]) {
+      const values = shown.filter((row) => row.ours === ours).map((row) => row.number(metric));
       for (const row of rows.filter((row) => row.ours === ours)) {
-        const own = row.number(score);
-        const place = row.shown && own >= 0 ? 1 + values.filter((value) => value > own).length : null;
+        const own = row.number(metric);
+        const place = row.shown && own >= 0 ? 1 + values.filter((other) => other > own).length : null;
         const single = ours && row.cell(first).classList.contains("single");
         row.cell("rank").textContent = place ? (single ? `(${place})` : place) : "n/a";
-        row.cell("rank").dataset.order = place ? after + place : "";
+        row.cell("rank").dataset.order = place ? offset + place : "";
       }
     }
   };
 
-  const embolden = (shown, score) => {
-    const known = shown.filter((row) => row.number(score) >= 0).sort((a, b) => b.number(score) - a.number(score));
-    const measured = known.find((row) => row.ours && "ties" in row.cell(score).dataset);
-    const sure = (row) => (score === "published" || !row.ours) && !row.cell(score).classList.contains("doubtful");
-    const printed = known.find(sure);
-    const tied = measured ? measured.cell(score).dataset.ties.split(" ") : [];
+  const embolden = (shown, metric) => {
+    const known = shown.filter((row) => row.number(metric) >= 0).sort((a, b) => b.number(metric) - a.number(metric));
+    const measured = known.find((row) => row.ours && "ties" in row.cell(metric).dataset);
+    const trusted = (row) => (metric === "published" || !row.ours) && !row.cell(metric).classList.contains("doubtful");
+    const published = known.find(trusted);
+    const tied = measured ? measured.cell(metric).dataset.ties.split(" ") : [];
     for (const row of known) {
       const best = row.ours && (row === measured || tied.includes(String(rows.indexOf(row))));
-      const highest = printed && sure(row) && row.number(score) === printed.number(score);
-      row.cell(score).classList.toggle("strong", Boolean(best || highest));
+      const highest = published && trusted(row) && row.number(metric) === published.number(metric);
+      row.cell(metric).classList.toggle("strong", Boolean(best || highest));
     }
   };
 
   const listed = (values) => [...values.slice(0, 4), ...(values.length > 4 ? [`${values.length - 4} more`] : [])].join(", ");
 
-  // A headline is a league's: rows of different protocols have no winner.
-  const tell = (shown) => {
+  // Only one league has a headline: rows of different protocols have no winner.
+  const describe = (shown) => {
     const option = jump.selectedOptions[0];
     const one = option?.dataset.headline;
     const unlike = protocol
-      .map((i) => [fields[i].dataset.label, new Set(shown.map((row) => said(row, i)))])
+      .map((i) => [fields[i].dataset.label, new Set(shown.map((row) => value(row, i)))])
       .filter(([, values]) => values.size > 1)
       .map(([label, values]) => `${label} (${listed([...values])})`);
-    const told = !shown.length
+    const summary = !shown.length
       ? "No row has all of this: set a field to any."
       : unlike.length
         ? `${shown.length} rows of several protocols: no winner is named.`
         : `${shown.length} of ${rows.length} rows, of one protocol.`;
     panel.querySelector(".protocol").textContent = one ? `, ${option.text.replace(/ \(\d+\)$/, "")}` : "";
-    panel.querySelector(".headline").textContent = one ? one[0].toUpperCase() + one.slice(1) : told;
+    panel.querySelector(".headline").textContent = one ? one[0].toUpperCase() + one.slice(1) : summary;
     panel.querySelector(".agreement").textContent = one ? option.dataset.agreement : unlike.length ? `They differ in ${unlike.join("; ")}.` : "";
   };
 
@@ -68,20 +68,20 @@ document.addEventListener("ready", ({ target, detail: table }) => {
     for (const row of rows) {
       row.shown = fields.every(({ value }, i) => value === "" || value === row.at[i]);
       const unlike = protocol.filter((i) => row.at[i] !== league[i]);
-      row.cell("protocol").textContent = unlike.map((i) => `${fields[i].dataset.label} ${said(row, i)}`).join(", ");
+      row.cell("protocol").textContent = unlike.map((i) => `${fields[i].dataset.label} ${value(row, i)}`).join(", ");
     }
     const shown = rows.filter((row) => row.shown);
     rank(shown);
-    for (const score of scores) embolden(shown, score);
+    for (const metric of metrics) embolden(shown, metric);
     fields.forEach((field, i) => field.classList.toggle("widened", field.value !== league[i]));
     table.column("protocol:name").visible(shown.some((row) => protocol.some((i) => row.at[i] !== league[i])), false);
     table.search.fixed("league", (_text, _row, i) => rows[i].shown);
     table.rows().invalidate("dom").draw();
-    const place = fields.map(({ value }) => value).join(".");
-    jump.value = fields.every(({ value }) => value === "") ? "all" : place;
+    const code = fields.map(({ value }) => value).join(".");
+    jump.value = fields.every(({ value }) => value === "") ? "all" : code;
     if (jump.selectedIndex < 0) jump.value = "";
-    for (const drawn of panel.querySelectorAll("[data-league]")) drawn.hidden = drawn.dataset.league !== place;
-    tell(shown);
+    for (const figures of panel.querySelectorAll("[data-league]")) figures.hidden = figures.dataset.league !== code;
+    describe(shown);
   };
 
   const open = () => {
@@ -95,7 +95,7 @@ document.addEventListener("ready", ({ target, detail: table }) => {
   open();
 });
 
-// A tab has an address, and what is said on hover is said on a tap or a key as well.
+// A tab has an address; a tap or a key shows the same explanation as hovering.
 const goTo = () => {
   const tab = document.getElementById(decodeURIComponent(location.hash.slice(1)));
   if (!tab?.matches(".tab")) return;
@@ -110,9 +110,9 @@ document.addEventListener("change", ({ target }) => {
   if ("goto" in target.dataset) location.hash = target.value;
 });
 document.addEventListener("click", ({ target }) => {
-  const told = target.closest("button.note")?.closest("[title]");
-  if (!told) return;
+  const explained = target.closest("button.note")?.closest("[title]");
+  if (!explained) return;
   const tip = document.getElementById("tip");
-  tip.textContent = told.title;
+  tip.textContent = explained.title;
   tip.showPopover();
 });

@@ -1,5 +1,5 @@
-// Makes each table.sortable sortable, searchable and its columns optional, once it comes into view; the event
-// "ready" then tells of it. Without scripts, or in a browser that cannot unpack the code, it stays as it is.
+// Makes each table.sortable sortable and searchable, with optional columns, when it comes into view; then sends
+// the event "ready". Without scripts, or in a browser that cannot unpack the code, the table stays plain.
 (async () => {
   const tables = document.querySelectorAll("table.sortable");
   if (!tables.length || !window.DecompressionStream) return;
@@ -13,40 +13,40 @@
   const code = new Blob([await unpack("tables-code")], { type: "text/javascript" });
   const { ITable, default: DataTable } = await import(URL.createObjectURL(code));
 
-  // Numbers: the first click sorts down, and what has none stands last either way.
-  const against = (way) => (a, b) => (a === null || b === null ? (a === null) - (b === null) : way * (a - b));
+  // Numbers: the first click sorts descending; cells without a number are last in both directions.
+  const by = (sign) => (a, b) => (a === null || b === null ? (a === null) - (b === null) : sign * (a - b));
   const known = (value) => (Number.isNaN(Number.parseFloat(value)) ? null : Number.parseFloat(value));
-  DataTable.type("known", { className: "", order: { pre: known, asc: against(1), desc: against(-1) } });
+  DataTable.type("known", { className: "", order: { pre: known, asc: by(1), desc: by(-1) } });
   const column = (head, i) => {
     const down = !head.classList.contains("text") && head.dataset.name !== "rank";
     const type = head.classList.contains("text") ? {} : { type: "known" };
     return { targets: i, orderSequence: down ? ["desc", "asc"] : ["asc", "desc"], ...type };
   };
 
-  // A control stands beneath its method however the rows are sorted and searched.
-  const take = (table) => {
+  // A control stays below its method however the rows are sorted and searched.
+  const detach = (table) => {
     const found = [];
-    let place = -1;
+    let method = -1;
     for (const row of [...table.tBodies[0].rows]) {
-      if (place < 0 || !row.classList.contains("control")) place += 1;
-      else (found[place] ??= []).push(row), row.remove();
+      if (method < 0 || !row.classList.contains("control")) method += 1;
+      else (found[method] ??= []).push(row), row.remove();
     }
     return found;
   };
-  const give = (dt, controls) => {
+  const attach = (dt, controls) => {
     const fit = () => {
       for (const row of controls.flat()) {
         [...row.cells].forEach((cell, i) => (cell.hidden = !dt.column(i).visible()));
       }
     };
-    controls.forEach((rows, place) => dt.row(place).child(rows).show());
+    controls.forEach((rows, method) => dt.row(method).child(rows).show());
     dt.on("column-visibility", fit);
     fit();
   };
 
   const make = (table) => {
     const many = table.tBodies[0].rows.length > 5;
-    const controls = take(table);
+    const controls = detach(table);
     const { dt } = new ITable(table, {
       paging: false,
       info: false,
@@ -60,7 +60,7 @@
         bottomEnd: null,
       },
     });
-    give(dt, controls);
+    attach(dt, controls);
     table.dispatchEvent(new CustomEvent("ready", { bubbles: true, detail: dt }));
   };
   const coming = new IntersectionObserver(
