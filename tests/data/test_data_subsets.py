@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cifar_files import FACTOR, recognised, write_cifar
+from cifar_files import FACTOR, official, recognised, write_cifar  # noqa: F401
 from conftest import Bench
 from hypothesis import given
 from hypothesis import strategies as st
