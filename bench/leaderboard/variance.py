@@ -40,7 +40,8 @@ def components(values: Mapping[tuple[int, int], float]) -> Components | None:
     by_split = dict[int, dict[int, float]]()
     for (split, seed), value in values.items():
         by_split.setdefault(split, {})[seed] = value
-    seeds = sorted(max(by_split.values(), key=lambda row: len(row), default={}))
+    fullest: Mapping[int, float] = max(by_split.values(), key=len, default={})
+    seeds = sorted(fullest)
     table = np.array([[row[s] for s in seeds] for row in by_split.values() if row.keys() >= set(seeds)])
     if min(len(table), len(seeds)) < 2:
         return None

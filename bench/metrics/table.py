@@ -49,10 +49,10 @@ METRICS = {
     "accuracy": Metric(
         "accuracy (last epoch)",
         "test accuracy in percent after the last epoch, mean ± standard deviation over seeds. Bold: the best "
-        "measured over three seeds or more, all whose difference to it over common seeds may be noise (t test "
-        "at 5 %, with a variance shared by the league: the median over rows), and the best published. Italics: "
-        "one seed; one or two are never bold. Of several reports the authors' own, else the median; below it "
-        "their range, with sources on hover",
+        "measured over three seeds or more, all whose difference to it over common seeds may be noise (t "
+        "test at 5 %, with a variance shared by the league: the median over rows), and the best published. "
+        "Italics: one seed; one or two are never bold. Of several reports the authors' own, else the median; "
+        "below it their range, with sources on hover",
     ),
     "many": Metric("many", _GROUP),
     "medium": Metric("medium", _GROUP),
@@ -65,7 +65,9 @@ METRICS = {
     ),
     "geometric": Metric("geometric", "geometric mean over classes of their accuracies", classes.geometric),
     "worst_tenth": Metric(
-        "worst 10 %", "mean accuracy of the tenth of the classes with the lowest accuracies", classes.worst_tenth
+        "worst 10 %",
+        "mean accuracy of the tenth of the classes with the lowest accuracies",
+        classes.worst_tenth,
     ),
     "macro_f1": Metric(
         "macro F1",

@@ -19,9 +19,9 @@ from bench.report.values import FOOTNOTES
 from bench.report.widening import protocol
 
 _METHOD = (
-    "a measured row links to its page with configuration, curves, classes and protocol. A published one names "
-    "who reports it; several reports of one method and protocol are one row. Indented: a control, the same "
-    "training without a part of the method"
+    "a measured row links to its page with configuration, curves, classes and protocol. A published one "
+    "names who reports it; several reports of one method and protocol are one row. Indented: a control, the "
+    "same training without a part of the method"
 )
 #: The head of the metric that ranks if classes have unequal numbers of test images.
 BALANCED = "balanced accuracy (last epoch): the test set is imbalanced"
@@ -144,8 +144,8 @@ def line_table(
         elif name in marks.bold:
             get = partial(values.metric, name=name, marks=marks)
         head = BALANCED if name == first != "accuracy" else heads.get(name, column.head)
-        shown = {"headline": name == first, "hidden": name in hidden and name != first}
-        columns.append(replace(column, name=name, head=head, get=get, **shown))
+        ranks, optional = name == first, name in hidden and name != first
+        columns.append(replace(column, name=name, head=head, get=get, headline=ranks, hidden=optional))
     return Table.of(columns, lines, caption, **more)
 
 
