@@ -241,15 +241,16 @@ def _tab(dataset: str, imbalance_factor: float, lines: Sequence[Line]) -> Tab:
     if len({run.cell.dataset.profile for line in lines for run in line.runs} - {"natural"}) > 1:
         sizes = None  # each profile has its own
     natural = run is not None and (run.cell.dataset.profile == "natural" or imbalance_factor == 1)
+    tail = sets.tail(data["class_counts"]) if natural else sets.known_tail(dataset)
     return Tab(
         dataset,
         imbalance_factor,
         tuple(lines),
         name=sets.title(dataset, data.get("title")),
-        factor=None if natural or sets.has_own_tail(dataset) else imbalance_factor,
+        factor=None if tail else imbalance_factor,
         sizes=sizes,
         rule=rule,
-        tail=sets.tail(data["class_counts"]) if natural else sets.known_tail(dataset),
+        tail=tail,
     )
 
 

@@ -30,6 +30,8 @@ DRAWS = 2000
 #: Resamples computed at once: bounds the memory.
 _AT_ONCE = 200
 
+_UNKNOWN = (None, None, None)
+
 
 @dataclass(frozen=True)
 class Interval:
@@ -100,25 +102,23 @@ def compared(ours: Sequence[Result], theirs: Sequence[Result]) -> pd.DataFrame:
         raise BenchError("the two have no seed in common; train them with the same seeds")
     if any(a.row["fingerprint_test"] != b.row["fingerprint_test"] for a, b in pairs):
         raise BenchError("the two were tested on different images; only runs on one test set are compared")
-    gaps = [a.row["accuracy"] - b.row["accuracy"] for a, b in pairs]
     paired = difference(*({seed: run.row["accuracy"] for seed, run in runs.items()} for runs in (one, other)))
-    shared = {"difference": paired.mean, "seeds": len(pairs), "wins": sum(gap > 0 for gap in gaps)}
-    known = math.isfinite(paired.low)
-    rows: list[dict[str, Any]] = [
-        {"vary": "seeds", "low": paired.low if known else None, "high": paired.high if known else None}
-    ]
-    bits = [hits([run]) for pair in pairs for run in pair]
+    wins = sum(a.row["accuracy"] > b.row["accuracy"] for a, b in pairs)
+    several = math.isfinite(paired.low)
+    limits: dict[str, tuple[Any, ...]] = {"seeds": (paired.low, paired.high, None) if several else _UNKNOWN}
+    bits = hits(run for pair in pairs for run in pair)
     for vary, seeds in (("images", False), ("seeds and images", True)):
-        row: dict[str, Any] = {"vary": vary, "low": None, "high": None}
-        if all(found is not None for found in bits) and (known or not seeds):
-            table = np.concatenate([b.astype(np.float32) for b in bits if b is not None])
-            found = interval(table[0::2] - table[1::2], seeds=seeds)
-            assert found is not None
-            row |= {"low": found.low, "high": found.high, "images": found.images}
-        rows.append(row)
+        found = None
+        if bits is not None and (several or not seeds):
+            found = interval(bits[0::2].astype(np.float32) - bits[1::2], seeds=seeds)
+        limits[vary] = (found.low, found.high, found.images) if found else _UNKNOWN
+    rows = [
+        (vary, paired.mean, low, high, len(pairs), images, wins)
+        for vary, (low, high, images) in limits.items()
+    ]
     columns = {"vary": "string", "difference": "Float64", "low": "Float64", "high": "Float64"}
     columns |= {"seeds": "Int64", "images": "Int64", "wins": "Int64"}
-    return pd.DataFrame([row | shared for row in rows], columns=list(columns)).astype(columns)
+    return pd.DataFrame(rows, columns=list(columns)).astype(columns)
 
 
 @lru_cache(maxsize=8)

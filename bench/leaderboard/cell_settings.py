@@ -35,9 +35,12 @@ def variants(cells: Sequence[Cell]) -> list[str]:
     flats = [settings(cell) | cell.method.params | {"version": cell.method.version} for cell in cells]
     names = list(dict.fromkeys(name for flat in flats for name in flat))
     differing = [name for name in names if len({str(flat.get(name)) for flat in flats}) > 1]
-    return [
-        ", ".join(f"{name} {written(flat[name])}" for name in differing if name in flat) for flat in flats
-    ]
+    return [listed({name: flat[name] for name in differing if name in flat}) for flat in flats]
+
+
+def listed(values: Mapping[str, Any]) -> str:
+    """Write settings with their names."""
+    return ", ".join(f"{name} {written(value)}" for name, value in values.items())
 
 
 def written(value: Any) -> str:

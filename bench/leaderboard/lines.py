@@ -15,7 +15,7 @@ from typing import Any
 from bench.cell import ShotRule
 from bench.leaderboard.check import Pair
 from bench.leaderboard.compare import Difference, Noise, best, difference, noise, tied
-from bench.leaderboard.entries import Entry
+from bench.leaderboard.entries import Entry, mean
 from bench.leaderboard.leagues import League, headline_of, league_of
 from bench.metrics import RANKED
 from bench.records import Result, State
@@ -108,9 +108,9 @@ class Line:
         value = self.entry[metric]
         return {} if value is None or self.kind == "measured" else {-1: value}
 
-    def values(self, name: str) -> list[float]:
-        """Return the known values of a column of its runs."""
-        return [float(run.row[name]) for run in self.runs if run.row[name] is not None]
+    def mean(self, name: str) -> float | None:
+        """Return the mean of a column of its runs."""
+        return mean([float(run.row[name]) for run in self.runs if run.row[name] is not None])
 
     def adds(self, control: Line) -> Difference:
         """Return its accuracy minus that of one of its controls, over common seeds."""

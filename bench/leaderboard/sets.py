@@ -11,8 +11,6 @@ from bench.data.sets.catalogue import DATASETS
 from bench.data.sets.known import KNOWN
 from bench.data.split.longtail import exponential, shot_groups
 
-TITLES = {name: dataset.title for name, dataset in DATASETS.items()}
-
 #: The first data sets in the sequence of tabs; others follow by name.
 ORDER = ("cifar100", "cifar10", *KNOWN)
 
@@ -22,12 +20,7 @@ _CLASSES = {"cifar10": 10, "cifar100": 100}
 
 def title(dataset: str, own: str | None = None) -> str:
     """Return a data set's title; `own` is the recipe's title for one that the literature lacks."""
-    return TITLES.get(dataset) or own or dataset
-
-
-def has_own_tail(dataset: str) -> bool:
-    """Return whether a data set comes with its own tail, so that no imbalance factor names it."""
-    return dataset in KNOWN
+    return (DATASETS[dataset].title if dataset in DATASETS else own) or dataset
 
 
 def tail(counts: Sequence[int]) -> str:

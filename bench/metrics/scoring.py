@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import numpy as np
 
@@ -11,6 +11,7 @@ from bench.data.split.longtail import shot_groups
 from bench.metrics import classes
 from bench.metrics.classes import ByClass
 from bench.metrics.probabilities import Calibration, Predicted, calibration, equal_width
+from bench.metrics.table import METRICS, value
 
 
 class Score(TypedDict):
@@ -114,21 +115,9 @@ def full_score(
 ) -> FullScore:
     """Return all metrics; arguments and errors are those of `score`."""
     kept = score(logits, labels, class_counts, shots)
-    tested = ByClass(np.array(kept["per_class"], dtype=np.float64))
-    more = further(logits, labels, class_counts, shots)
-    whole = more["calibration"]["all"]
-    assert whole is not None  # there are images
-    return {
-        **kept,
-        "worst_tenth": classes.worst_tenth(tested),
-        "geometric": classes.geometric(tested),
-        "macro_f1": more["macro_f1"],
-        "gini": classes.inequality(tested),
-        "adaptive_ece": whole["adaptive_ece"],
-        "classwise_ece": whole["classwise_ece"],
-        "nll": whole["nll"],
-        "brier": whole["brier"],
-    }
+    record = {"metrics": kept, "further_metrics": further(logits, labels, class_counts, shots)}
+    others = {name: value(name, record, lambda: None) for name in METRICS if name not in kept}
+    return cast(FullScore, {**kept, **others})
 
 
 def confusion_matrix(predictions: np.ndarray, labels: np.ndarray, classes: int) -> np.ndarray:

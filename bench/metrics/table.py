@@ -25,14 +25,12 @@ class Metric:
         help: its explanation.
         of: computes it if a record lacks it, from what every record has.
         path: the keys that lead to it in a record; by default its name under `metrics`.
-        lower: whether less is better.
     """
 
     head: str
     help: str
     of: Callable[[ByClass], float | None] | None = None
     path: tuple[str, ...] = ()
-    lower: bool = False
 
 
 _GROUP = "mean accuracy of the classes with this many training images"
@@ -41,7 +39,7 @@ _LOGITS = "unknown for runs whose logits were not kept"
 
 def _calibration(head: str, help: str, name: str) -> Metric:
     path = ("further_metrics", "calibration", "all", name)
-    return Metric(head, f"{help}; {_LOGITS}. Less is better", path=path, lower=True)
+    return Metric(head, f"{help}; {_LOGITS}. Less is better", path=path)
 
 
 #: All metrics by their names in a record; the first ranks if the test set is balanced.
@@ -60,9 +58,7 @@ METRICS = {
     "balanced": Metric("balanced", "mean over classes of their accuracies", classes.balanced),
     "worst_class": Metric("worst class", "the lowest accuracy of a class", classes.worst_class),
     "harmonic": Metric("harmonic", "harmonic mean over classes of their accuracies", classes.harmonic),
-    "ece": Metric(
-        "ECE", "expected calibration error: the distance of confidence from accuracy in 15 bins", lower=True
-    ),
+    "ece": Metric("ECE", "expected calibration error: the distance of confidence from accuracy in 15 bins"),
     "geometric": Metric("geometric", "geometric mean over classes of their accuracies", classes.geometric),
     "worst_tenth": Metric(
         "worst 10 %",
@@ -79,7 +75,6 @@ METRICS = {
         "Gini",
         "inequality of the class accuracies: their Gini coefficient in percent. Less is better",
         classes.inequality,
-        lower=True,
     ),
     "adaptive_ece": _calibration("adaptive ECE", "ECE with bins of equally many images", "adaptive_ece"),
     "classwise_ece": _calibration(

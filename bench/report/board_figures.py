@@ -8,7 +8,6 @@ import numpy as np
 
 from bench.leaderboard.check import Pair
 from bench.leaderboard.lines import Line, control_name
-from bench.metrics import RANKED
 from bench.report.figures import COLOURS, FigureRow, accuracies, class_panel
 from bench.report.plot import Figure, Panel, Scale
 
@@ -39,14 +38,7 @@ def shots(lines: Sequence[Line], alt: str) -> str | None:
         if line.kind == "measured":
             named.append((_label(line), line))
             named += [(control_name(name), control) for name, control in line.controls.items()]
-    rows = [
-        FigureRow(
-            name,
-            {metric: line.by_seed(metric) for metric in RANKED},
-            {"accuracy": line.reported} if line.reported is not None else {},
-        )
-        for name, line in named[:MOST_ROWS]
-    ]
+    rows = [FigureRow.of(*row) for row in named[:MOST_ROWS]]
     return accuracies([("", rows)], alt) if rows else None
 
 

@@ -38,7 +38,9 @@ COLUMNS: dict[str, Column] = {
     ),
     "method": Column("method", _METHOD, numeric=False, get=values.method),
     "n": Column(
-        "n", "number of seeds; n/a if a source does not state it", get=partial(values.integer, name="n")
+        "n",
+        "number of seeds; n/a if a source does not state it",
+        get=lambda line: Value.number(line.entry["n"], digits=0),
     ),
     **{
         name: Column(
@@ -80,7 +82,9 @@ COLUMNS: dict[str, Column] = {
         "without adapting to any",
         get=values.track_mean,
     ),
-    "parameters": Column("parameters", _PARAMETERS, get=partial(values.integer, name="parameters")),
+    "parameters": Column(
+        "parameters", _PARAMETERS, get=lambda line: Value.number(line.entry["parameters"], digits=0)
+    ),
     "year": Column("year", "when the number was published", get=values.year),
     "protocol": Column(
         "protocol",
@@ -96,11 +100,13 @@ COLUMNS: dict[str, Column] = {
         "backbone", numeric=False, get=lambda line: Value(line.requested[0].cell.backbone.name)
     ),
     "done": Column("n", "finished seeds, of those requested", get=values.done_of),
-    "size": Column("parameters", _PARAMETERS, get=partial(values.mean_integer, name="parameters")),
+    "size": Column(
+        "parameters", _PARAMETERS, get=lambda line: Value.number(line.mean("parameters"), digits=0)
+    ),
     "speed": Column(
         "images/s",
         "training speed, mean over seeds; it depends on the machine",
-        get=partial(values.mean_integer, name="images_per_second"),
+        get=lambda line: Value.number(line.mean("images_per_second"), digits=0),
     ),
     "minutes": Column(
         "minutes", f"training time of one run, without the run it starts from, mean over seeds; {_MACHINE}",

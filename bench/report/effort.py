@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.leaderboard.cell_settings import written
+from bench.leaderboard.cell_settings import listed
 from bench.leaderboard.effort import Comparison, SearchedMethod, comparisons
 from bench.leaderboard.entries import deviation, mean
 from bench.metrics import METRICS
@@ -151,8 +151,7 @@ def _trials(comparison: Comparison) -> Table:
 
 def setting(values: Mapping[str, Any]) -> str:
     """Write a setting as a recipe would, without the names of sections."""
-    short = {key.replace("protocol.", "").replace("params.", ""): value for key, value in values.items()}
-    return ", ".join(f"{key} {written(value)}" for key, value in short.items())
+    return listed({key.replace("protocol.", "").replace("params.", ""): values[key] for key in values})
 
 
 def expected_figure(comparison: Comparison) -> str | None:

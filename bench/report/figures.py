@@ -9,7 +9,8 @@ import numpy as np
 
 from bench.leaderboard.compare import FEWEST_SEEDS, half_width, noise
 from bench.leaderboard.entries import mean
-from bench.leaderboard.lines import Seeds
+from bench.leaderboard.lines import Line, Seeds
+from bench.metrics import RANKED
 from bench.report.plot import INK, Figure, Panel, Scale
 from bench.report.text import counted, shortened
 
@@ -30,6 +31,12 @@ class FigureRow:
     name: str
     seeds: Mapping[str, Seeds]
     published: Mapping[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, line: Line) -> FigureRow:
+        """Return the row of a line under a name."""
+        published = {} if line.reported is None else {"accuracy": line.reported}
+        return cls(name, {metric: line.by_seed(metric) for metric in RANKED}, published)
 
 
 def class_counts(counts: Sequence[int], groups: Mapping[str, Sequence[int]], alt: str) -> str:

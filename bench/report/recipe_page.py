@@ -170,9 +170,8 @@ def _figure_rows(part: Section) -> Sequence[figures.FigureRow]:
     titles = Counter(line.name for line in lines if not line.whole)
     labels = {line.label: f"[{line.label}]" if titles[line.name] > 1 else "" for line in lines}
     return [
-        figures.FigureRow(
-            " ".join(filter(None, (line.name, labels[line.label], line.variant, line.split))),
-            {metric: line.by_seed(metric) for metric in RANKED},
+        figures.FigureRow.of(
+            " ".join(filter(None, (line.name, labels[line.label], line.variant, line.split))), line
         )
         for line in lines
     ]

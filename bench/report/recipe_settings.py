@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any
 
-from bench.leaderboard.cell_settings import settings, written
+from bench.leaderboard.cell_settings import listed, settings, written
 from bench.leaderboard.lines import RecipeLine
 from bench.report.table import Table, Value
 
@@ -45,10 +44,6 @@ def method_table(lines: Iterable[RecipeLine]) -> Table:
         changed = {name: value for name, value in method.params.items() if name in method.changed}
         kept = {name: value for name, value in method.params.items() if name not in method.changed}
         name = Value(f"{line.name}, version {method.version}", href=paper)
-        rows[line.label, str(method)] = (line.label, name, _listed(changed), _listed(kept))
+        rows[line.label, str(method)] = (line.label, name, listed(changed) or "none", listed(kept) or "none")
     heads = ("label", "method", "hyper-parameters set", "at their defaults")
     return Table.listing(heads, rows.values())
-
-
-def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {written(value)}" for name, value in values.items()) or "none"

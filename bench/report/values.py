@@ -8,7 +8,6 @@ from typing import Any
 
 from bench.leaderboard import bootstrap, track
 from bench.leaderboard.check import near, words
-from bench.leaderboard.entries import mean
 from bench.leaderboard.lines import Line, Marks, RecipeLine, control_name
 from bench.metrics import RANKED
 from bench.report import text
@@ -226,11 +225,6 @@ def track_mean(line: Line) -> Value:
     return Value.number(*rows[0].means[track.MEAN]) if rows else Value(text.NA)
 
 
-def integer(line: Line, name: str) -> Value:
-    """Return an integer of the entry."""
-    return Value.number(line.entry[name], digits=0)
-
-
 def year(line: Line) -> Value:
     """Return the year, without a comma."""
     return Value(str(line.entry["year"] or text.NA), text.sort_key(line.entry["year"]))
@@ -245,14 +239,9 @@ def time(line: Line) -> Value:
 
 def minutes(line: Line) -> Value:
     """Return the device time of one run, without the run it starts from."""
-    seconds = mean(line.values("device_seconds"))
+    seconds = line.mean("device_seconds")
     value = None if seconds is None else seconds / 60
     return Value(text.short(value), text.sort_key(value))
-
-
-def mean_integer(line: Line, name: str) -> Value:
-    """Return the mean of an integer over seeds."""
-    return Value.number(mean(line.values(name)), digits=0)
 
 
 def _range(values: Sequence[float]) -> tuple[tuple[str, str], ...]:
