@@ -21,6 +21,7 @@ from bench.leaderboard.cell_settings import variants
 from bench.leaderboard.check import Pair, compared
 from bench.leaderboard.control_series import ControlSeries, control_series
 from bench.leaderboard.entries import Entry, entries
+from bench.leaderboard.grouping import grouped
 from bench.leaderboard.leagues import average_rank, headline_of, ranked
 from bench.leaderboard.lines import Line, Tab, rows
 from bench.leaderboard.protocols import Measured, Number, protocols
@@ -162,19 +163,19 @@ def _fault(run: Result) -> str | None:
 def _lines(board: Board) -> list[Line]:
     """Make lines from entries and rank them: a method reported twice is one line."""
     titles = {number["method"]: number["title"] for number in board.numbers}
-    runs = dict[str, list[Result]]()
-    for one in sorted(board.done, key=lambda one: one.run.cell.seed):
-        runs.setdefault(one.key, []).append(one.run)
-    found, reported = list[Line](), dict[tuple[Any, str], list[Entry]]()
-    for entry in board.entries:
-        if entry["kind"] == "published":
-            reported.setdefault((entry["league"], entry["method"]), []).append(entry)
-        elif entry["kind"] == "measured":
-            key = entry["key"]
-            found.append(Line(entry, pairs=board.pairs[key], runs=tuple(runs[key])))
-        else:
-            found.append(Line(entry))
-    found += [_published(titles[method], reports) for (_, method), reports in reported.items()]
+    series = grouped(sorted(board.done, key=lambda one: one.run.cell.seed), lambda one: one.key)
+    found = [
+        Line(
+            entry,
+            pairs=board.pairs.get(entry["key"], ()),
+            runs=tuple(one.run for one in series.get(entry["key"], ())),
+        )
+        for entry in board.entries
+        if entry["kind"] != "published"
+    ]
+    numbers = (entry for entry in board.entries if entry["kind"] == "published")
+    reports = grouped(numbers, lambda entry: (entry["league"], entry["method"]))
+    found += [_published(titles[method], members) for (_, method), members in reports.items()]
     ranks = {entry["key"]: entry["rank"] for entry in ranked(line.entry for line in rows(found))}
     return _with_controls(board.controls, [replace(line, rank=ranks.get(line.key)) for line in found])
 
@@ -191,11 +192,12 @@ def _with_controls(controls: ControlSeries, lines: Sequence[Line]) -> list[Line]
 
 def _with_variants(lines: Sequence[Line]) -> list[Line]:
     """Name the settings in which several series of one method in one league differ."""
-    groups: dict[Any, list[Line]] = {}
-    for line in lines:
-        groups.setdefault((line.league, line.entry["title"]) if line.runs else line.key, []).append(line)
+
+    def key(line: Line) -> Any:
+        return (line.league, line.entry["title"]) if line.runs else line.key
+
     found = []
-    for members in groups.values():
+    for members in grouped(lines, key).values():
         if len(members) > 1:
             names = variants([line.runs[0].cell for line in members])
             members = [replace(line, variant=name) for line, name in zip(members, names, strict=True)]
@@ -222,9 +224,7 @@ def _published(title: str, reports: Sequence[Entry]) -> Line:
 
 
 def _tabs(lines: Sequence[Line]) -> tuple[Tab, ...]:
-    found: dict[tuple[str, float], list[Line]] = {}
-    for line in lines:
-        found.setdefault((line.entry["dataset"], line.entry["imbalance_factor"]), []).append(line)
+    found = grouped(lines, lambda line: (line.entry["dataset"], line.entry["imbalance_factor"]))
     index = {name: i for i, name in enumerate(sets.ORDER)}
     keys = sorted(found, key=lambda key: (index.get(key[0], len(index)), key))
     return tuple(_tab(*key, sorted(found[key], key=_sort_key)) for key in keys)

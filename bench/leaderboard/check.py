@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from bench.leaderboard.entries import Entry
+from bench.leaderboard.grouping import grouped
 from bench.leaderboard.protocols import FIELDS, JUDGED
 from bench.leaderboard.verdict import Verdict, verdict
 from bench.published import TRUST
@@ -35,16 +36,14 @@ def compared(entries: Iterable[Entry]) -> dict[str, list[Pair]]:
         itself states alike, then fewest known differences, not doubtful, the authors' own, most reliably
         read, latest. An entry without published numbers has one pair, "no published number".
     """
-    pool, measured = dict[tuple[Any, ...], list[Entry]](), list[Entry]()
-    for entry in entries:
-        if entry["kind"] == "measured":
-            measured.append(entry)
-        elif entry["kind"] == "published" and entry["accuracy"] is not None:
-            pool.setdefault(_cell(entry), []).append(entry)
+    every = list(entries)
+    known = (one for one in every if one["kind"] == "published" and one["accuracy"] is not None)
+    numbers = grouped(known, _cell)
     found = {}
-    for entry in measured:
-        pairs = [_pair(entry, number) for number in pool.get(_cell(entry), ())]
-        found[entry["key"]] = sorted(pairs, key=_preference) or [_alone(entry)]
+    for entry in every:
+        if entry["kind"] == "measured":
+            pairs = [_pair(entry, number) for number in numbers.get(_cell(entry), ())]
+            found[entry["key"]] = sorted(pairs, key=_preference) or [_alone(entry)]
     return found
 
 

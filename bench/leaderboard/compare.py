@@ -32,11 +32,6 @@ class Difference:
     high: float
     n: int
 
-    @property
-    def includes_zero(self) -> bool:
-        """Whether the difference may be noise."""
-        return self.low <= 0 <= self.high
-
 
 def difference(ours: Mapping[int, float], theirs: Mapping[int, float]) -> Difference:
     """Compare two methods by their values by seed, in percent: ours minus theirs."""

@@ -9,6 +9,7 @@ from functools import cached_property
 from bench.cell import Cell
 from bench.leaderboard.cell_settings import variants
 from bench.leaderboard.compare import best
+from bench.leaderboard.grouping import grouped
 from bench.metrics import RANKED
 from bench.records import Grid, Result, Results
 from bench.search.choice import expected_best, winners
@@ -91,19 +92,14 @@ def comparisons(results: Results, grid: Grid) -> list[Comparison]:
     if grid.search is None:
         return []
     cells = {cell.run_id: cell for _, cell in grid.cells}
-    found = dict[tuple[str, float, str], list[MethodRecord]]()
-    for one in grid.search.methods:
-        found.setdefault((one.dataset, one.imbalance_factor, one.backbone), []).append(one)
+    found = grouped(grid.search.methods, lambda one: (one.dataset, one.imbalance_factor, one.backbone))
     return [Comparison(*key, tuple(_methods(records, cells, results))) for key, records in found.items()]
 
 
 def _methods(
     records: Iterable[MethodRecord], cells: Mapping[str, Cell], results: Results
 ) -> Iterable[SearchedMethod]:
-    by_label = dict[str, list[MethodRecord]]()
-    for record in records:
-        by_label.setdefault(record.label, []).append(record)
-    for same in by_label.values():
+    for same in grouped(records, lambda record: record.label).values():
         names = variants([cells[record.trials[0].runs[0]] for record in same])
         for record, variant in zip(same, names, strict=True):
             titles = (results.of(cells[run]).row["title"] for run in record.trials[0].runs)

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+from bench.leaderboard.grouping import grouped
 from bench.leaderboard.protocols import FIELDS, Measured, Number, epochs_class, natural_factors
 from bench.leaderboard.stated import filled
 from bench.metrics import METRICS
@@ -68,9 +69,7 @@ def entries(
         numbers: the literature.
         external: see `bench.leaderboard.external.load`.
     """
-    series = dict[str, list[Measured]]()
-    for one in measured:
-        series.setdefault(one.key, []).append(one)
+    series = grouped(measured, lambda one: one.key)
     natural = natural_factors(numbers)
     ours = [_measured(key, series[key]) for key in sorted(series)]
     return [*ours, *_published(numbers), *(_natural(entry, natural) for entry in external)]

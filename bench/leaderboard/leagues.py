@@ -15,6 +15,7 @@ from typing import Any
 import pandas as pd
 
 from bench.leaderboard.entries import Entry
+from bench.leaderboard.grouping import grouped
 from bench.leaderboard.protocols import FIELDS
 
 #: A league of fewer methods enters no average rank.
@@ -50,10 +51,7 @@ def ranked(entries: Iterable[Entry]) -> list[Entry]:
     without a value is not ranked.
     """
     found = [entry | {"league": league_of(entry), "rank": None, "of": 0} for entry in entries]
-    groups = dict[Any, list[Entry]]()
-    for entry in found:
-        groups.setdefault((entry["league"], entry["kind"] == "published"), []).append(entry)
-    for members in groups.values():
+    for members in grouped(found, lambda entry: (entry["league"], entry["kind"] == "published")).values():
         name = headline_of(members)
         known = [entry for entry in members if entry[name] is not None and entry["control"] is None]
         falling = sorted(-entry[name] for entry in known)
@@ -71,10 +69,7 @@ def headline_of(entries: Iterable[Entry]) -> str:
 
 def by_league(entries: Iterable[Entry]) -> dict[League, list[Entry]]:
     """Group ranked entries by league."""
-    found = dict[League, list[Entry]]()
-    for entry in entries:
-        found.setdefault(entry["league"], []).append(entry)
-    return found
+    return grouped(entries, lambda entry: entry["league"])
 
 
 def average_rank(entries: Iterable[Entry], fewest: int = FEWEST) -> list[tuple[str, float, int]]:
@@ -99,8 +94,8 @@ def average_rank(entries: Iterable[Entry], fewest: int = FEWEST) -> list[tuple[s
 
 def method_medians(entries: Iterable[Entry], metric: str) -> dict[str, float]:
     """Return the median of a metric by method, over the entries that have it and are not controls."""
-    values = dict[str, list[float]]()
-    for entry in entries:
-        if entry[metric] is not None and entry["control"] is None:
-            values.setdefault(entry["method"], []).append(entry[metric])
-    return {method: statistics.median(known) for method, known in values.items()}
+    known = (entry for entry in entries if entry[metric] is not None and entry["control"] is None)
+    return {
+        method: statistics.median(entry[metric] for entry in members)
+        for method, members in grouped(known, lambda entry: str(entry["method"])).items()
+    }

@@ -16,6 +16,7 @@ from bench.cell import ShotRule
 from bench.leaderboard.check import Pair
 from bench.leaderboard.compare import Difference, Noise, best, difference, noise, tied
 from bench.leaderboard.entries import Entry, mean
+from bench.leaderboard.grouping import grouped
 from bench.leaderboard.leagues import League, headline_of, league_of
 from bench.metrics import RANKED
 from bench.records import Result, State
@@ -197,9 +198,7 @@ class Tab:
     @cached_property
     def leagues(self) -> dict[League, list[Line]]:
         """Its leagues, sorted by the number of judged, then of measured, then of all lines, most first."""
-        found: dict[League, list[Line]] = {}
-        for line in self.lines:
-            found.setdefault(line.league, []).append(line)
+        found = grouped(self.lines, lambda line: line.league)
 
         def sort_key(league: League) -> tuple[Any, ...]:
             lines, fields = found[league], ["not stated" if v is None else str(v) for v in league.protocol]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from bench.leaderboard import FEWEST, Board, friedman
+from bench.leaderboard.grouping import grouped
 from bench.leaderboard.leagues import League, headline_of
 from bench.leaderboard.lines import Line, Tab, marks, rows
 from bench.metrics import RANKED
@@ -92,7 +93,7 @@ def render_index(board: Board, reports: Path) -> list[Path]:
         "index.html": render(
             "index.html.jinja",
             scripts=("tables.js", "board.js"),
-            sets=_sets(board),
+            sets=grouped(board.tabs, lambda tab: tab.name),
             tabs=[_tab(tab) for tab in board.tabs],
             opening=board.opening.anchor if board.tabs else None,
             everything=board_figures.agreement(board.lines, alt),
@@ -204,14 +205,6 @@ def _summary(board: Board) -> str:
 def _not_done(board: Board) -> list[tuple[str, int]]:
     counts = Counter(run.row["status"] for run in board.results)
     return [(status, counts[status]) for status in get_args(Status) if status != "done" and counts[status]]
-
-
-def _sets(board: Board) -> dict[str, list[Tab]]:
-    """Group tabs by the name of their data set."""
-    found: dict[str, list[Tab]] = {}
-    for tab in board.tabs:
-        found.setdefault(tab.name, []).append(tab)
-    return found
 
 
 def _figures(tab: Tab, league: League) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,6 +14,7 @@ from bench.data.split.longtail import shot_groups
 from bench.leaderboard import sets
 from bench.leaderboard.cell_settings import variants
 from bench.leaderboard.entries import entry, over_seeds
+from bench.leaderboard.grouping import grouped
 from bench.leaderboard.lines import RecipeLine
 from bench.records import Grid, Result, Results
 from bench.rundir import State
@@ -82,16 +83,15 @@ def sections(results: Results, grid: Grid) -> list[Section]:
     """Return a grid's runs as sections in recipe order, without the trials of a search."""
     states = results.states(cell for _, cell in grid.cells)
     trials = set(grid.search.trial_runs) if grid.search else set()
-    found = dict[tuple[DataSet, float], dict[str, dict[str, list[Result]]]]()
-    for label, cell in grid.cells:
-        if cell.run_id not in trials:
-            run = results.of(cell)
-            labels = found.setdefault((cell.dataset, cell.imbalance_factor), {})
-            labels.setdefault(label, {}).setdefault(run.series, []).append(run)
-    return [
-        Section(*key, _with_controls([line for of in labels.items() for line in _lines(*of, states)], grid))
-        for key, labels in found.items()
-    ]
+    requested = [(label, results.of(cell)) for label, cell in grid.cells if cell.run_id not in trials]
+    parts = grouped(requested, lambda pair: (pair[1].cell.dataset, pair[1].cell.imbalance_factor))
+    found = []
+    for key, members in parts.items():
+        lines = list[RecipeLine]()
+        for label, same in grouped(members, lambda pair: pair[0]).items():
+            lines += _lines(label, [run for _, run in same], states)
+        found.append(Section(*key, _with_controls(lines, grid)))
+    return found
 
 
 def split_of(run: Result) -> str:
@@ -99,19 +99,14 @@ def split_of(run: Result) -> str:
     return f"{str(run.row['fingerprint_train'])[:6]}/{str(run.row['fingerprint_test'])[:6]}"
 
 
-def _lines(
-    label: str, series: Mapping[str, Sequence[Result]], states: Mapping[str, State]
-) -> Iterable[RecipeLine]:
+def _lines(label: str, runs: Iterable[Result], states: Mapping[str, State]) -> Iterable[RecipeLine]:
     """Yield a line for each series and split; runs that are not done join the first split."""
-    names = variants([runs[0].cell for runs in series.values()])
-    for runs, variant in zip(series.values(), names, strict=True):
-        splits = dict[str, list[Result]]()
-        for run in runs:
-            if run.row["status"] == "done":
-                splits.setdefault(split_of(run), []).append(run)
+    every = list(grouped(runs, lambda run: run.series).values())
+    for series, variant in zip(every, variants([runs[0].cell for runs in every]), strict=True):
+        splits = grouped((run for run in series if run.row["status"] == "done"), split_of)
         first = next(iter(splits), "")
         for split, done in (splits or {"": []}).items():
-            requested = [r for r in runs if r in done or (split == first and r.row["status"] != "done")]
+            requested = [r for r in series if r in done or (split == first and r.row["status"] != "done")]
             about = {name: done[0].row[name] if done else None for name in ("title", "reconstruction")}
             about["headline"] = done[0].headline if done else None
             yield RecipeLine(
