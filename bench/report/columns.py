@@ -14,9 +14,9 @@ from bench.leaderboard.leagues import headline_of
 from bench.leaderboard.lines import Line, Marks
 from bench.metrics import METRICS
 from bench.report import values
+from bench.report.filters import protocol
 from bench.report.table import Column, Table, Value
 from bench.report.values import FOOTNOTES
-from bench.report.widening import protocol
 
 _METHOD = (
     "a measured row links to its page with configuration, curves, classes and protocol. A published one "

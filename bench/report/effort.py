@@ -23,7 +23,7 @@ _NAME = 11.0
 
 _FINAL = (
     "test score after the last epoch of the setting that won among the first k trials, mean ± "
-    "standard deviation over seeds; bold: the best, and what noise does not tell from it"
+    "standard deviation over seeds; bold: the best, and all whose difference to it may be noise"
 )
 _EXPECTED = "the expected best held-out score of k trials drawn from all that were measured"
 
@@ -66,7 +66,7 @@ def _facts(comparison: Comparison, search: SearchRecord) -> list[str]:
     best = {k: ", ".join(one.key for one in comparison.methods if one.key in keys[k]) for k in keys}
     if any(best.values()):
         shown = "; ".join(f"k = {k} {names or text.NA}" for k, names in best.items())
-        facts.append(f"best, as far as noise lets it be told: {shown}")
+        facts.append(f"best, with ties: {shown}")
     for one in comparison.methods:
         if one.failed:
             facts.append(f"{one.key}: {text.counted(one.failed, 'trial')} failed, counted as 0")

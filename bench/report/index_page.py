@@ -15,22 +15,22 @@ from bench.leaderboard.lines import Line, Tab, marks, rows
 from bench.metrics import RANKED
 from bench.report import board_figures, exports, figures, headline, rank_figure, values
 from bench.report.columns import COLUMNS, line_table
+from bench.report.filters import (
+    AS_PAPERS,
+    FILTERS,
+    ONLY_PAPERS,
+    OWN,
+    codes,
+    filters,
+    kind_of,
+    league_code,
+    protocol,
+)
 from bench.report.page import csv, render, write
 from bench.report.table import Column, Table, Value
 from bench.report.text import counted, group_heads
 from bench.report.track_page import render_track
 from bench.report.values import FOOTNOTES
-from bench.report.widening import (
-    AS_PAPERS,
-    CHOICES,
-    ONLY_PAPERS,
-    OWN,
-    choices,
-    codes,
-    kind_of,
-    league_code,
-    protocol,
-)
 from bench.rundir import Status
 
 #: The fewest leagues of an average rank.
@@ -97,7 +97,7 @@ def render_index(board: Board, reports: Path) -> list[Path]:
             tabs=[_tab(tab) for tab in board.tabs],
             opening=board.opening.anchor if board.tabs else None,
             everything=board_figures.agreement(board.lines, alt),
-            hints={name: COLUMNS[name].hint for name in SHOWN} | dict(CHOICES.values()),
+            hints={name: COLUMNS[name].hint for name in SHOWN} | dict(FILTERS.values()),
             **page,
         ),
         "index.md": render("index.md.jinja", tabs=sections, **page),
@@ -123,7 +123,7 @@ def board_table(tab: Tab, lines: Sequence[Line], *, whole: bool = False) -> Tabl
     heads = group_heads(tab.sizes, tab.rule) | {"accuracy": "measured (last epoch)"}
     marked = marks(shown, ties=whole)
     table = line_table(_shown(tab, lines, whole), shown, marked, heads=heads, hidden=HIDDEN)
-    at = [{"data-at": code} for code in codes(shown, choices(tab))] if whole else [{}] * len(shown)
+    at = [{"data-at": code} for code in codes(shown, filters(tab))] if whole else [{}] * len(shown)
     found = list[tuple[Sequence[Value], str, dict[str, str]]]()
     for line, row, data in zip(shown, table.rows, at, strict=True):
         found.append((row, line.kind, data))
@@ -219,7 +219,7 @@ def _figures(tab: Tab, league: League) -> dict[str, str]:
 
 def _tab(tab: Tab) -> dict[str, Any]:
     """Return the contents of a tab of the HTML page; leagues by kind, each with its code and sentences."""
-    fields = choices(tab)
+    fields = filters(tab)
     leagues: dict[str, list[dict[str, str]]] = {AS_PAPERS: [], OWN: [], ONLY_PAPERS: []}
     drawn = {}
     for league, lines in tab.leagues.items():

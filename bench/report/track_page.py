@@ -9,18 +9,18 @@ from typing import Any
 
 from bench.leaderboard import Board
 from bench.leaderboard.track import MEAN, SETS, TrackRow, bold, rows
+from bench.report.filters import protocol
 from bench.report.page import render, write
 from bench.report.table import Column, Table, Value
-from bench.report.widening import protocol
 
 TITLE = "The test-agnostic track"
 
 ABOUT = (
-    "Accuracy on test sets with a tail of their own, after SADE (NeurIPS 2022): class shares fall by a ratio "
-    "of 2 to 50, exponentially, forward in the order of the training counts or backward against it.",
-    "Rows that do not adapt are told nothing of the shares: their class accuracies, weighted by the shares, "
-    "are the exact expectation of what papers estimate from one drawn test set. The mean is the plain mean "
-    "of the eleven columns. Bold: as on the leaderboard, in each column.",
+    "Accuracy on long-tailed test sets, after SADE (NeurIPS 2022): class shares fall exponentially by a "
+    "ratio of 2 to 50, forward in the order of the training counts, or backward.",
+    "Rows that do not adapt do not know the shares: their class accuracies, weighted by the shares, are the "
+    "exact expectation of what papers estimate from one sampled test set. The mean is the plain mean of the "
+    "eleven columns. Bold: as on the leaderboard, in each column.",
     "Rows marked as adapted have seen the unlabelled images of each test set. They come last, and are never "
     "ranked with the others.",
 )
@@ -45,7 +45,7 @@ def _table(members: Sequence[TrackRow]) -> Table:
     marked = bold(members)
     columns = [
         Column("method", numeric=False, get=_method),
-        Column("n", "how many seeds", get=lambda row: Value.number(len(row.by_seed), digits=0)),
+        Column("n", "number of seeds", get=lambda row: Value.number(len(row.by_seed), digits=0)),
         *(Column(n, headline=n == MEAN, get=partial(_accuracy, name=n, bold=marked[n])) for n in SETS),
     ]
     return Table.of(columns, members)

@@ -19,19 +19,17 @@ _COLUMNS = (
     Column("method", numeric=False, get=lambda row: Value.method(row[0].name, label=row[0].label)),
     Column(
         "runs",
-        "how many splits, and how many seeds on each of them",
+        "number of splits, and of seeds on each",
         get=lambda row: Value(f"{row[1].splits} x {row[1].seeds}", row[1].splits * row[1].seeds),
     ),
     _component("mean", "over all these runs", "mean"),
-    _component("subset", "standard deviation over the subsets that were drawn (split seeds)", "subset"),
+    _component("subset", "standard deviation over subsets (split seeds)", "subset"),
     _component(
         "initialisation",
-        "standard deviation over the seeds of initial weights and order of images, alike on all splits",
+        "standard deviation over the seeds of initial weights and sequence of images, the same on all splits",
         "initialisation",
     ),
-    _component(
-        "rest", "standard deviation of what a subset and a seed make together beyond what each makes", "rest"
-    ),
+    _component("rest", "standard deviation of the interaction of subset and seed", "rest"),
     Column(
         "share of the subset",
         "of the variance of one run on a new subset with a new seed",

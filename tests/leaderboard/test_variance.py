@@ -71,7 +71,7 @@ def test_a_grid_of_splits_and_seeds_shows_its_parts(tmp_path: Path) -> None:
     make_grid(tmp_path, "splits", cells)
     render_recipe(Results(tmp_path), "splits", tmp_path)
     text = (tmp_path / "splits.md").read_text()
-    part = text.partition("## Where the spread comes from")[2].partition("## How")[0]
+    part = text.partition("## Variance components")[2].partition("## How")[0]
     assert [line.split("|")[1:3] for line in part.splitlines() if " x " in line] == [
         [" Cross-entropy<br>ce ", " 3 x 2 "],
         [" cRT<br>crt ", " 3 x 2 "],

@@ -1,4 +1,4 @@
-"""Leagues in words, and the fields by which a reader widens one to rows of other protocols."""
+"""Protocols of leagues in words, and the filters by which a reader chooses rows."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from bench.leaderboard.lines import Line, Tab
 from bench.leaderboard.protocols import FIELDS
 from bench.report.text import NOT_STATED
 
-#: The fields by which rows are filtered, those of a league and the kind of row, with label and explanation.
-CHOICES = {name: (FIELDS[name].label, FIELDS[name].help) for name in SHARED}
-CHOICES["kind"] = (
+#: The fields to filter by, those of a league and the kind of row, with label and explanation.
+FILTERS = {name: (FIELDS[name].label, FIELDS[name].help) for name in SHARED}
+FILTERS["kind"] = (
     "rows",
     "measured here, published by others, or external: predictions that were scored here",
 )
@@ -48,7 +48,7 @@ _NETWORKS = (
 
 
 @dataclass(frozen=True)
-class Choice:
+class Filter:
     """A field with its values and their numbers of lines, most frequent first."""
 
     name: str
@@ -57,23 +57,23 @@ class Choice:
     values: Sequence[tuple[str, int]]
 
 
-def choices(tab: Tab) -> list[Choice]:
-    """Return the fields of a tab's lines, in the sequence of `CHOICES`."""
+def filters(tab: Tab) -> list[Filter]:
+    """Return the filters of a tab's lines, in the sequence of `FILTERS`."""
     found = []
-    for name, (label, hint) in CHOICES.items():
+    for name, (label, hint) in FILTERS.items():
         counts = Counter(_value(line, name) for line in tab.lines)
         values = sorted(counts.items(), key=lambda item: (item[0] == NOT_STATED, -item[1], item[0]))
-        found.append(Choice(name, label, hint, values))
+        found.append(Filter(name, label, hint, values))
     return found
 
 
-def codes(lines: Iterable[Line], fields: Sequence[Choice]) -> list[str]:
-    """Return for each line the indices of its values in the fields, joined by dots, for scripts."""
+def codes(lines: Iterable[Line], fields: Sequence[Filter]) -> list[str]:
+    """Return for each line the indices of its values in the filters, joined by dots, for scripts."""
     index = {field.name: {value: str(i) for i, (value, _) in enumerate(field.values)} for field in fields}
     return [".".join(index[name][_value(line, name)] for name in index) for line in lines]
 
 
-def league_code(lines: Sequence[Line], fields: Sequence[Choice]) -> str:
+def league_code(lines: Sequence[Line], fields: Sequence[Filter]) -> str:
     """Return the code of the lines of one league, with rows of any kind."""
     return codes(lines[:1], fields)[0].rpartition(".")[0] + "."
 
