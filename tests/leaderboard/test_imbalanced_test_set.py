@@ -1,4 +1,4 @@
-"""Where the test set is imbalanced, balanced accuracy ranks, and the tables say so."""
+"""Where the test set is imbalanced, balanced accuracy ranks, as the tables show."""
 
 from __future__ import annotations
 
@@ -65,10 +65,12 @@ def test_tables_put_it_first_and_say_why(results: Path) -> None:
     render_recipe(Results(results), "made", results)
     text = (results / "made.md").read_text()
     columns = next(line for line in text.splitlines() if line.startswith("| method")).split("|")
-    places = [next(i for i, c in enumerate(columns) if c.strip().startswith(n)) for n in ("balanced", "many")]
-    assert places[0] + 1 == places[1]
+    positions = [
+        next(i for i, c in enumerate(columns) if c.strip().startswith(n)) for n in ("balanced", "many")
+    ]
+    assert positions[0] + 1 == positions[1]
     row = next(line for line in text.splitlines() if "balanced\\_softmax |" in line).split("|")
-    assert row[places[0]].strip() == "**60.01 ± 0.01**"
+    assert row[positions[0]].strip() == "**60.01 ± 0.01**"
 
 
 def test_a_balanced_test_set_keeps_accuracy(tmp_path: Path) -> None:

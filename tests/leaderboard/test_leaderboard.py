@@ -90,8 +90,8 @@ def test_a_comparable_copy_ranks_as_the_original_with_a_note_and_seeds_of_its_ow
     rebuilt = {"dataset": "rebuilt", "copy_of": "cifar100", "copy_kind": "rebuilt files", "comparable": True}
     rows = [run(seed=seed) for seed in (0, 1)] + [run(seed=2, accuracy=53, **rebuilt)]
     entries = entries_of(table(*rows), literature(tmp_path))
-    told = [entries[name].tolist() for name in ("dataset", "data_copy", "n", "note", "rank")]
-    assert sorted(zip(*told, strict=True), key=lambda row: row[2]) == [
+    columns = [entries[name].tolist() for name in ("dataset", "data_copy", "n", "note", "rank")]
+    assert sorted(zip(*columns, strict=True), key=lambda row: row[2]) == [
         ("cifar100", "original", 1, "rebuilt files", 1),
         ("cifar100", "original", 2, pd.NA, 2),
     ]
@@ -216,8 +216,8 @@ def board(folder: Path) -> pd.DataFrame:
 def test_entries_are_ranked_only_within_their_league_measured_apart_from_published(tmp_path: Path) -> None:
     ranked = board(tmp_path)
     known = ranked[ranked["accuracy"].notna()]
-    places = zip(known["rank"], known["of"], strict=True)
-    ranks = dict(zip(zip(known["kind"], known["accuracy"], strict=True), places, strict=True))
+    ranked = zip(known["rank"], known["of"], strict=True)
+    ranks = dict(zip(zip(known["kind"], known["accuracy"], strict=True), ranked, strict=True))
     assert ranks == {
         ("measured", 52.5): (1, 1),
         ("published", 52): (1, 2),

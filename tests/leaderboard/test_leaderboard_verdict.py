@@ -64,22 +64,22 @@ def test_a_known_difference_of_protocol_decides_alone(d: float, s: float, n: int
 @given(gaps, errors, seeds)
 def test_above_and_below_mirror_each_other(d: float, s: float, n: int) -> None:
     mirror = {Verdict.ABOVE: Verdict.BELOW, Verdict.BELOW: Verdict.ABOVE}
-    said = verdict(d, s, n)
-    assert verdict(-d, s, n) is mirror.get(said, said)
+    result = verdict(d, s, n)
+    assert verdict(-d, s, n) is mirror.get(result, result)
 
 
 @steady
 @given(gaps, errors, seeds)
 def test_a_verdict_of_several_seeds_is_the_rule_s(d: float, s: float, n: int) -> None:
-    said = verdict(d, s, n)
-    if said is Verdict.REPRODUCED:
+    result = verdict(d, s, n)
+    if result is Verdict.REPRODUCED:
         assert abs(d) <= 0.5 + 1e-6
         assert s <= 0.25 + 1e-6
-    elif said in (Verdict.ABOVE, Verdict.BELOW):
+    elif result in (Verdict.ABOVE, Verdict.BELOW):
         assert abs(d) > 0.5 + 2 * s
-        assert (d > 0) == (said is Verdict.ABOVE)
+        assert (d > 0) == (result is Verdict.ABOVE)
     else:
-        assert said is Verdict.INCONCLUSIVE
+        assert result is Verdict.INCONCLUSIVE
         assert abs(d) <= 0.5 + 2 * s + 1e-6
 
 
@@ -107,14 +107,14 @@ def three(mean: float, **changes: Any) -> list[Result]:
 
 
 @pytest.mark.parametrize(
-    ("mean", "said"), [(52.2, "reproduced"), (53.0, "above"), (51.0, "below"), (50.9, "below")]
+    ("mean", "expected"), [(52.2, "reproduced"), (53.0, "above"), (51.0, "below"), (50.9, "below")]
 )
-def test_a_cell_is_judged_by_its_mean(tmp_path: Path, mean: float, said: str) -> None:
+def test_a_cell_is_judged_by_its_mean(tmp_path: Path, mean: float, expected: str) -> None:
     found, below = judged(tmp_path, three(mean), {})
-    assert found["verdict"].tolist() == [said]
+    assert found["verdict"].tolist() == [expected]
     assert found["d"].iloc[0] == pytest.approx(mean - 52)
     assert found["s"].iloc[0] == pytest.approx(0.1 / 3**0.5)
-    assert below == (said == "below")
+    assert below == (expected == "below")
 
 
 def test_a_method_that_nobody_published_has_no_verdict(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def judged_by(number: dict[str, Any], runs: list[Result]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("field", "said"),
+    ("field", "expected"),
     [
         ("backbone", "resnet32_cifar"),
         ("width_class", "standard"),
@@ -250,9 +250,11 @@ def judged_by(number: dict[str, Any], runs: list[Result]) -> dict[str, Any]:
         ("selection", "best_test"),
     ],
 )
-def test_the_authors_card_says_what_their_row_leaves_unstated(tmp_path: Path, field: str, said: Any) -> None:
+def test_the_authors_card_says_what_their_row_leaves_unstated(
+    tmp_path: Path, field: str, expected: Any
+) -> None:
     number = carded(tmp_path, **{"selection": "best_test", field: ""})
-    assert filled(number) == {field: said}
+    assert filled(number) == {field: expected}
     pair = judged_by(number, three(50.0, method="bccl", best_accuracy=52.0))
     assert (pair["differs"], pair["unstated"], pair["by_card"]) == ([], [], [field])
     assert (pair["measured"], pair["verdict"]) == (52.0, "reproduced")
@@ -307,10 +309,10 @@ def test_a_field_by_the_card_is_marked_where_protocols_stand_side_by_side(tmp_pa
 
 def test_the_literature_is_filled_from_cards_and_never_overruled() -> None:
     numbers = whole_literature()
-    said = [(number, filled(number)) for number in numbers]
-    assert all(number[name] in (None, "mixed") for number, fields in said for name in fields)
-    assert all(number["original"] for number, fields in said if fields)
-    assert any(fields for _, fields in said)
+    found = [(number, filled(number)) for number in numbers]
+    assert all(number[name] in (None, "mixed") for number, fields in found for name in fields)
+    assert all(number["original"] for number, fields in found if fields)
+    assert any(fields for _, fields in found)
 
 
 # -- explain --------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""What stored scores tell again: other shot rules, calibration, adjusted logits, skewed test sets."""
+"""Analyses of stored logits: other shot rules, calibration, adjusted logits, skewed test sets."""
 
 from __future__ import annotations
 
@@ -55,10 +55,10 @@ def groups(run: Stored, rule: str) -> dict[str, tuple[int, float | None]]:
 # -- shot rules -----------------------------------------------------------------------------------
 def test_the_standard_rule_gives_the_stored_metrics(digits: Stored) -> None:
     run = replace(digits, shots=ShotRule())
-    said = score(run.logits, run.labels, run.counts, run.shots)
+    expected = score(run.logits, run.labels, run.counts, run.shots)
     found = groups(run, "standard/1")
     assert {name: value for name, (_, value) in found.items()} == pytest.approx(
-        {name: said[name] for name in ("many", "medium", "few")}
+        {name: expected[name] for name in ("many", "medium", "few")}
     )
 
 
@@ -106,9 +106,9 @@ def test_a_rule_that_does_not_fit_is_refused(digits: Stored) -> None:
 # -- calibration ----------------------------------------------------------------------------------
 def test_calibration_is_the_metric_s_and_the_tail_is_overconfident(digits: Stored) -> None:
     found = reanalysis.calibration(digits).set_index("group")
-    said = score(digits.logits, digits.labels, digits.counts, digits.shots)
-    assert found.loc["all", "ece"] == pytest.approx(said["ece"])
-    assert found.loc["all", "accuracy"] == pytest.approx(said["accuracy"])
+    expected = score(digits.logits, digits.labels, digits.counts, digits.shots)
+    assert found.loc["all", "ece"] == pytest.approx(expected["ece"])
+    assert found.loc["all", "accuracy"] == pytest.approx(expected["accuracy"])
     assert found.loc["all", "images"] == found.loc[["many", "medium", "few"], "images"].sum()
     overconfidence = found["confidence"] - found["accuracy"]
     assert overconfidence["few"] > overconfidence["many"] + 5
@@ -123,8 +123,8 @@ def test_a_group_without_images_has_no_calibration() -> None:
 # -- logit adjustment -----------------------------------------------------------------------------
 def test_adjustment_lifts_the_tail_of_real_digits(digits: Stored) -> None:
     found = reanalysis.adjusted(digits, (0, 1, 2)).set_index("tau")
-    said = score(digits.logits, digits.labels, digits.counts, digits.shots)
-    assert found.loc[0, "accuracy"] == pytest.approx(said["accuracy"])
+    expected = score(digits.logits, digits.labels, digits.counts, digits.shots)
+    assert found.loc[0, "accuracy"] == pytest.approx(expected["accuracy"])
     assert found.loc[1, "few"] > found.loc[0, "few"] + 5
     assert found["few"].is_monotonic_increasing
     assert found.loc[1, "balanced"] > found.loc[0, "balanced"]

@@ -46,7 +46,7 @@ def test_over_seeds_alone_it_has_the_spread_of_their_mean() -> None:
 
 
 def test_over_both_it_covers_the_truth() -> None:
-    """Models and images drawn anew: of 120 intervals about 95 % have what all models have on all images."""
+    """Models and images drawn again: of 120 intervals about 95 % have what all models have on all images."""
     rng, covered = np.random.default_rng(0), 0
     for _ in range(120):
         model, image = rng.normal(0, 0.3, (8, 1)), rng.normal(0, 1, (1, 400))
@@ -131,14 +131,14 @@ def test_ranks_and_friedman_s_test_are_scipy_s(rows: list[list[int]]) -> None:
 def entry(dataset: str, factor: float, method: str, accuracy: float | None, **more: object) -> dict:
     fields = {"dataset": dataset, "imbalance_factor": factor, "method": method, "accuracy": accuracy}
     protocol = {"backbone": "r32"}
-    told = bare_entry(kind="published", **protocol, **fields)
-    return told | more
+    bare = bare_entry(kind="published", **protocol, **fields)
+    return bare | more
 
 
 def test_the_methods_that_meet_everywhere_are_ranked() -> None:
     rows = []
-    for place, dataset in enumerate(("a", "b", "c", "d")):
-        rows += [entry(dataset, 10, method, 50 - 5 * i - place) for i, method in enumerate("pqrs")]
+    for shift, dataset in enumerate(("a", "b", "c", "d")):
+        rows += [entry(dataset, 10, method, 50 - 5 * i - shift) for i, method in enumerate("pqrs")]
         rows.append(entry(dataset, 10, "p", 0, backbone="other"))  # a league of its own, less full
     rows.append(entry("e", 10, "z", 99))
     rows.append(entry("a", 10, "p", 0, control="no_contrast"))  # the method without a part is another
@@ -158,8 +158,8 @@ def test_the_diagram_names_all_and_joins_what_is_alike() -> None:
     assert ranking.alike == [(0, 1)]
     drawn = critical_difference(ranking, {"a": "A & co"}, caption(ranking))
     root = ElementTree.fromstring(drawn)
-    told = [element.text for element in root.iter() if element.text and element.text.strip()]
-    assert {"A & co 1.00", "b 1.20", "3.00 c", "critical difference 0.80"} <= set(told)
+    texts = [element.text for element in root.iter() if element.text and element.text.strip()]
+    assert {"A & co 1.00", "b 1.20", "3.00 c", "critical difference 0.80"} <= set(texts)
     bars = [line for line in root.iter() if line.get("stroke-width") == "2.5"]
     assert len(bars) == 1
     assert "9 data sets" in root.get("aria-label", "")

@@ -16,7 +16,7 @@ from bench.report import render_recipe
 
 
 def scores_of(table: np.ndarray) -> dict[tuple[int, int], float]:
-    return {place: float(value) for place, value in np.ndenumerate(table)}
+    return {index: float(value) for index, value in np.ndenumerate(table)}
 
 
 def test_components_are_those_that_were_put_in() -> None:

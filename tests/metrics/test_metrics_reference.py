@@ -115,8 +115,8 @@ def test_metrics_of_probabilities_by_shot_group(problem) -> None:
         confidence, hit = own.max(axis=1), own.argmax(axis=1) == true
         rising = np.argsort(confidence, kind="stable")
         size, more = divmod(len(rising), BINS)
-        places = np.cumsum([0] + [size + 1] * more + [size] * (BINS - more))
-        mass = [rising[a:b] for a, b in itertools.pairwise(places)]
+        edges = np.cumsum([0] + [size + 1] * more + [size] * (BINS - more))
+        mass = [rising[a:b] for a, b in itertools.pairwise(edges)]
         expected = {
             "images": int(inside.sum()),
             "accuracy": 100 * hit.mean(),

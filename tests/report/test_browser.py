@@ -67,9 +67,9 @@ class Page:
     def column(self, head: str) -> list[str]:
         """The column's texts, of the rows that are shown."""
         heads = [cell.text.partition("\n")[0] for cell in self.find("thead th")]
-        place = next(i for i, text in enumerate(heads) if text.startswith(head))
+        index = next(i for i, text in enumerate(heads) if text.startswith(head))
         rows = self.find("tbody tr")
-        return [row.find_elements("css selector", "td")[place].text for row in rows]
+        return [row.find_elements("css selector", "td")[index].text for row in rows]
 
     def head(self, text: str) -> Any:
         return next(cell for cell in self.find("thead th") if cell.text.startswith(text))
@@ -89,7 +89,7 @@ class Page:
         select.select_by_visible_text(option.text)
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         return " ".join(self.find(part)[0].text for part in ("h2", ".headline", ".agreement"))
 
 
@@ -123,12 +123,12 @@ def test_the_leaderboard(reports: Path, browser: Any) -> None:  # noqa: F811
     search.send_keys(" ")
     wait(browser, lambda: len(names(page)) == 4)
 
-    # Widening shows more, says what differs, names no winner, and ranks anew.
+    # Widening shows more, names what differs but no winner, and ranks again.
     page.choose("epochs", "")
     wait(browser, lambda: len(names(page)) == 6)
-    assert "no winner is named" in page.said
-    assert "epochs (" in page.said
-    assert "best" not in page.said
+    assert "no winner is named" in page.summary
+    assert "epochs (" in page.summary
+    assert "best" not in page.summary
     ranks = dict(zip(names(page), page.column("#"), strict=True))
     assert (ranks["RIDE"], ranks["cRT"]) == ("1", "2")
     differing = dict(zip(names(page), page.column("protocol"), strict=True))
@@ -136,7 +136,7 @@ def test_the_leaderboard(reports: Path, browser: Any) -> None:  # noqa: F811
     assert differing["cRT"] == ""
     page.open("all protocols")
     wait(browser, lambda: len(names(page)) == 8)
-    assert "data copy (original, JPEG quality 75)" in page.said
+    assert "data copy (original, JPEG quality 75)" in page.summary
     page.choose("rows", "1")
     wait(browser, lambda: set(names(page)) == {"BCL", "RIDE", "cRT"})
 
@@ -193,32 +193,32 @@ def test_the_headline_is_what_the_table_says(reports: Path, browser: Any) -> Non
     name, score, _ = max(rows, key=lambda row: numbers([row[1]])[0] or 0)
     best, _, printed = max(rows, key=lambda row: numbers([row[2]])[0] or 0)
     printed = str(numbers([printed])[0])
-    assert "CIFAR-10-LT, imbalance factor 100, ResNet-32, 200 epochs, crop and flip" in page.said
-    assert f"Highest measured {name} {score}, one seed: not ranked" in page.said
+    assert "CIFAR-10-LT, imbalance factor 100, ResNet-32, 200 epochs, crop and flip" in page.summary
+    assert f"Highest measured {name} {score}, one seed: not ranked" in page.summary
     steady = {row[0]: row[1] for row in rows}["Cross-entropy"]
-    assert f"best measured Cross-entropy {steady} (n = 3)" in page.said
-    assert f"best published {best} {printed}." in page.said
+    assert f"best measured Cross-entropy {steady} (n = 3)" in page.summary
+    assert f"best published {best} {printed}." in page.summary
     gap = page.column("verdict")[names(page).index("Cross-entropy")].removeprefix("below ")
     assert (
         f"Of 3 measured methods, 1 beside a published number: 1 below; measured minus published {gap}."
-        in page.said
+        in page.summary
     )
 
     page.open("ResNet-32, 250–499 epochs")
     wait(browser, lambda: names(page) == ["RIDE"])
-    assert "Nothing measured here; best published RIDE 95.5." in page.said
+    assert "Nothing measured here; best published RIDE 95.5." in page.summary
 
 
 def test_no_gap_stands_where_protocols_differ(reports: Path, browser: Any) -> None:  # noqa: F811
     page = Page(browser, reports, "cifar10-100")
     page.open("all protocols")
     wait(browser, lambda: len(names(page)) == 8)
-    (told,) = [text for text in page.column("verdict") if "differs" in text]
-    assert told == "protocol differs data copy"  # on one line
+    (shown,) = [text for text in page.column("verdict") if "differs" in text]
+    assert shown == "protocol differs data copy"  # on one line
     (published,) = [
         published
         for published, verdict in zip(page.column("published"), page.column("verdict"), strict=True)
-        if verdict == told
+        if verdict == shown
     ]
     assert published == "n/a"
     page.find("button.detail")[0].send_keys("\n")

@@ -103,7 +103,7 @@ def row(table: list[list[str]], start: str) -> dict[str, str]:
 # -- golden files ----------------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["index.md", "index.tex", "index.bib"])
 def test_documents_are_as_expected(results: Path, folder: Path, name: str) -> None:
-    """Compare with tests/expected; UPDATE_EXPECTED=1 writes it anew, for the diff to be read."""
+    """Compare with tests/expected; UPDATE_EXPECTED=1 writes it again, for the diff to be read."""
     _, files = show(results, folder)
     expected = EXPECTED / name
     if os.environ.get("UPDATE_EXPECTED"):
@@ -163,15 +163,18 @@ def test_what_is_quoted_or_read_from_an_image_or_doubtful_is_marked(tmp_path: Pa
         {"method": "ride", "value": "99", "original": "no", "note": "doubtful: a typo"},
     ]
     _, files = show(tmp_path / "none" / "results", write_literature(tmp_path / "marked", *numbers))
-    told = {line.split("<br>")[0].split()[-1]: line.split(" | ")[3] for line in files["index.md"].splitlines()
-            if re.match(r"\| \d", line)}  # fmt: skip
-    assert told["CE"] == "70.0 (q) (i) |"
-    assert told["BCL"] == "**71.0** (b) |"  # the best of what is not doubtful
-    assert told["RIDE"] == "99.0 (q) (d) |"
+    cells = {
+        line.split("<br>")[0].split()[-1]: line.split(" | ")[3]
+        for line in files["index.md"].splitlines()
+        if re.match(r"\| \d", line)
+    }
+    assert cells["CE"] == "70.0 (q) (i) |"
+    assert cells["BCL"] == "**71.0** (b) |"  # the best of what is not doubtful
+    assert cells["RIDE"] == "99.0 (q) (d) |"
     assert "nothing measured here; best published BCL 71.0." in files["index.md"]
-    for letter, said in FOOTNOTES.items():
-        assert f"<b>{letter}</b> {said}".replace("'", "&#39;") in files["index.html"]
-        assert f"({letter}) {said}" in files["index.md"]
+    for letter, note in FOOTNOTES.items():
+        assert f"<b>{letter}</b> {note}".replace("'", "&#39;") in files["index.html"]
+        assert f"({letter}) {note}" in files["index.md"]
 
 
 def test_verdicts_have_a_word_a_sign_and_a_style(results: Path, folder: Path) -> None:
@@ -181,13 +184,13 @@ def test_verdicts_have_a_word_a_sign_and_a_style(results: Path, folder: Path) ->
             if line.pair:
                 verdict = str(line.pair["verdict"])
                 style = verdict.partition(",")[0].replace(" ", "-")
-                said = f'{verdict} <span class="note gap">{text.gap(line.pair["d"])}</span>'
+                cell = f'{verdict} <span class="note gap">{text.gap(line.pair["d"])}</span>'
                 if line.pair["differs"]:  # then the difference means nothing
-                    said = (
+                    cell = (
                         f'{verdict} <button type="button" class="note detail">{words(line.pair["differs"])}'
                     )
                     assert text.gap(line.pair["d"]) not in files["index.html"]
-                assert re.search(f'<td class="{style}"[^>]*>{re.escape(said)}', files["index.html"])
+                assert re.search(f'<td class="{style}"[^>]*>{re.escape(cell)}', files["index.html"])
                 assert text.gap(line.pair["d"])[0] in "+−"
 
 
@@ -202,9 +205,9 @@ def test_several_reports_are_one_row_with_a_range_and_its_sources(results: Path,
     assert line.entry["accuracy"] == 70.4  # the lower middle of what is not doubtful
     lines = [line for line in tables(files["index.html"], "cifar10-100") if "Cross-entropy" in line[1]]
     assert lines[0][4] == "70.4q 70.4–99.0, 3 reports"
-    told = re.findall(r'<td data-order="70.4" title="([^"]*)"', files["index.html"])[0]
+    hint = re.findall(r'<td data-order="70.4" title="([^"]*)"', files["index.html"])[0]
     for part in ("70.4  One", "71.2  Two", "read from an image", "99.0  Three", "doubtful: a typo"):
-        assert part in told
+        assert part in hint
 
 
 def test_the_authors_own_number_goes_before_others(tmp_path: Path) -> None:
@@ -238,7 +241,7 @@ def test_bold_is_the_best_and_all_that_noise_does_not_tell_from_it(results: Path
     assert bold(lines, "published") == {published.key}
     for line in rows(lines):
         start = f"runs/{line.page}" if line.page else f"| {line.entry['title']}<br>"
-        shown = [told.split(" | ") for told in files["index.md"].splitlines() if start in told][-1]
+        shown = [row.split(" | ") for row in files["index.md"].splitlines() if start in row][-1]
         assert shown[3].startswith("**") == (line.key in bold(lines, "accuracy"))
         assert shown[4].startswith("**") == (line.key in bold(lines, "published"))
 
@@ -312,9 +315,9 @@ def test_the_average_rank_says_on_what_it_rests_and_needs_three_leagues(
     _, files = show(results, folder)
     assert "No method was ranked in 3 leagues yet." in files["index.md"].partition("## Average rank")[2]
     numbers = [
-        {"method": method, "value": str(60 + place), "epochs": str(epochs)}
+        {"method": method, "value": str(60 + i), "epochs": str(epochs)}
         for epochs in (200, 400, 100)
-        for place, method in enumerate(("ce", "crt", "ride", "bcl", "gcl"))
+        for i, method in enumerate(("ce", "crt", "ride", "bcl", "gcl"))
         if (method, epochs) != ("ce", 100)
     ]
     numbers.append({"method": "bbn", "value": "59", "epochs": "100"})
@@ -370,14 +373,14 @@ def test_bad_input_is_told_and_costs_only_itself(results: Path, folder: Path) ->
     spoilt.record.write_text(spoilt.record.read_text().replace('"done"', '"gone"', 1))
     empty = finish(results, cell("crt"), metrics=None)
     board, files = show(results, folder)
-    for told in (
+    for problem in (
         "mine.csv:3: value: &#39;eighty&#39; is not a number",
         "mine.csv:4: method: &#39;Blc&#39; is unknown; did you mean &#39;bcl&#39;?",
         "theirs.json: not scored predictions",
         f"{spoilt.run_id}: record.json: changed since it was written",
         f"{empty.run_id}: record.json: is done, but has no metrics",
     ):
-        assert told in files["index.html"]
+        assert problem in files["index.html"]
     assert len(board.problems) == 5
     assert "mine.csv:3" in files["index.md"]
     kept = [line[1:] for line in tables(before["index.html"], "cifar10-100")]
@@ -427,9 +430,9 @@ def test_hostile_text_is_shown_and_does_nothing(results: Path, tmp_path: Path) -
 # -- files -----------------------------------------------------------------------------------------
 def test_the_tidy_table_as_csv_and_as_json(results: Path, folder: Path) -> None:
     board, files = show(results, folder)
-    told = pd.read_csv(results.parent / "reports" / "index.csv")
-    assert len(told) == len(board.entries)
-    measured = told[told["kind"] == "measured"].set_index("key")
+    exported = pd.read_csv(results.parent / "reports" / "index.csv")
+    assert len(exported) == len(board.entries)
+    measured = exported[exported["kind"] == "measured"].set_index("key")
     assert set(measured["verdict"]) >= {"protocol differs", "no published number"}
     assert measured["n"].sum() == len(board.done)
     entries = json.loads(files["index.json"])

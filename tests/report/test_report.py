@@ -186,16 +186,16 @@ def test_protocol_says_where_methods_differ(results: Path) -> None:
     child = make_cell("crt", parent=parent, protocol=Protocol(epochs=10))
     make_grid(results, "small", [("ce", parent), ("crt", child)])
     table = Reader(show(results)[0]).tables[-1]
-    said = {tuple(row) for row in table}
-    assert {("epochs", "200", "ce"), ("epochs", "10", "crt"), ("batch_size", "128", "all methods")} <= said
-    assert ("starts from", "ce, 200 epochs", "crt") in said
+    listed = {tuple(row) for row in table}
+    assert {("epochs", "200", "ce"), ("epochs", "10", "crt"), ("batch_size", "128", "all methods")} <= listed
+    assert ("starts from", "ce, 200 epochs", "crt") in listed
 
 
 def test_of_many_methods_those_are_named_that_differ(results: Path) -> None:
     usual = [(name, make_cell(name)) for name in ("ce", "focal", "ldam")]
     make_grid(results, "small", [*usual, ("bcl", make_cell("bcl", protocol=Protocol(epochs=400)))])
-    said = [tuple(row) for row in Reader(show(results)[0]).tables[-1]]
-    assert said[1:3] == [("epochs", "400", "bcl"), ("epochs", "200", "all others")]
+    listed = [tuple(row) for row in Reader(show(results)[0]).tables[-1]]
+    assert listed[1:3] == [("epochs", "400", "bcl"), ("epochs", "200", "all others")]
 
 
 # -- files ---------------------------------------------------------------------------------------
