@@ -280,7 +280,7 @@ def test_a_clone_has_its_runs_without_training(clone: Path, bench: Bench) -> Non
     code, out = bench("run", clone / "small.yaml", *where(clone), "--reports", clone / "reports")
     assert code == 0
     assert "2 done" in out
-    assert "anew" not in out
+    assert "again  " not in out
     assert not (clone / "results/runs").exists()
     assert "0 of 2 runs to train" in bench("plan", clone / "small.yaml", *where(clone))[1]
     assert " 2 " in bench("status", "--results", clone / "results")[1]
@@ -297,13 +297,13 @@ def test_a_rerun_of_a_committed_run_trains_it_and_what_it_starts_from(clone: Pat
     child, parent = found["posthoc_logit_adjustment"], found["ce"]
     code, out = bench("rerun", child, *where(clone))
     assert code == 0, out
-    assert f"anew    {parent}: its weights are not here" in out
+    assert f"again   {parent}: its weights are not here" in out
     assert "EQUAL" in out
     assert not (clone / "results/rerun").exists()
     assert bench("evaluate", child, *where(clone)[:4])[0] == 0
     assert bench("evaluate", parent, *where(clone)[:4])[0] == 0
     code, out = bench("rerun", child, *where(clone))  # its parent is here now, and only lent
-    assert (code, "anew" in out) == (0, False)
+    assert (code, "again  " in out) == (0, False)
     assert RunDir(clone / "results", parent).weights.exists()
 
 

@@ -14,6 +14,8 @@ from bench.cli.tables import FittingTable
 from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from bench.records import Result
 
 #: Exit codes; 2 is also that of a wrong option.
@@ -131,6 +133,19 @@ def show(shown: FittingTable, wide: bool = False) -> None:
         out.print(shown)
     else:
         out.print(shown.narrow(), width=min(WIDTH, out.width))
+
+
+def print_line(text: str, style: str | None = None) -> None:
+    """Print one line, however long, without markup."""
+    console().print(text, style=style, soft_wrap=True, highlight=False, markup=False)
+
+
+def progress_bars(transient: bool = False) -> Progress:
+    """Return progress bars with number and remaining time."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console(), transient=transient)
 
 
 def coloured(status: str) -> str:
