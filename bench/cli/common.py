@@ -135,9 +135,9 @@ def show(shown: FittingTable, wide: bool = False) -> None:
         out.print(shown.narrow(), width=min(WIDTH, out.width))
 
 
-def print_line(text: str, style: str | None = None) -> None:
-    """Print one line, however long, without markup."""
-    console().print(text, style=style, soft_wrap=True, highlight=False, markup=False)
+def print_line(text: str, style: str | None = None, *, wrap: bool = False) -> None:
+    """Print text without markup in one line, however long; `wrap` breaks it at the terminal's width."""
+    console().print(text, style=style, soft_wrap=not wrap, highlight=False, markup=False)
 
 
 def progress_bars(transient: bool = False) -> Progress:

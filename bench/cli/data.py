@@ -74,7 +74,7 @@ def show(
     for factor in factors:
         _show_tail(dataset, factor, data)
     if not factors:
-        print_line("--imbalance-factor 100, for example, shows a long tail of it", "dim")
+        print_line("--imbalance-factor 100, for example, shows a long tail of it", "dim", wrap=True)
 
 
 def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
@@ -107,7 +107,7 @@ def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
         shown.add_row(part, *(f"{number:,}" for number in numbers), size)
     console().print(shown)
     names = ", ".join(class_names[:20]) + (", ..." if len(class_names) > 20 else "")
-    print_line(f"{len(class_names)} classes: {names}")
+    print_line(f"{len(class_names)} classes: {names}", wrap=True)
     _print_lines("remark", [printable(line) for line in passed_over], "yellow")
 
 

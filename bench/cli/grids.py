@@ -90,9 +90,12 @@ def sum_up(ends: Mapping[str, State]) -> int:
     """Print how many runs ended in each state, and return the exit code."""
     seen = Counter[str](state.status for state in ends.values())
     words = {"running": "running elsewhere"}
-    print_line("runs    " + ", ".join(f"{n} {words.get(status, status)}" for status, n in seen.most_common()))
+    counts = ", ".join(f"{n} {words.get(status, status)}" for status, n in seen.most_common())
+    print_line(f"runs    {counts}", wrap=True)
     print_stale(ends)
     if seen["failed"] or seen["unreadable"]:
-        print_line("--retry-failed trains failed runs again; the full error is in each run's log.txt")
+        print_line(
+            "--retry-failed trains failed runs again; the full error is in each run's log.txt", wrap=True
+        )
     bad = ("stale", "failed", "unreadable", "blocked", "interrupted", "missing")
     return SOME_FAILED if any(seen[status] for status in bad) else 0

@@ -67,7 +67,7 @@ def check(results: Results = RESULTS, wide: Wide = False, as_json: AsJson = Fals
         if rows:
             seen = Counter(row["verdict"] for row in rows)
             counts = ", ".join(f"{count} {verdict}" for verdict, count in seen.most_common())
-            print_line(f"{len(rows)} measured cells: {counts}")
+            print_line(f"{len(rows)} measured cells: {counts}", wrap=True)
         else:
             print_line("nothing is measured yet; start with `run RECIPE`")
         warn(board.problems, "left out: ")

@@ -87,7 +87,7 @@ def plan(
     summary = f"{len(times)} of {len(family)} runs to train"
     if times:
         summary += f", {where}: {_time(times, family, len(slots))}"
-    print_line(summary)
+    print_line(summary, wrap=True)
     tell_search(grid, runs)
     print_stale(known)
 

@@ -117,5 +117,7 @@ def synthesize(
     print_line(f"images  {folder}")
     if given_up:
         counts = ", ".join(f"{number} of {name}" for name, number in given_up.items())
-        print_line(f"given up, because all attempts were black, constant or broken: {counts}", "yellow")
+        print_line(
+            f"given up, because all attempts were black, constant or broken: {counts}", "yellow", wrap=True
+        )
         raise typer.Exit(SOME_FAILED)
