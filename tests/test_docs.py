@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import typer
-from conftest import Bench
+from commands import Bench
 from photo_trees import write
 from project import ROOT
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Bench
+from commands import Bench
 from fault_fakes import hasty_run, make, starts
 from hypothesis import given
 from hypothesis import strategies as st

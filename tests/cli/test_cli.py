@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Bench
+from commands import Bench
 from project import ROOT
 from small_recipe import RECIPE, where
 

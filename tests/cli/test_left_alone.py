@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Bench
+from commands import Bench
 from PIL import Image
 from project import ROOT
 from records_factory import finish, make_cell, make_grid

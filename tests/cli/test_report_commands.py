@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import photo_trees
 import pytest
-from conftest import Bench
+from commands import Bench
 from records_factory import CIFAR10_JPEG, finish, make_cell, make_grid
 
 from bench.cell import BackboneChoice

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from fast_runs import lines, make_cell, split, tapes, training, weights  # noqa: F401 - fixtures
+from fast_runs import lines, make_cell, training
 from golden_values import golden
 from PIL import Image, ImageFilter, ImageOps
 from pillow_bytes import both, photographs, same
@@ -152,7 +152,7 @@ def test_cutout_comes_last():
     assert isinstance(distorted(policy("crop_flip")).colour_ops[-1], Distortion)
 
 
-def test_the_loader_distorts_by_class_and_by_chance(split, tmp_path):  # noqa: F811
+def test_the_loader_distorts_by_class_and_by_chance(split, tmp_path):
     run = training(make_cell("ce_cuda"), split, tmp_path)
     levels = np.zeros(10, np.int64)
     levels[3] = 10
@@ -165,7 +165,7 @@ def test_the_loader_distorts_by_class_and_by_chance(split, tmp_path):  # noqa: F
     assert 0.2 < (counts[own] == 10).mean() < 0.8
 
 
-def test_a_probe_shows_the_classes_and_strengths_asked_for(split, tmp_path):  # noqa: F811
+def test_a_probe_shows_the_classes_and_strengths_asked_for(split, tmp_path):
     run = training(make_cell("ce_cuda", augmentation="none"), split, tmp_path)
     classes, strengths = np.array([9] * 6 + [0]), np.array([0, 0, 0, 0, 0, 10, 0])
     shown = torch.cat([*run.loader.probe(classes, strengths, 4)])
@@ -181,7 +181,7 @@ def test_a_probe_shows_the_classes_and_strengths_asked_for(split, tmp_path):  # 
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_levels_move_and_stay_within_their_range(name, split, tmp_path):  # noqa: F811
+def test_levels_move_and_stay_within_their_range(name, split, tmp_path):
     run = training(make_cell(name, epochs=3, evaluate_every=3), split, tmp_path)
     lines(run)
     levels = run.method.levels
@@ -190,7 +190,7 @@ def test_levels_move_and_stay_within_their_range(name, split, tmp_path):  # noqa
     assert levels.max() > 0
 
 
-def test_a_replayed_step_reads_the_levels_of_its_epoch(split, tapes, tmp_path):  # noqa: F811
+def test_a_replayed_step_reads_the_levels_of_its_epoch(split, tapes, tmp_path):
     plain = training(make_cell("ce_cuda", epochs=2), split, tmp_path / "a")
     told = lines(plain)
     replayed = training(make_cell("ce_cuda", epochs=2), split, tmp_path / "b", play=tapes)

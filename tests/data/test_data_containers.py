@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import photo_trees
 import pytest
-from cifar_files import FACTOR, official, recognised  # noqa: F401
-from conftest import Bench
+from cifar_files import FACTOR, recognised
+from commands import Bench
 from PIL import Image
 from project import ROOT
 
@@ -326,7 +326,7 @@ def test_check_shows_parts_and_remarks(toy: DataSet, tmp_path: Path, bench: Benc
 
 # -- CIFAR from elsewhere ------------------------------------------------------------------------
 @pytest.mark.parametrize("source", WRITERS)
-def test_pixel_identical_cifar_is_recognised(official: DataSet, tmp_path: Path, source: str) -> None:  # noqa: F811
+def test_pixel_identical_cifar_is_recognised(official: DataSet, tmp_path: Path, source: str) -> None:
     images = read(official, tmp_path)
     parts = {
         part: [

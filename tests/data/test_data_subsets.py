@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from cifar_files import FACTOR, official, recognised, write_cifar  # noqa: F401
-from conftest import Bench
+from cifar_files import FACTOR, recognised, write_cifar
+from commands import Bench
 from hypothesis import given
 from hypothesis import strategies as st
 from leaderboard_fakes import entries, literature, run

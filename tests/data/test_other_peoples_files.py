@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import photo_trees
 import pytest
-from conftest import Bench
+from commands import Bench
 from PIL import Image
 
 from bench.cell import DataSet

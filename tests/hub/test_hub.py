@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from conftest import Bench
+from commands import Bench
 from fake_hub import fake_hub
 from project import ROOT
 

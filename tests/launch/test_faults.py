@@ -19,7 +19,7 @@ from typing import Any
 
 import photo_trees
 import pytest
-from conftest import Bench
+from commands import Bench
 from fault_fakes import hasty_run, make, starts
 from photo_trees import IMAGENET
 from project import ROOT

@@ -8,7 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from conftest import Bench
+from commands import Bench
 from hypothesis import given
 from hypothesis import strategies as st
 from project import ROOT

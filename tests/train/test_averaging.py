@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from fast_runs import lines, make_cell, split, training, weights  # noqa: F401 - split is a fixture
+from fast_runs import make_cell, training, weights
 from golden_values import check, golden
 from small_runs import make_cell as cell_of
 from small_runs import run
@@ -30,7 +30,7 @@ def test_options_left_out_leave_the_id():
     assert "averaging" in Protocol(averaging=Averaging(kind="swa")).identity()
 
 
-def test_swa_is_the_mean_of_the_last_epochs(split, tmp_path):  # noqa: F811
+def test_swa_is_the_mean_of_the_last_epochs(split, tmp_path):
     method = training(make_cell(), split, tmp_path).method
     average = Average(method, Averaging(kind="swa", start=0.5))
     seen = []
@@ -45,7 +45,7 @@ def test_swa_is_the_mean_of_the_last_epochs(split, tmp_path):  # noqa: F811
         torch.testing.assert_close(mean, torch.stack(values).mean(0))
 
 
-def test_ema_follows_each_step_and_forgets_where_it_began(split, tmp_path):  # noqa: F811
+def test_ema_follows_each_step_and_forgets_where_it_began(split, tmp_path):
     method = training(make_cell(), split, tmp_path).method
     average = Average(method, Averaging(kind="ema", decay=0.5))
     name, parameter = next(iter(method.named_parameters()))
@@ -87,7 +87,7 @@ def test_a_resumed_run_has_the_same_average(tmp_path):
     assert equal(straight, run(cell, tmp_path / "b", tmp_path))
 
 
-def test_the_whole_gradient_is_clipped(split, tmp_path):  # noqa: F811
+def test_the_whole_gradient_is_clipped(split, tmp_path):
     tiny = 1e-3
     run = training(make_cell(optimizer=Optimizer(lr=1.0, momentum=0.0, clip=tiny)), split, tmp_path)
     before = weights(run)
@@ -99,7 +99,7 @@ def test_the_whole_gradient_is_clipped(split, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["ce", "balanced_softmax", "ce_drw"])
-def test_labels_are_smoothed(name, split, tmp_path):  # noqa: F811
+def test_labels_are_smoothed(name, split, tmp_path):
     run = training(make_cell(name, label_smoothing=0.1), split, tmp_path)
     batch = next(iter(run.loader.epoch(0, 1, "shuffle", {})))
     run.method.eval()
@@ -111,7 +111,7 @@ def test_labels_are_smoothed(name, split, tmp_path):  # noqa: F811
 
 
 @pytest.mark.parametrize("name", ["ldam", "focal", "ncl", "supcon_pretrain"])
-def test_who_knows_no_smoothed_labels_says_so(name, split, tmp_path):  # noqa: F811
+def test_who_knows_no_smoothed_labels_says_so(name, split, tmp_path):
     with pytest.raises(BenchError, match=r"takes no smoothed labels; leave protocol.label_smoothing out"):
         training(make_cell(name, label_smoothing=0.1), split, tmp_path)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from fast_runs import assert_same, make_cell, needs_gpu, split, tapes, training  # noqa: F401
+from fast_runs import assert_same, make_cell, needs_gpu, training
 from small_runs import make_cell as small_cell
 
 from bench.cell import Averaging
@@ -71,7 +71,7 @@ def test_what_a_machine_cannot_do_is_refused_with_the_reason(monkeypatch: pytest
 
 
 @pytest.mark.parametrize("steps", [2, 3])
-def test_steps_joined_in_one_piece_are_the_steps(split: Any, tmp_path: Path, tapes: Any, steps: int) -> None:  # noqa: F811
+def test_steps_joined_in_one_piece_are_the_steps(split: Any, tmp_path: Path, tapes: Any, steps: int) -> None:
     cell = make_cell("ce", epochs=3, augmentation="crop_flip")
     plain = training(cell, split, tmp_path, play=lambda key, function, moves, **_: function())
     joined = training(cell, split, tmp_path, play=tapes, execution=Execution(steps=steps))
@@ -94,9 +94,9 @@ def test_steps_joined_in_one_piece_are_the_steps(split: Any, tmp_path: Path, tap
     ],
 )
 def test_steps_that_cannot_be_joined_are_made_one_by_one(
-    split: Any,  # noqa: F811
+    split: Any,
     tmp_path: Path,
-    tapes: Any,  # noqa: F811
+    tapes: Any,
     name: str,
     more: dict[str, Any],
     reason: str,
@@ -107,13 +107,13 @@ def test_steps_that_cannot_be_joined_are_made_one_by_one(
     assert made.joined is None
 
 
-def test_exact_mode_takes_no_option(split: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_exact_mode_takes_no_option(split: Any, tmp_path: Path) -> None:
     asked = Execution(compile=True, channels_last=False, steps=4)
     made = training(make_cell("ce", mode="exact"), split, tmp_path, execution=asked)
     assert made.execution == Execution()
 
 
-def test_channels_first_is_the_same_training_up_to_rounding(split: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_channels_first_is_the_same_training_up_to_rounding(split: Any, tmp_path: Path) -> None:
     made = training(make_cell("ce"), split, tmp_path, execution=Execution(channels_last=False))
     usual = training(make_cell("ce"), split, tmp_path)
     formats = [run.loader.images_at(torch.arange(2)).stride() for run in (made, usual)]
@@ -127,7 +127,7 @@ def test_channels_first_is_the_same_training_up_to_rounding(split: Any, tmp_path
 
 
 def test_compiled_stages_are_the_stages_and_scores_come_from_the_plain_network(
-    split: Any,  # noqa: F811
+    split: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -179,7 +179,7 @@ def test_a_run_is_compiled_on_a_cpu(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["compile", "steps=4", "compile,steps=4", "no-channels-last", "no-benchmark"]
 )
-def test_each_option_trains_on_a_gpu_as_without_it(split: Any, tmp_path: Path, text: str) -> None:  # noqa: F811
+def test_each_option_trains_on_a_gpu_as_without_it(split: Any, tmp_path: Path, text: str) -> None:
     cell = make_cell("ce", epochs=2)
     made = training(cell, split, tmp_path / "made", "cuda", execution=Execution.read(text))
     assert made.execution == Execution.read(text)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fast_runs import assert_same, lines, make_cell, needs_gpu, split, tapes, training, weights  # noqa: F401
+from fast_runs import assert_same, lines, make_cell, needs_gpu, training, weights
 
 from bench import registry
 from bench.captured import Graphs, at_once, play_for, warm_up

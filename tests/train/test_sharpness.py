@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fast_runs import lines, make_cell, split, tapes, training, weights  # noqa: F401 - fixtures
+from fast_runs import lines, make_cell, training, weights
 from golden_values import golden
 from torch import nn
 
@@ -133,7 +133,7 @@ def test_cc_sam_stage_2(name):
 
 
 @pytest.mark.parametrize("name", ["ce_sam", "imbsam", "focal_sam", "sam_a"])
-def test_a_replayed_step_is_the_step(name, split, tapes, tmp_path):  # noqa: F811
+def test_a_replayed_step_is_the_step(name, split, tapes, tmp_path):
     plain = training(make_cell(name, epochs=1), split, tmp_path / "a")
     told = lines(plain)
     replayed = training(make_cell(name, epochs=1), split, tmp_path / "b", play=tapes)
@@ -141,7 +141,7 @@ def test_a_replayed_step_is_the_step(name, split, tapes, tmp_path):  # noqa: F81
     torch.testing.assert_close(weights(replayed), weights(plain), rtol=1e-3, atol=1e-4)
 
 
-def test_any_method_takes_it_from_the_protocol(split, tmp_path):  # noqa: F811
+def test_any_method_takes_it_from_the_protocol(split, tmp_path):
     settings = Optimizer(lr=0.05, sharpness=Sharpness(rho=0.1))
     climbed = training(make_cell("ldam_drw", epochs=1, optimizer=settings), split, tmp_path / "a")
     plain = training(make_cell("ldam_drw", epochs=1), split, tmp_path / "b")
@@ -149,7 +149,7 @@ def test_any_method_takes_it_from_the_protocol(split, tmp_path):  # noqa: F811
     assert weights(climbed).isfinite().all()
 
 
-def test_noise_moves_the_gradient_and_not_the_weights(split, tmp_path):  # noqa: F811
+def test_noise_moves_the_gradient_and_not_the_weights(split, tmp_path):
     settings = Optimizer(lr=0.05, sharpness=Sharpness(form="gaussian", rho=0.01, halve_every=1))
     run = training(make_cell(optimizer=settings, epochs=1), split, tmp_path)
     run.displacement.before_step(Clock(1, 9, 0, 9), None)
@@ -166,7 +166,7 @@ def test_noise_moves_the_gradient_and_not_the_weights(split, tmp_path):  # noqa:
 
 
 @pytest.mark.parametrize("name", ["kcl", "causal_tde"])
-def test_a_loss_that_moves_buffers_is_refused(name, split, tmp_path):  # noqa: F811
+def test_a_loss_that_moves_buffers_is_refused(name, split, tmp_path):
     views = ("main", "main") if name == "kcl" else ()
     settings = Optimizer(lr=0.05, sharpness=Sharpness())
     run = training(make_cell(name, optimizer=settings, views=views), split, tmp_path)
@@ -176,7 +176,7 @@ def test_a_loss_that_moves_buffers_is_refused(name, split, tmp_path):  # noqa: F
     assert all(torch.equal(value, before[key]) for key, value in run.method.state_dict().items())
 
 
-def test_a_form_that_weighs_images_needs_what_each_costs(split, tmp_path):  # noqa: F811
+def test_a_form_that_weighs_images_needs_what_each_costs(split, tmp_path):
     settings = Optimizer(sharpness=Sharpness(form="imbsam"))
     with pytest.raises(BenchError, match="'imbsam' weighs images, and RIDE does not say"):
         training(make_cell("ride", optimizer=settings), split, tmp_path)
