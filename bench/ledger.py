@@ -79,9 +79,9 @@ def _line(file: Path, number: int, text: str) -> Line:
     body, end, checksum = text.rpartition(_ENDS)
     run_id = text[len(_BEGINS) :].partition('"')[0]
     if not text.startswith(f'{_BEGINS}{run_id}","schema":') or not end:
-        problem = "not a line of a run; after a merge conflict take one side, and export the other's runs"
-        return Line(file, number, f"{file.name}:{number}", text, problem)
-    problem = None
+        advice = "after a merge conflict take one side, and export the other's runs"
+        return Line(file, number, f"{file.name}:{number}", text, f"not a line of a run; {advice}")
+    problem: str | None = None
     if checksum != f'{_checksum(body)}"}}':
         problem = "changed since it was written; take it from git again"
     elif not text.startswith(f'{_BEGINS}{run_id}","schema":{SCHEMA},'):

@@ -34,7 +34,6 @@ __all__ = [
     "State",
     "equal",
     "is_grid_name",
-    "load_results",
     "results_folder",
     "series",
     "states",
@@ -53,7 +52,7 @@ class Results:
     """
 
     def __init__(self, root: Path, now: Now | None = None) -> None:
-        self.root, self._now = root, now
+        self.root, self.now = root, now
 
     @cached_property
     def _runs(self) -> dict[str, Result]:
@@ -90,12 +89,6 @@ class Results:
             if state.status != "missing":
                 notes[run_id] = f"trained once more: {', '.join(filter(None, vars(state).values()))}"
         return notes
-
-    def judge(self, run: Result) -> State:
-        """Return the state of a finished run: done or stale."""
-        from bench.stale import judged  # imports the readers of image folders
-
-        return judged(run, self, self._now)
 
     @cached_property
     def newest_code(self) -> dict[str, str]:
@@ -155,7 +148,11 @@ class Results:
         return {cell.run_id: state(cell) for cell in cells}
 
     def table(self, runs: Iterable[Result] | None = None) -> pd.DataFrame:
-        """Return runs, by default all, as a table: one row per run, whatever its state."""
+        """Return runs, by default all, as a table: one row per run, whatever its state.
+
+        Rows that differ in nothing but their seed share a `series`. What is unknown is NA. A run whose
+        record cannot be trusted has the status `unreadable` and the reason.
+        """
         return run_table.table([run.row for run in (self if runs is None else runs)])
 
     def grid_table(self, grid: Grid) -> pd.DataFrame:
@@ -191,15 +188,6 @@ class Results:
                 differs = f"its directory differs from {run.line.location} in {where}"
                 found.append(f"{run.run_id}: {differs}; the directory is shown")
         return found
-
-
-def load_results(results: str | Path = "results") -> pd.DataFrame:
-    """Return all runs of a results folder as a table: one row per run, whatever its state.
-
-    Rows that differ in nothing but their seed share a `series`. What is unknown is NA. A run whose
-    record cannot be trusted has the status `unreadable` and the reason.
-    """
-    return Results(results_folder(Path(results))).table()
 
 
 def states(results: Path, cells: Iterable[Cell], asked: Collection[str] = ()) -> dict[str, State]:

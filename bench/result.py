@@ -58,12 +58,15 @@ class Result:
     @cached_property
     def state(self) -> State:
         """Its state; its parents count only where it is done, and may be stale because of them."""
-        own = self._own
+        state = self._own
         if self._among is None:
-            return own
-        judged = self._among.judge(self) if own.status == "done" else own
-        reasons = [judged.reason, self._among.attempts.get(self.run_id)]
-        return State(judged.status, "; ".join(filter(None, reasons)) or None)
+            return state
+        if state.status == "done":
+            from bench.stale import judged  # imports the readers of image folders
+
+            state = judged(self, self._among, self._among.now)
+        reasons = [state.reason, self._among.attempts.get(self.run_id)]
+        return State(state.status, "; ".join(filter(None, reasons)) or None)
 
     @property
     def _own(self) -> State:

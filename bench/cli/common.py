@@ -34,6 +34,10 @@ COLOURS = {
 Recipe = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A recipe: its file or its name, for example quick.")
 ]
+Run = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its last ten characters."),
+]
 Only = Annotated[
     list[str] | None,
     typer.Option(

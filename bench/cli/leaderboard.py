@@ -20,6 +20,7 @@ from bench.cli.common import (
     AsJson,
     Data,
     Results,
+    Run,
     Wide,
     console,
     find_run,
@@ -137,10 +138,7 @@ def _coloured(verdict: str, more: str = "") -> str:
 
 
 def explain(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its last ten characters."),
-    ],
+    run: Run,
     results: Results = RESULTS,
 ) -> None:
     """Compare a run's protocol with those of the published numbers, and show its authors' card.

@@ -87,16 +87,19 @@ def status(
         for name, grid in _chosen(recipes, runs).items()
     }
     if as_json:
-        listed = [row for name in known for row in _rows(name, runs.grids[name], known[name])]
-        print(json.dumps(listed, indent=1))
+        rows = [row for name in known for row in _rows(name, runs.grids[name], known[name])]
+        print(json.dumps(rows, indent=1))
         return
     counts = table("Recipes", "recipe", "cells", *statuses, numbers=("cells", *statuses))
     details = []
     for name, states in known.items():
         seen = Counter[str](state.status for state in states.values())
         counts.add_row(escape(name), str(len(states)), *(str(seen[s] or "") for s in statuses))
-        attention = {i for i, state in states.items() if state.status in ATTENTION or i in runs.attempts}
-        rows = [row for row in _rows(name, runs.grids[name], states) if recipes or row["run_id"] in attention]
+        rows = [
+            row
+            for row in _rows(name, runs.grids[name], states)
+            if recipes or row["status"] in ATTENTION or row["run_id"] in runs.attempts
+        ]
         if rows:
             details.append(_states(name, rows, wide))
     for shown in (counts, *details):
@@ -168,7 +171,7 @@ def report(
 
 
 def _now(data: Path, methods: list[Path] | None) -> Now:
-    """Return the current data, and the code of the given methods files."""
+    """Return the current data, and the code of the given methods files, without torch if there are none."""
     from bench.stale import Now
 
     return as_now(data, methods) if methods else Now(data)
@@ -184,10 +187,9 @@ def write_report(name: str, runs: AllRuns, reports: Path) -> None:
 
 def _chosen(names: Iterable[str] | None, runs: AllRuns) -> Mapping[str, Grid]:
     """Return the grids of the named recipes, or of all recipes."""
-    known = runs.grids
+    known, chosen = runs.grids, {}
     if not known:
         raise BenchError(f"{runs.root / 'grids'}: no recipe was run yet; start with `run RECIPE`")
-    chosen = {}
     for text in names or known:
         name = Path(text).name.removesuffix(".yaml")
         if name not in known:
@@ -261,11 +263,11 @@ def export(
     from bench import ledger
     from bench.records import results_folder
 
-    done = ledger.export(results_folder(results), map(results_folder, sources or ()))
-    warn(done.left_out, "left out: ")
-    for path in done.files:
+    exported = ledger.export(results_folder(results), map(results_folder, sources or ()))
+    warn(exported.left_out, "left out: ")
+    for path in exported.files:
         print_line(f"ledger  {path}")
-    print_line(f"{done.lines} runs, {done.new} of them new or fuller")
+    print_line(f"{exported.lines} runs, {exported.new} of them new or fuller")
 
 
 def clean(

@@ -28,6 +28,7 @@ from bench.cli.common import (
     Recipe,
     Reports,
     Results,
+    Run,
     Set,
     console,
     find_run,
@@ -145,11 +146,11 @@ def run(
     if launcher is cluster.Launcher.slurm:
         from bench.launch.slurm import follow
 
-        goes_on = cluster.send(cells, results, data, ask, **how)
+        next_steps = cluster.send(cells, results, data, ask, **how)
         if no_wait:
-            print_line(goes_on)
+            print_line(next_steps)
             return
-        options = {"start": follow, "stopped": goes_on}
+        options = {"start": follow, "stopped": next_steps}
     elif together:
         options = {"start": run_together, "gpus": chosen, **how}
     else:
@@ -170,10 +171,7 @@ def run(
 
 
 def rerun(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its last ten characters."),
-    ],
+    run: Run,
     methods: Methods = None,
     gpus: Gpus = None,
     results: Results = RESULTS,

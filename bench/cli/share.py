@@ -8,15 +8,23 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from bench.cli.common import DATA, RESULTS, SOME_FAILED, Data, Methods, Results, console, find_run, print_line
+from bench.cli.common import (
+    DATA,
+    RESULTS,
+    SOME_FAILED,
+    Data,
+    Methods,
+    Results,
+    Run,
+    console,
+    find_run,
+    print_line,
+)
 from bench.errors import BenchError
 
 
 def push(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its last ten characters."),
-    ],
+    run: Run,
     to: Annotated[str, typer.Option("--to", metavar="USER/REPO", help="A model repository of the Hub.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder, and send nothing.")] = False,
     folder: Annotated[

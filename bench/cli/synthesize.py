@@ -116,8 +116,8 @@ def synthesize(
         raise typer.Exit(INTERRUPTED) from None
     print_line(f"images  {folder}")
     if given_up:
-        counts = ", ".join(f"{number} of {name}" for name, number in given_up.items())
+        failures = ", ".join(f"{number} of {name}" for name, number in given_up.items())
         print_line(
-            f"given up, because all attempts were black, constant or broken: {counts}", "yellow", wrap=True
+            f"given up, because all attempts were black, constant or broken: {failures}", "yellow", wrap=True
         )
         raise typer.Exit(SOME_FAILED)
