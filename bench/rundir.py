@@ -244,7 +244,7 @@ class RunDir:
                 return State("unreadable", str(error).replace(f"{self.path}/", "")), None
             return State(record["status"], record.get("reason")), record
         if self.cell.exists():
-            reason = f"epochs done: {len(self.epochs())}; the next run goes on"
+            reason = f"epochs done: {len(self.epochs())}; the next run continues"
             return State("interrupted", reason), None
         return State("missing"), None
 

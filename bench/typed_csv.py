@@ -92,7 +92,7 @@ def _header_fault(header: list[str], model: type[Row]) -> str:
         if name not in model.model_fields:
             return f"{name[:40]!r} is no column{did_you_mean(name, model.model_fields)}"
         if header.count(name) > 1:
-            return f"{name}: this column stands twice; leave one out"
+            return f"{name}: this column is there twice; leave one out"
     for name, field in model.model_fields.items():
         if field.is_required() and name not in header:
             return f"{name}: this column is missing; it must be filled in every row"

@@ -95,11 +95,8 @@ def status(
     for name, states in known.items():
         seen = Counter[str](state.status for state in states.values())
         counts.add_row(escape(name), str(len(states)), *(str(seen[s] or "") for s in statuses))
-        rows = [
-            row
-            for row in _rows(name, runs.grids[name], states)
-            if recipes or row["status"] in ATTENTION or row["run_id"] in runs.attempts
-        ]
+        cells = _rows(name, runs.grids[name], states)
+        rows = [r for r in cells if recipes or r["status"] in ATTENTION or r["run_id"] in runs.attempts]
         if rows:
             details.append(_states(name, rows, wide))
     for shown in (counts, *details):
@@ -294,8 +291,7 @@ def clean(
     for path in sorted(results.glob("runs/*/checkpoint.pt")):
         run = RunDir(results, path.parent.name)
         if run.look()[0].status == "done" and run.record.stat().st_mtime <= before:
-            size = path.stat().st_size
-            freed += size
+            freed += (size := path.stat().st_size)
             print_line(f"{size / 1e6:9.1f} MB  {path}")
             if apply:
                 path.unlink()
