@@ -48,11 +48,9 @@ def rows(file: Path, model: type[Row], faults: list[str]) -> Iterator[tuple[str,
                 if len(cells) != len(header):
                     faults.append(f"{location}: {len(cells)} cells, but the header has {len(header)} columns")
                     continue
-                filled = {
-                    name: cell.strip() for name, cell in zip(header, cells, strict=True) if cell.strip()
-                }
+                texts = zip(header, map(str.strip, cells), strict=True)
                 try:
-                    row = model.model_validate_strings(filled)
+                    row = model.model_validate_strings({name: text for name, text in texts if text})
                 except ValidationError as error:
                     for detail in error.errors():
                         column = str(detail["loc"][0])

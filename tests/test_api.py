@@ -107,7 +107,7 @@ def test_rows_of_a_recipe_are_not_mixed_with_those_of_another(
             assert len(row.per_class) == 10
             assert np.mean(row.per_class) == pytest.approx(row.balanced)
         other.write_text("{}")
-        with pytest.raises(BenchError, match=r"other.json: has no cells, notes, recipe, title"):
+        with pytest.raises(BenchError, match=r"other.json: not a grid file"):
             bench.load_results()
     finally:
         other.unlink()
