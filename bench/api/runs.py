@@ -132,7 +132,7 @@ def run(
             methods=files,
             listen=listen,
         )
-    table = _with_recipes(Results(root, as_now(images, files)))
+    table = _with_recipes(Results(root, as_now(images)))
     ours = table[table["recipe"] == whole.name].set_index("run_id", drop=False)
     return ours.reindex([cell.run_id for cell in cells if cell.run_id in ours.index]).reset_index(drop=True)
 
