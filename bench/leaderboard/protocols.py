@@ -12,7 +12,7 @@ from bench.controls import control_in
 from bench.data.sets.subsets import Recognised, recognise
 from bench.records import Result
 
-#: A row of the literature, see `bench.published`.
+#: A row of the literature, see `bench.published.to_rows`.
 Number = Mapping[str, Any]
 
 #: The literature's classes of our augmentation policies; others are classes of their own name.

@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.leaderboard import Board
 from bench.leaderboard.entries import COLUMNS
-from bench.published import plain
+from bench.published import to_rows
 from bench.report.page import latex
 from bench.report.text import link
 
@@ -42,13 +42,13 @@ def table(board: Board) -> pd.DataFrame:
 
 def json_lines(board: Board) -> str:
     """Write the table as a JSON list of objects, one per line, without unknown values."""
-    rows = [{key: value for key, value in row.items() if value is not None} for row in plain(table(board))]
+    rows = [{key: value for key, value in row.items() if value is not None} for row in to_rows(table(board))]
     return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n"
 
 
 def bibtex(board: Board) -> str:
     """Cite the methods with a known venue, year or link; authors are never guessed."""
-    known = {row.pop("method"): row for row in plain(board.methods.reset_index()[["method", *_CITED]])}
+    known = {row.pop("method"): row for row in to_rows(board.methods.reset_index()[["method", *_CITED]])}
     for name, facts in {m.run.cell.method.name: m.run.record["method"] for m in reversed(board.done)}.items():
         published = known.get(name, {})
         known[name] = {fact: published.get(fact) or facts.get(fact) for fact in _CITED}
