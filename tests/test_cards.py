@@ -414,7 +414,7 @@ def test_a_method_without_the_card_is_told_with_those_there_are(tmp_path):
         load(file)
     told = str(error.value).split("\n")
     assert "r.yaml:3: methods.tau_norm: no card 'authors' of 'tau_norm' for cifar100 at 100" in told[0]
-    assert "there are: none; say card: none here" in told[0]
+    assert "there are: none; write card: none here" in told[0]
     assert "authors (cifar100), authors (imagenet_lt)" in told[1]
     assert "authors_400 (cifar100)" in told[1]
     assert "r.yaml:6: methods.plain: needs a backbone: here, or in grid:" in told[2]

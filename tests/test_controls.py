@@ -115,7 +115,7 @@ def test_without_the_word_there_are_no_controls_and_a_label_may_not_have_ones_na
     (point,) = load(file).points
     assert point.controls == {}
     file.write_text("controls: true\nmethods:\n  bcl: {}\n  bcl-no_contrast: {method: ce}\n" + grid)
-    with pytest.raises(BenchError, match=r"r.yaml:4: .*is what a control of 'bcl' is called; rename"):
+    with pytest.raises(BenchError, match=r"r.yaml:4: .*is the name of a control of 'bcl'; rename this label"):
         load(file)
 
 

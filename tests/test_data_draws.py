@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import Bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from leaderboard_fakes import run
@@ -18,8 +20,9 @@ from bench.data.split import longtail
 from bench.data.split.load import load
 from bench.errors import BenchError
 from bench.leaderboard.protocols import FIELDS
+from bench.recipe import grid_file
 from bench.recipe import load as read
-from bench.records import series
+from bench.records import series, write_grid
 
 DIGITS = DATASETS["digits"]
 NAMES = tuple(map(str, range(10)))
@@ -159,6 +162,19 @@ def test_the_draws_are_axes(tmp_path):
     ]
     (tmp_path / "plain.yaml").write_text(RECIPE)
     assert read(tmp_path / "plain.yaml").points[0].cell.id == read(tmp_path / "r.yaml").points[0].cell.id
+
+
+def test_plan_and_status_show_the_split_seed_where_there_are_several(tmp_path: Path, bench: Bench):
+    for name, seeds in (("one", "[1]"), ("two", "[0, 2]")):
+        recipe, results = tmp_path / f"{name}.yaml", tmp_path / "results"
+        recipe.write_text(f"{RECIPE}  split_seed: {seeds}\n")
+        write_grid(results, name, grid_file(read(recipe)))
+        plan = bench("plan", recipe, "--results", results, "--data", tmp_path / "data", "--gpus", "none")[1]
+        status = bench("status", name, "--results", results, "--data", tmp_path / "data")[1]
+        for out in (plan, status):
+            assert ("split" in out.partition("state")[2].splitlines()[0]) == (name == "two"), out
+        rows = json.loads(bench("status", name, "--json", "--results", results)[1])
+        assert [row["split_seed"] for row in rows] == json.loads(seeds)
 
 
 def test_a_data_set_can_say_them_too(tmp_path):

@@ -20,7 +20,7 @@ from bench.recipe import Recipe, grid_file, load
 from bench.records import Results, RunDir, write_grid
 from bench.report import render_recipe
 from bench.report.effort import apart
-from bench.search.outcome import outcome, phases
+from bench.search.outcome import outcome, progress
 from bench.search.resolve import resolve
 
 RECIPE = """\
@@ -66,8 +66,8 @@ def won(recipe: Recipe, results: Path) -> dict[str, dict[int, int]]:
 
 def told(recipe: Recipe, results: Path) -> str:
     found = resolve(recipe, Results(results))
-    cells = {point.cell.run_id: point.cell for point in found.points}
-    return phases(found.search.record(), cells, Results(results))
+    cells = [point.cell for point in found.points]
+    return progress(found.search.record(), cells, Results(results))
 
 
 def test_the_best_trial_of_each_budget_wins_and_the_first_of_equals(recipe: Recipe, tmp_path: Path) -> None:
@@ -94,9 +94,8 @@ def test_phases_are_told_from_the_first_trial_to_the_last_winner(recipe: Recipe,
     try_all(recipe, tmp_path)
     write_grid(tmp_path, "made_up", grid)
     (known,) = Results(tmp_path).grids.values()
-    cells = {cell.run_id: cell for _, cell in known.cells}
-    said = phases(known.search, cells, Results(tmp_path))
-    assert said == "search: 8 of 8; final: the next `run` trains what won (at most 18 runs)"
+    text = progress(known.search, [cell for _, cell in known.cells], Results(tmp_path))
+    assert text == "search: 8 of 8; final: the next `run` trains the winners (at most 18 runs)"
     for point in resolve(recipe, Results(tmp_path)).points:
         if point.label == "ce-k1":
             end(tmp_path, point.cell, 1.0)
@@ -113,7 +112,7 @@ def test_test_scores_change_no_winner(recipe: Recipe, tmp_path: Path) -> None:
     assert after.points == before.points
     assert after.search.record() == before.search.record()
     final = next(point.cell for point in after.points if point.phase == "final")
-    with pytest.raises(ValueError, match="is no trial, for it is scored on a test set"):
+    with pytest.raises(ValueError, match="not a trial, as it is evaluated on a test set"):
         outcome([final], Results(tmp_path))
 
 
@@ -269,7 +268,7 @@ def test_run_trains_trials_then_winners_and_goes_on_where_it_stopped(tmp_path: P
 
     code, out = bench(*run)
     assert code == 0
-    assert "search: 2 of 2; final: the next `run` trains what won (at most 2 runs)" in out
+    assert "search: 2 of 2; final: the next `run` trains the winners (at most 2 runs)" in out
     assert record.read_bytes() == before
     assert RunDir(results, second.run_id).is_done()
 

@@ -30,7 +30,7 @@ from bench.cli.common import (
     show,
     table,
 )
-from bench.cli.grids import as_now
+from bench.cli.grids import as_now, print_search
 from bench.cli.leaderboard import tell, write_board
 from bench.errors import BenchError, did_you_mean, printable
 
@@ -73,7 +73,6 @@ def status(
     from bench import records
     from bench.launch import queue
     from bench.rundir import Status
-    from bench.search.outcome import phases
 
     statuses, runs = get_args(Status), records.Results(results, _now(data, methods))
     try:
@@ -98,16 +97,17 @@ def status(
         seen = Counter[str](state.status for state in states.values())
         counts.add_row(escape(name), str(len(states)), *(str(seen[s] or "") for s in statuses))
         told = {i for i, state in states.items() if state.status in ATTENTION or i in runs.attempts}
-        rows = [row for row in _rows(name, runs.grids[name], states) if recipes or row["run_id"] in told]
-        if rows:
-            details.append(_states(name, rows, wide))
+        rows = _rows(name, runs.grids[name], states)
+        chosen = [row for row in rows if recipes or row["run_id"] in told]
+        if chosen:
+            several_splits = len({row["split_seed"] for row in rows}) > 1
+            details.append(_states(name, chosen, wide, several_splits))
     for shown in (counts, *details):
         show(shown, wide)
     for name in known:
         grid = runs.grids[name]
         if grid.search:
-            search = phases(grid.search, {cell.run_id: cell for _, cell in grid.cells}, runs)
-            console().print(escape(f"{name}: {search}"), soft_wrap=True, highlight=False)
+            print_search(grid.search, [cell for _, cell in grid.cells], runs, f"{name}: ")
     tell(runs.conflicts)
 
 
@@ -120,6 +120,7 @@ def _rows(name: str, grid: Grid, states: Mapping[str, State]) -> list[dict[str, 
             "label": label,
             "dataset": cell.dataset.name,
             "imbalance_factor": cell.imbalance_factor,
+            "split_seed": cell.dataset.split_seed,
             "seed": cell.seed,
             "status": states[cell.run_id].status,
             "reason": states[cell.run_id].reason,
@@ -128,14 +129,16 @@ def _rows(name: str, grid: Grid, states: Mapping[str, State]) -> list[dict[str, 
     ]
 
 
-def _states(name: str, rows: Sequence[dict[str, Any]], wide: bool) -> FittingTable:
-    shown = table(name, "state", "run", "label", "data", "seed", "", numbers=("seed",))
+def _states(name: str, rows: Sequence[dict[str, Any]], wide: bool, several_splits: bool) -> FittingTable:
+    split = ("split",) if several_splits else ()
+    shown = table(name, "state", "run", "label", "data", *split, "seed", "", numbers=(*split, "seed"))
     for row in rows:
         shown.add_row(
             coloured(row["status"]),
             row["run_id"] if wide else row["run_id"][-SHORT:],
             escape(row["label"]),
             f"{row['dataset']} {row['imbalance_factor']:g}",
+            *([str(row["split_seed"])] if several_splits else []),
             str(row["seed"]),
             escape(row["reason"] or ""),
         )

@@ -33,7 +33,7 @@ from bench.cli.common import (
     find_run,
     table,
 )
-from bench.cli.grids import as_now, gpus_of, labels_of, read_cells, sum_up, tell_anew, tell_search
+from bench.cli.grids import as_now, gpus_of, labels_of, print_search, read_cells, sum_up, tell_anew
 from bench.cli.results import write_report
 from bench.errors import BenchError
 from bench.rundir import Busy
@@ -164,7 +164,8 @@ def run(
     after = records.Results(results, as_now(data))
     write_report(grid.name, after, reports)
     standing = after.states(families(asked).values())
-    tell_search(grid, after)
+    if grid.search:
+        print_search(grid.search.record(), [point.cell for point in grid.points], after)
     raise typer.Exit(sum_up({i: s if s.status == "stale" else ends.get(i, s) for i, s in standing.items()}))
 
 
