@@ -260,7 +260,7 @@ def test_a_part_without_labels_is_no_test_set(tmp_path: Path) -> None:
     without = [(name, image, -1) for name, image, _ in rows("test")]
     to_parquet(tmp_path / "toy", {"train": rows("train"), "test": without, "validation": rows("test")})
     dataset = DataSet(name="toy", source="parquet", folder="toy", image_size=8)
-    told(dataset, tmp_path, "test has label -1, but there are 3 classes", "name another one by parts")
+    told(dataset, tmp_path, "test has label -1, but there are 3 classes", "name another one with parts")
     assert len(read(changed(dataset, parts={"test": "validation"}), tmp_path).test_images) == 6
 
 

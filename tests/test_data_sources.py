@@ -303,7 +303,7 @@ def no_test(tree: Path) -> Path:
         (dangling_link, "No such file or directory; replace or remove it"),
         (empty_class, "no image in this class folder.*fill it or remove it"),
         (odd_class, "no class folder 'b dog', which test has"),
-        (one_class, r"1 class folders \(a cat\); two are needed"),
+        (one_class, r"1 class folders \(a cat\); at least two are needed"),
         (no_test, "no such folder; it should hold a folder of images per class"),
     ],
 )

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from bench import records
 from bench.cell import BackboneChoice, Cell, DataSet, ExtraTrain, Optimizer, Protocol, Schedule
 from bench.cli.estimate import training_images
-from bench.data.feed.loader import Loader
+from bench.data.feed.memory import MemoryLoader
 from bench.data.sets.catalogue import DATASETS
 from bench.data.split import manifest
 from bench.data.split.load import Split, load
@@ -76,11 +76,11 @@ def split_of(data: Path, **extra: Any) -> Split:
     return load(digits(**extra), 20.0, data)
 
 
-def loader_of(split: Split, **options: Any) -> Loader:
-    return Loader(split, (View("none"),), cell(split.dataset, **options), "cpu")
+def loader_of(split: Split, **options: Any) -> MemoryLoader:
+    return MemoryLoader(split, (View("none"),), cell(split.dataset, **options), "cpu")
 
 
-def seen(loader: Loader, epoch: int, sampler: str = "shuffle") -> list[tuple[int, int, int]]:
+def seen(loader: MemoryLoader, epoch: int, sampler: str = "shuffle") -> list[tuple[int, int, int]]:
     """Return label, corner and next pixel of every image of an epoch; real digits have no corner."""
     dataset = loader.split.dataset
     found = []
@@ -198,7 +198,7 @@ def test_samplers_draw_them_too(data: Path, sampler: str) -> None:
 
 def test_a_second_batch_and_positions_speak_of_the_same_images(data: Path) -> None:
     split = split_of(data, weight=0.5)
-    loader = Loader(split, (View("none"),), cell(split.dataset), "cpu", extra_sampler="class_balanced")
+    loader = MemoryLoader(split, (View("none"),), cell(split.dataset), "cpu", extra_sampler="class_balanced")
     for epoch in (3, 0):
         for batch in loader.epoch(epoch, 10, "shuffle"):
             assert isinstance(batch.extra, Batch)
@@ -225,10 +225,10 @@ def test_the_fingerprint_covers_them(data: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("extra", "told"),
     [
-        ({"folder": "nowhere"}, r"nowhere: no such folder, which digits: extra_train 'noise' wants; fill it"),
+        ({"folder": "nowhere"}, r"nowhere: no such folder, which digits: extra_train 'noise' needs; fill it"),
         ({"folder": "../made"}, r"extra_train 'noise': folder '../made' leaves the data directory"),
-        ({"fill_to": 6}, r"an epoch would see none of the images"),
-        ({"weight": 0.01}, r"an epoch would see none of the images"),
+        ({"fill_to": 6}, r"no epoch would use an image of"),
+        ({"weight": 0.01}, r"no epoch would use an image of"),
     ],
 )
 def test_what_cannot_be_added_is_told(data: Path, extra: dict[str, Any], told: str) -> None:

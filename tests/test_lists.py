@@ -149,8 +149,8 @@ def test_a_file_may_name_the_classes(tmp_path: Path) -> None:
     assert read_lists(dataset, tmp_path).class_names == ("tench", "great white shark")
     for text, message in (
         ("tench\n", r"names\.txt: 1 names for 2 classes"),
-        ("tench\ntench\n", r"names\.txt:2: 'tench' is no name, or not the first"),
-        ("tench\n\nshark\n", r"names\.txt:2: '' is no name"),
+        ("tench\ntench\n", r"names\.txt:2: 'tench' is not a name, or is listed twice"),
+        ("tench\n\nshark\n", r"names\.txt:2: '' is not a name"),
         (b"\xff", r"names\.txt: not readable \(UnicodeDecodeError\)"),
     ):
         listed(tmp_path / "set", text, "names.txt")

@@ -280,7 +280,7 @@ def untested(tree: Path) -> None:
         (twice_in_a_class, "train: 1 images repeat an image: ", None),
         (with_two_labels, None, "train: 1 images have two labels: "),
         (leaked, None, "test: 1 images are in train too: "),
-        (untested, "test: 1 classes have no image, so what is asked of them is n/a: dog", None),
+        (untested, "test: 1 classes have no image, so their metrics are n/a: dog", None),
     ],
 )
 def test_what_is_wrong_with_a_tree_is_told_before_training(

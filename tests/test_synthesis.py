@@ -165,7 +165,7 @@ def test_images_of_another_making_are_not_mixed_in(full: Path, tmp_path: Path) -
     with pytest.raises(BenchError, match=r"manifest.json: settings: .* not a manifest"):
         fill(full, WANTED, SETTINGS, Painter(), 4)
     (full / "manifest.json").unlink()
-    with pytest.raises(BenchError, match=r"holds images, but no manifest.json .* another --out"):
+    with pytest.raises(BenchError, match=r"has images, but no manifest.json .* another --out"):
         fill(full, WANTED, SETTINGS, Painter(), 4)
     deep = tmp_path / "deep"
     fill(deep, {"Plantae/7477": 1}, SETTINGS, Painter(), 4)
@@ -271,8 +271,8 @@ def _no_weights(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (_no_index, "model_index.json: no such file; --pipeline wants the folder of a StableDiffusionPipe"),
-        (_other_kind, "model_index.json: this is a DDPMPipeline; --pipeline wants a StableDiffusionPipeline"),
+        (_no_index, "model_index.json: no such file; --pipeline needs the folder of a StableDiffusionPipe"),
+        (_other_kind, "model_index.json: this is a DDPMPipeline; --pipeline needs a StableDiffusionPipeline"),
         (_half_an_index, "model_index.json: damaged"),
         (_no_part, "vae: no such folder, which model_index.json names"),
         (_no_weights, "cannot be loaded as a StableDiffusionPipeline"),

@@ -171,7 +171,7 @@ def _listed(dataset: DataSet, data_dir: Path) -> Images:
         pixels = (folder.decode({"": some}, size, upright=dataset.upright) for some in files)
         return _arrays(*pixels, lists.train.labels, lists.test.labels, lists.class_names)
 
-    key = key_of(lists.root, [*files[0], *files[1]], lists.said, size, RULES, dataset.upright)
+    key = key_of(lists.root, [*files[0], *files[1]], lists.content, size, RULES, dataset.upright)
     return _cached(data_dir, _name_of(lists.root, data_dir), key, decode)
 
 

@@ -1,6 +1,6 @@
-"""Holding a user's copy of a data set against what is known of it, against the disk, and against itself.
+"""Checks of a user's copy of a data set: published counts, files on disk, and agreement of its parts.
 
-What is there more than once is found by `bench.data.sets.repeats`.
+Repeated images are found by `bench.data.sets.repeats`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,21 @@ from bench.data.read.listing import listed
 from bench.data.read.lists import read_list, read_lists
 from bench.data.read.pictures import Pictures, pictures
 from bench.data.read.readers import KINDS, items
-from bench.data.sets.findings import AS_PUBLISHED, COUNTS_AGREE, DIFFERS, MOST_TOLD, Findings, Part, part_of
+from bench.data.sets.findings import (
+    AS_PUBLISHED,
+    COUNTS_AGREE,
+    DIFFERS,
+    MOST_LISTED,
+    Findings,
+    PartSummary,
+    summarise,
+)
 from bench.data.sets.known import KNOWN, Known, KnownList, git_blob
 from bench.data.sets.repeats import compare_containers, compare_contents, compare_lists, compare_trees
 from bench.data.split.extra import read_extra
 from bench.errors import BenchError, printable
+
+PRESENT = "present"  # the state of an image without a fault
 
 
 def check(
@@ -35,10 +45,12 @@ def check(
     decode: bool = False,
     report: Callable[[int], None] = lambda n: None,
 ) -> Findings:
-    """Look at a data set in `root`: its lists or folders, held against each other, and every image.
+    """Check the lists or folders of a data set in `root`, whether they agree, and every image.
 
-    With `decode`, every image is decoded too; `report` is told how many were looked at. What is found is kept
-    below `data_dir`.
+    Args:
+        data_dir: where results are cached.
+        decode: whether to decode every image too.
+        report: is called with the number of images checked since its last call.
     """
     findings = Findings()
     if dataset.source == "folder":
@@ -48,20 +60,19 @@ def check(
     else:
         _check_lists(dataset, root, decode, report, findings)
     (findings.remarks if dataset.allow_leak else findings.faults).extend(findings.leaks)
-    findings.faults, findings.remarks = (
-        [*map(printable, some)] for some in (findings.faults, findings.remarks)
-    )
+    findings.faults = [*map(printable, findings.faults)]
+    findings.remarks = [*map(printable, findings.remarks)]
     return findings
 
 
 def before_training(dataset: DataSet, data_dir: Path, class_counts: np.ndarray) -> list[str]:
-    """Do what `check` does and costs seconds, and return its remarks.
+    """Do those parts of `check` that take only seconds, and return the remarks.
 
     Args:
-        class_counts: (C,) training images of each class, by which extra images are chosen.
+        class_counts: (C,) training images of each class, on which the choice of extra images depends.
 
     Raises:
-        BenchError: its faults, a line each.
+        BenchError: the faults, a line each.
     """
     findings = Findings()
     if dataset.source == "folder":
@@ -79,9 +90,9 @@ def before_training(dataset: DataSet, data_dir: Path, class_counts: np.ndarray) 
     if dataset.on_disk:
         lists = listed(dataset, data_dir)
         for listing in lists.parts.values():
-            pictures(dataset, data_dir, lists.root, listing).sizes()  # all are there, or packed
+            pictures(dataset, data_dir, lists.root, listing).sizes()  # raises if an image is missing
     if findings.leaks and not dataset.allow_leak:
-        remedy = "take them out, or say allow_leak: true of the data set"
+        remedy = "remove them, or give the data set allow_leak: true"
         findings.faults += [f"{leak}; {remedy}" for leak in findings.leaks]
     if findings.faults:
         raise BenchError("\n".join(f"{dataset.name}: {fault}" for fault in findings.faults))
@@ -131,7 +142,7 @@ def _check_tree(
         return
     for name, part in parts.items():
         counts = np.array([len(files) for files in part.classes.values()])
-        findings.parts.append(part_of(name, root / name, counts, dataset))
+        findings.parts.append(summarise(name, root / name, counts, dataset))
         paths = np.array([os.fsencode(path.relative_to(root)) for path in part.files])
         images = Pictures(root, paths, np.arange(len(paths)), upright=dataset.upright)
         _check_images(name, images, decode, report, findings)
@@ -153,15 +164,15 @@ def _check_containers(
         findings.faults.append(str(error))
         return
     for part, listing in found.parts.items():
-        findings.parts.append(part_of(part, listing.file, np.bincount(listing.labels), dataset))
+        findings.parts.append(summarise(part, listing.file, np.bincount(listing.labels), dataset))
         names = [name.decode() for name in listing.paths.tolist()]
-        states, peculiarities = ["there"] * len(listing), dict[int, str]()
-        for place, item in enumerate(items(dataset, root, part) if decode else ()):
-            states[place], told = _looked_at(item.content, dataset.upright)
-            if told:
-                peculiarities[place] = told
+        states, peculiarities = [PRESENT] * len(listing), dict[int, str]()
+        for i, item in enumerate(items(dataset, root, part) if decode else ()):
+            states[i], peculiarity = _decoded(item.content, dataset.upright)
+            if peculiarity:
+                peculiarities[i] = peculiarity
             report(1)
-        _tell_states(part, states, peculiarities, names.__getitem__, findings)
+        _add_states(part, states, peculiarities, names.__getitem__, findings)
     compare_containers(dataset, data_dir, found, None, findings)
 
 
@@ -172,7 +183,7 @@ def _check_list(part: str, file: Path, dataset: DataSet, known: Known | None, fi
         findings.faults.append(f"{part} list: {error}")
         return
     blob = git_blob(file.read_bytes())
-    found = part_of(part, file, np.bincount(listing.labels), dataset, blob)
+    found = summarise(part, file, np.bincount(listing.labels), dataset, blob)
     published = known.lists.get(part) if known else None
     if known is not None and published is not None:
         differences = _differences(found, known.classes, published)
@@ -185,7 +196,7 @@ def _check_list(part: str, file: Path, dataset: DataSet, known: Known | None, fi
     findings.parts.append(found)
 
 
-def _differences(found: Part, classes: int, published: KnownList) -> list[str]:
+def _differences(found: PartSummary, classes: int, published: KnownList) -> list[str]:
     pairs: dict[str, tuple[int | tuple[int, ...], int | tuple[int, ...]]] = {
         "images": (found.images, published.images),
         "classes": (found.classes, classes),
@@ -194,13 +205,13 @@ def _differences(found: Part, classes: int, published: KnownList) -> list[str]:
         "many/medium/few classes": (found.shots, published.shots or found.shots),
     }
     return [
-        f"{_shown(ours)} {what} instead of {_shown(theirs)}"
-        for what, (ours, theirs) in pairs.items()
-        if ours != theirs
+        f"{_text(value)} {what} instead of {_text(expected)}"
+        for what, (value, expected) in pairs.items()
+        if value != expected
     ]
 
 
-def _shown(value: int | tuple[int, ...]) -> str:
+def _text(value: int | tuple[int, ...]) -> str:
     return f"{value:,}" if isinstance(value, int) else "/".join(map(str, value))
 
 
@@ -210,7 +221,7 @@ def _check_images(
 ) -> None:
     peculiarities: dict[int, str] = {}
 
-    def look(position: int) -> str:
+    def state_of(position: int) -> str:
         report(1)
         path = images.file(position)
         if not path.is_file():
@@ -218,41 +229,40 @@ def _check_images(
         if not path.stat().st_size:
             return "empty"
         if not decode:
-            return "there"
-        state, peculiarity = _looked_at(path, images.upright)
+            return PRESENT
+        state, peculiarity = _decoded(path, images.upright)
         if peculiarity:
             peculiarities[position] = peculiarity
         return state
 
-    with ThreadPoolExecutor() as pool:  # Pillow and the file system let go of the interpreter
-        states = list(pool.map(look, range(len(images))))
-    _tell_states(
-        part, states, peculiarities, lambda place: str(images.file(place).relative_to(images.root)), findings
-    )
+    with ThreadPoolExecutor() as pool:  # Pillow and the file system release the GIL
+        states = list(pool.map(state_of, range(len(images))))
+    _add_states(part, states, peculiarities, lambda i: str(images.file(i).relative_to(images.root)), findings)
 
 
-def _looked_at(content: Path | bytes, upright: bool) -> tuple[str, str]:
-    """Decode an image, and say how it is and what of it a rule passes over, if anything."""
+def _decoded(content: Path | bytes, upright: bool) -> tuple[str, str]:
+    """Decode an image, and return its state and what the rules of decoding ignore in it ("" for nothing)."""
     try:
         pixels = np.asarray(decoding.decode(content, upright=upright))
-        told = decoding.peculiar(content, upright=upright)
-    except Exception:  # what a decoder raises on a broken file depends on the format
+        peculiarity = decoding.peculiarity(content, upright=upright)
+    except Exception:  # the exception depends on the format
         return "broken", ""
-    return "there" if (pixels != pixels[0, 0]).any() else "of one colour", told
+    return PRESENT if (pixels != pixels[0, 0]).any() else "of one colour", peculiarity
 
 
-def _tell_states(
+def _add_states(
     part: str,
     states: Sequence[str],
     peculiarities: Mapping[int, str],
     name_of: Callable[[int], str],
     findings: Findings,
 ) -> None:
-    findings.there[part] = len(states) - states.count("missing")
-    told_of = [*enumerate(states), *sorted(peculiarities.items())]
-    for state in sorted({state for _, state in told_of} - {"there"}):
-        places = [place for place, one in told_of if one == state]
-        told = ", ".join(map(name_of, places[:MOST_TOLD]))
-        more = f" and {len(places) - MOST_TOLD:,} more" if len(places) > MOST_TOLD else ""
-        line = f"{part}: {len(places):,} of {len(states):,} images {state}: {told}{more}"
+    """Add a line for each state that images have, except `PRESENT`."""
+    findings.present[part] = len(states) - states.count("missing")
+    pairs = [*enumerate(states), *sorted(peculiarities.items())]
+    for state in sorted({state for _, state in pairs} - {PRESENT}):
+        positions = [i for i, one in pairs if one == state]
+        names = ", ".join(map(name_of, positions[:MOST_LISTED]))
+        more = f" and {len(positions) - MOST_LISTED:,} more" if len(positions) > MOST_LISTED else ""
+        line = f"{part}: {len(positions):,} of {len(states):,} images {state}: {names}{more}"
         (findings.faults if state in ("missing", "empty", "broken") else findings.remarks).append(line)
