@@ -1,4 +1,4 @@
-"""The part of a cell that says which images it trains on, and how their long tail is drawn."""
+"""The images of a cell, and how their long tail is drawn."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class DataSet(Frozen):
         test_per_class: images held out as test set where a source has none.
         held_out: training images that replace the test set, to choose hyper-parameters by: a number of each
             class, or a share (see `longtail.held_counts`). The tail is drawn from the others.
-        shots: shot groups go by real images alone, whatever `extra_train` adds.
+        shots: the rule of shot groups, which count real images only, not `extra_train`.
         orientation: "exif" turns images as their files say; by default EXIF is ignored. The other rules of
             decoding are in `bench.data.read.decoding`.
         allow_leak: test images may be trained on, as in a data set that was published so; otherwise that is

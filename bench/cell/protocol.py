@@ -1,4 +1,4 @@
-"""The part of a cell that says how it is trained and evaluated."""
+"""How a cell is trained and evaluated."""
 
 from __future__ import annotations
 

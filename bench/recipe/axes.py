@@ -11,7 +11,7 @@ from math import prod
 from bench.cell import DataSet, Protocol
 from bench.data.sets.catalogue import DATASETS
 from bench.errors import did_you_mean
-from bench.recipe.methods import MethodSpec, check_name
+from bench.recipe.methods import LabelSpec, check_name
 from bench.recipe.networks import read_backbone
 from bench.recipe.schema import each, parse
 from bench.recipe.tree import Node, merge, plant, shown
@@ -30,7 +30,7 @@ _PLAIN = (*_NEEDED, *TAIL_AXES, "seed", "mode")
 _INSIDE = ("protocol.", "params.", "backbone.options.")
 
 
-def read_points(root: Node, specs: Collection[MethodSpec], has_card: bool = False) -> list[Values]:
+def read_points(root: Node, specs: Collection[LabelSpec], has_card: bool = False) -> list[Values]:
     """Return the full product of the axes, the last one fastest; zipped axes change together.
 
     With cards the backbone is optional, as they have one.
@@ -64,7 +64,7 @@ def _natural(point: Values, grid: Node) -> Values:
     return {**point, "imbalance_factor": replace(dataset, value=1)}
 
 
-def _check_keys(groups: Iterable[Node], specs: Iterable[MethodSpec]) -> None:
+def _check_keys(groups: Iterable[Node], specs: Iterable[LabelSpec]) -> None:
     params = {f"params.{name}" for s in specs for name in s.hyperparameters.model_fields}
     protocol = {f"protocol.{name}" for name in Protocol.model_fields}
     taken: dict[str, Node] = {}

@@ -146,7 +146,7 @@ def _text(file: Path, fault: Callable[[str], BenchError]) -> str:
 def _change(text: str) -> Node:
     key, equals, value = text.partition("=")
     first, *rest = key.strip().split(".")
-    # an axis of the grid may have dots of its own: grid.protocol.epochs
+    # the key of an axis may have dots: grid.protocol.epochs
     keys = (first, ".".join(rest)) if first == "grid" and rest else (first, *rest)
     if not equals or not all(keys) or len(keys) > DEEPEST:
         raise BenchError(f"--set: {shown(text)}: write key=value, as in protocol.epochs=2")

@@ -18,7 +18,7 @@ from bench.cards import NO_CARD, Card, card_of, cards_of
 from bench.cell import Cell
 from bench.errors import did_you_mean
 from bench.recipe.axes import TAIL_AXES, Values, read_points
-from bench.recipe.methods import MethodSpec, changes, read_methods, with_controls
+from bench.recipe.methods import LabelSpec, changes, read_methods, with_controls
 from bench.recipe.schema import OverrideSection, each, parse
 from bench.recipe.tree import Key, Node, merge, nest, plant, shown
 
@@ -126,7 +126,7 @@ class Expansion:
         cell = cell.model_copy(update={"method": method, **family})
         return self.made.setdefault((i, label), cell)
 
-    def _draft(self, i: int, spec: MethodSpec) -> Node:
+    def _draft(self, i: int, spec: LabelSpec) -> Node:
         """Merge the tree of a cell."""
         point = {
             key: node
@@ -168,11 +168,11 @@ class Expansion:
             )
         return card
 
-    def _origin(self, spec: MethodSpec) -> MethodSpec:
+    def _origin(self, spec: LabelSpec) -> LabelSpec:
         """Return the method of which a control leaves a part out; any other label's own method."""
         return self.specs[spec.control_of or spec.label]
 
-    def _from_card(self, i: int, spec: MethodSpec) -> Node:
+    def _from_card(self, i: int, spec: LabelSpec) -> Node:
         """Return the tree of a cell's card, located at the label."""
         card = self.cards[i, spec.label]
         if card is None:
@@ -243,7 +243,7 @@ def _steps(key: str) -> tuple[str, ...]:
     return ("dataset", key) if key in TAIL_AXES else tuple(key.split("."))
 
 
-def _check_schedule(cell: Cell, draft: Node, spec: MethodSpec) -> None:
+def _check_schedule(cell: Cell, draft: Node, spec: LabelSpec) -> None:
     """Refuse a schedule with a part after the last epoch."""
     epochs, schedule = cell.protocol.epochs, cell.protocol.schedule
     if not epochs or not spec.method.build.trains:

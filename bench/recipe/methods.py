@@ -19,8 +19,8 @@ from bench.recipe.tree import Node, merge, plant, shown
 
 
 @dataclass(frozen=True)
-class MethodSpec:
-    """A label, its method and what the recipe changes.
+class LabelSpec:
+    """A label of a recipe, its registered method and the recipe's changes to it.
 
     Attributes:
         parents: the labels that it starts from.
@@ -67,17 +67,17 @@ def changes(node: Node) -> Node:
     return Node(kept, node.location, node.path)
 
 
-def with_controls(specs: dict[str, MethodSpec]) -> dict[str, MethodSpec]:
-    """Add the controls of each label as "label-control", and of each label that starts from it one from each.
+def with_controls(specs: dict[str, LabelSpec]) -> dict[str, LabelSpec]:
+    """Add the controls of each label as "label-control"; a label that starts from it gets a copy for each.
 
     A control of another method has the label's card, and those of its hyper-parameters that the method has.
 
     Raises:
         BenchError: a label has the name already.
     """
-    made: dict[str, MethodSpec] = {}
+    made: dict[str, LabelSpec] = {}
 
-    def of(spec: MethodSpec) -> dict[str, MethodSpec]:
+    def of(spec: LabelSpec) -> dict[str, LabelSpec]:
         """Return the controls of a label by name, with those of its parents."""
         own = {
             name: replace(
@@ -107,12 +107,12 @@ def with_controls(specs: dict[str, MethodSpec]) -> dict[str, MethodSpec]:
     return specs | made
 
 
-def read_methods(section: Node) -> dict[str, MethodSpec]:
+def read_methods(section: Node) -> dict[str, LabelSpec]:
     """Read `methods:` by label; check that methods are registered and that `from:` makes no loop."""
     known = registry.methods()
     labels = section.mapping
 
-    def read(label: str) -> MethodSpec:
+    def read(label: str) -> LabelSpec:
         node = labels[label]
         check_name(label, node)
         own = parse(MethodSection, node, homes=HOMES | _hyperparameters(label, node, known))
@@ -133,7 +133,7 @@ def read_methods(section: Node) -> dict[str, MethodSpec]:
                 near = did_you_mean(parent, labels)
                 raise node.find(("from",)).fault(f"unknown label {shown(parent)}{near}")
         backbone = None if own.backbone is None else read_backbone(node.find(("backbone",)))
-        return MethodSpec(label, node, known[name], parents, backbone, own.card)
+        return LabelSpec(label, node, known[name], parents, backbone, own.card)
 
     if not labels:
         raise section.fault("names no method")
@@ -146,8 +146,8 @@ def _hyperparameters(label: str, node: Node, known: Mapping[str, registry.Entry]
     """Return where hyper-parameters of a label's method belong if they are written beside `params`."""
     method = node.value.get("method") if isinstance(node.value, dict) else None
     name = label if method is None else method.plain
-    entry = known.get(name) if isinstance(name, str) else None
-    return {key: f"params: {{{key}: ...}}" for key in (entry.hyperparameters.model_fields if entry else ())}
+    found = known.get(name) if isinstance(name, str) else None
+    return {key: f"params: {{{key}: ...}}" for key in (found.hyperparameters.model_fields if found else ())}
 
 
 def check_name(name: str, node: Node) -> None:
@@ -156,7 +156,7 @@ def check_name(name: str, node: Node) -> None:
         raise node.fault("a name is 1 to 64 letters, digits, _, + and -, no dot, and not - first")
 
 
-def _check_ancestors(spec: MethodSpec, specs: dict[str, MethodSpec], chain: tuple[str, ...] = ()) -> None:
+def _check_ancestors(spec: LabelSpec, specs: dict[str, LabelSpec], chain: tuple[str, ...] = ()) -> None:
     chain = (*chain, spec.label)
     for parent in spec.parents:
         if parent in chain:

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from bench.cell import Cell, Frozen, HeldOut
 from bench.errors import did_you_mean
-from bench.recipe.methods import MethodSpec
+from bench.recipe.methods import LabelSpec
 from bench.recipe.schema import each, parse
 from bench.recipe.tree import Node, merge, nest, plant, shown
 from bench.records import series
@@ -55,7 +55,7 @@ class SearchSection(Frozen):
 class Spaces:
     """The ranges of all labels, each with its node."""
 
-    def __init__(self, section: Node, specs: Mapping[str, MethodSpec]) -> None:
+    def __init__(self, section: Node, specs: Mapping[str, LabelSpec]) -> None:
         self.section, self.specs = section, specs
         shared, own = (
             {} if (n := section.mapping.get(k)) is None else n.mapping for k in ("space", "methods")

@@ -73,14 +73,13 @@ class Range(Frozen):
         return min(max(float(f"{value:.{DIGITS}g}"), low), high)
 
     def _ends(self, middle: float) -> tuple[float, float]:
-        if self.log is not None:
-            if isinstance(self.log, tuple):
-                return self.log
-            return min(middle / self.log, middle * self.log), max(middle / self.log, middle * self.log)
-        assert self.linear is not None
-        if isinstance(self.linear, tuple):
-            return self.linear
-        return middle - abs(self.linear), middle + abs(self.linear)
+        """Return the lowest and the highest value."""
+        ends = self.linear if self.log is None else self.log
+        assert ends is not None
+        if isinstance(ends, tuple):
+            return ends
+        pair = (middle - ends, middle + ends) if self.log is None else (middle / ends, middle * ends)
+        return min(pair), max(pair)
 
 
 def draws(

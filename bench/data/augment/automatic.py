@@ -19,7 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from bench.data.augment.affine import MOVES, nearest, numbers, smooth
-from bench.data.augment.op import How, by_kind
+from bench.data.augment.op import How, in_turn
 from bench.data.augment.pixels import COLOURS
 
 #: Operation, probability and magnitude (0 to 9), twice for each of the 25 sub-policies.
@@ -98,10 +98,7 @@ class AutoAugment:
 
     def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
         """Apply the first operations, then the second ones."""
-        for turn in range(2):
-            kind, rows = tables["kind"][:, turn], tables["numbers"][:, turn]
-            images = by_kind(images, kind, tuple(AUTOAUGMENT.values()), rows)
-        return images
+        return in_turn(images, tables, tuple(AUTOAUGMENT.values()))
 
 
 @functools.cache
@@ -195,10 +192,7 @@ class RandAugment:
 
     def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
         """Apply the first operations, then the second ones."""
-        for turn in range(2):
-            kind, rows = tables["kind"][:, turn], tables["numbers"][:, turn]
-            images = by_kind(images, kind, tuple(RANDAUGMENT.values()), rows)
-        return images
+        return in_turn(images, tables, tuple(RANDAUGMENT.values()))
 
 
 def _kind(name: str, cubic: np.ndarray) -> np.ndarray | int:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.data.augment import pixels
 from bench.data.augment.affine import nearest, numbers, resize
-from bench.data.augment.op import How, by_kind, divide, to_bytes
+from bench.data.augment.op import How, divide, in_turn, to_bytes
 from bench.data.augment.operations import Cutout
 from bench.data.augment.pixels import COLOURS, gaussian_blur
 from bench.data.augment.policy import Policy
@@ -133,10 +133,7 @@ class Distortion:
 
     def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
         """Apply the operations in their order."""
-        hows = (None, *(one.how for one in KINDS))
-        for turn in range(HIGHEST):
-            images = by_kind(images, tables["kind"][:, turn], hows, tables["numbers"][:, turn])
-        return images
+        return in_turn(images, tables, (None, *(one.how for one in KINDS)))
 
 
 def distorted(policy: Policy) -> Policy:

@@ -50,6 +50,13 @@ def by_kind(images: Tensor, kind: Tensor, hows: Sequence[How], *rows: Tensor) ->
     return result
 
 
+def in_turn(images: Tensor, tables: Mapping[str, Tensor], hows: Sequence[How]) -> Tensor:
+    """Apply k operations one after the other, by tables `kind` (B, k) and `numbers` (B, k, 6)."""
+    for kind, rows in zip(tables["kind"].unbind(1), tables["numbers"].unbind(1), strict=True):
+        images = by_kind(images, kind, hows, rows)
+    return images
+
+
 def change(images: Tensor, chosen: Tensor, how: Callable[..., Tensor], *rows: Tensor) -> Tensor:
     """Change the `chosen` (B,) images by `how`."""
     return by_kind(images, chosen.long(), (None, how), *rows)

@@ -49,18 +49,12 @@ def list_images(part: Path) -> TreePart:
         BenchError: the folder does not exist or has fewer than two classes; a class folder has no image or a
             name that is not text; Pillow does not read an image.
     """
-    if not part.is_dir():
-        raise BenchError(f"{part}: no such folder; it should hold a folder of images per class")
-    names: list[str] = []
-    loose: list[str] = []
-    for item in sorted(os.scandir(part), key=lambda item: item.name):
-        if not item.name.startswith("."):
-            (names if item.is_dir() else loose).append(item.name)
+    names, loose = _scan(part)
     if len(names) < 2:
         raise BenchError(
             f"{part}: {len(names)} class folders ({', '.join(names) or 'none'}); at least two are needed"
         )
-    found = TreePart({}, [part / name for name in loose])
+    found = TreePart({}, loose)
     for name in names:
         if not _is_text(name):
             raise BenchError(f"{part / name}: the name of this class is not UTF-8 text; rename the folder")
@@ -71,6 +65,15 @@ def list_images(part: Path) -> TreePart:
                 f"{part / name}: no image in this class folder ({usual_suffixes()}); fill it or remove it"
             )
     return found
+
+
+def _scan(part: Path) -> tuple[list[str], list[Path]]:
+    """Return the names of the folders in a part, and its files, both sorted and without hidden ones."""
+    if not part.is_dir():
+        raise BenchError(f"{part}: no such folder; it should hold a folder of images per class")
+    items = sorted((item for item in os.scandir(part) if item.name[0] != "."), key=lambda item: item.name)
+    folders = [item.name for item in items if item.is_dir()]
+    return folders, [part / item.name for item in items if not item.is_dir()]
 
 
 def files_in(folder: Path, but: Collection[Path] = ()) -> tuple[list[Path], list[Path]]:
@@ -99,7 +102,9 @@ def files_in(folder: Path, but: Collection[Path] = ()) -> tuple[list[Path], list
 def usual_suffixes() -> str:
     """Return the usual suffixes of images, for a message."""
     usual = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".gif", ".avif")
-    return ", ".join(end for end in usual if end in decoding.suffixes()) + " and whatever else Pillow reads"
+    return (
+        ", ".join(end for end in usual if end in decoding.suffixes()) + " and what else Pillow reads"
+    )
 
 
 def passed_over(files: Collection[Path]) -> list[str]:
@@ -160,23 +165,17 @@ def list_tree(root: Path, parts: Parts | None = None) -> dict[str, TreePart]:
 
 
 def _others(part: Path, train: Path, classes: Collection[str]) -> TreePart:
-    if not part.is_dir():
-        raise BenchError(f"{part}: no such folder; it should hold a folder of images per class")
-    found = TreePart({name: [] for name in classes}, [])
-    for item in sorted(os.scandir(part), key=lambda item: item.name):
-        if item.name.startswith("."):
-            continue
-        if not item.is_dir():
-            found.passed_over.append(part / item.name)
-            continue
-        images, others = files_in(part / item.name)
+    names, loose = _scan(part)
+    found = TreePart({name: [] for name in classes}, loose)
+    for name in names:
+        images, others = files_in(part / name)
         found.passed_over.extend(others)
-        if item.name in found.classes:
-            found.classes[item.name] = images
+        if name in found.classes:
+            found.classes[name] = images
         elif images:
             raise BenchError(
-                f"{train}: no class folder {item.name!r}, which {part.name} has"
-                f"{did_you_mean(item.name, classes)}; add it or remove that one"
+                f"{train}: no class folder {name!r}, which {part.name} has"
+                f"{did_you_mean(name, classes)}; add it or remove that one"
             )
     if not found.files:
         raise BenchError(f"{part}: no image in any class folder ({usual_suffixes()}); nothing to test with")
