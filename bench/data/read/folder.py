@@ -102,9 +102,7 @@ def files_in(folder: Path, but: Collection[Path] = ()) -> tuple[list[Path], list
 def usual_suffixes() -> str:
     """Return the usual suffixes of images, for a message."""
     usual = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".gif", ".avif")
-    return (
-        ", ".join(end for end in usual if end in decoding.suffixes()) + " and what else Pillow reads"
-    )
+    return ", ".join(end for end in usual if end in decoding.suffixes()) + " and what else Pillow reads"
 
 
 def passed_over(files: Collection[Path]) -> list[str]:
