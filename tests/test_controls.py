@@ -85,11 +85,11 @@ def test_what_starts_from_a_label_is_trained_again_from_its_control(recipe):
 def test_the_grid_file_says_which_runs_are_whose_controls(recipe):
     entries = {entry["run_id"]: entry for entry in grid_file(recipe)["cells"]}
     for seed in (0, 1):
-        told = entries[cell(recipe, "bcl", seed=seed).run_id]["controls"]
-        assert told["no_contrast"] == cell(recipe, "bcl-no_contrast", seed=seed).run_id
-        assert set(told) == {"no_contrast", "plain_views", "ce_weight_1"}
-        assert told.keys() & entries.keys() == set()
-        assert set(told.values()) <= set(entries)
+        named = entries[cell(recipe, "bcl", seed=seed).run_id]["controls"]
+        assert named["no_contrast"] == cell(recipe, "bcl-no_contrast", seed=seed).run_id
+        assert set(named) == {"no_contrast", "plain_views", "ce_weight_1"}
+        assert named.keys() & entries.keys() == set()
+        assert set(named.values()) <= set(entries)
     assert "controls" not in entries[cell(recipe, "ce").run_id]
 
 

@@ -260,8 +260,8 @@ def test_what_packs_the_images_of_a_recipe_is_told(tmp_path: Path, bench: Comman
     dataset = load(recipe).points[0].cell.dataset
     with pytest.raises(BenchError, match="not packed") as error:
         split.load(dataset, 1.0, tmp_path)
-    told = re.findall(r"`run_bench\.py (.*)`", str(error.value))
-    (command,) = (words.replace("FILE", str(recipe)).split() for words in told)
+    commands = re.findall(r"`run_bench\.py (.*)`", str(error.value))
+    (command,) = (words.replace("FILE", str(recipe)).split() for words in commands)
     code, out = bench(*command, "--data", tmp_path)
     assert code == 0, out
     assert "base: shrunk" not in out, "there is a recipe already"

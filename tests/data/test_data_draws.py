@@ -42,8 +42,8 @@ def test_the_papers_draw_has_the_id_that_it_had():
 
 def test_another_draw_is_another_tail_of_the_protocol():
     assert drawn().tail == drawn(profile="natural").tail == STANDARD
-    told = drawn(profile="step", split_seed=2, class_order=1, label_noise=0.2).tail
-    assert told == "step, split 2, class order 1, label noise 0.2"
+    text = drawn(profile="step", split_seed=2, class_order=1, label_noise=0.2).tail
+    assert text == "step, split 2, class order 1, label noise 0.2"
     assert FIELDS["tail"].league
     assert FIELDS["tail"].judged
     assert FIELDS["tail"].of(run()) == STANDARD
@@ -185,22 +185,22 @@ def test_a_data_set_can_say_them_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("  split_seed: [-1]\n", "split_seed"),
         ("  label_noise: [1]\n", "label_noise"),
         ("  profile: [steep]\n", "profile"),
     ],
 )
-def test_a_draw_that_is_none_is_refused_at_its_place(tmp_path, line, told):
+def test_a_draw_that_is_none_is_refused_at_its_place(tmp_path, line, message):
     (tmp_path / "r.yaml").write_text(RECIPE + line)
-    with pytest.raises(BenchError, match=rf"r\.yaml:6: .*{told}.* should be"):
+    with pytest.raises(BenchError, match=rf"r\.yaml:6: .*{message}.* should be"):
         read(tmp_path / "r.yaml")
 
 
 def test_a_natural_tail_has_nothing_to_draw():
-    for field, told in (("class_order", "permutes nothing"), ("split_seed", "draws nothing")):
-        with pytest.raises(ValidationError, match=told):
+    for field, message in (("class_order", "permutes nothing"), ("split_seed", "draws nothing")):
+        with pytest.raises(ValidationError, match=message):
             drawn(profile="natural", n_max=None, **{field: 1})
     drawn(profile="natural", n_max=None, split_seed=1, held_out=3)
     drawn(profile="natural", n_max=None, split_seed=1, label_noise=0.1)

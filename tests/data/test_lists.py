@@ -74,9 +74,9 @@ def test_a_line_is_a_path_and_a_label(tmp_path: Path, name: str, text: str) -> N
     ],
 )
 def test_a_mistake_is_told_with_its_line(tmp_path: Path, text: str | bytes, message: str) -> None:
-    with pytest.raises(BenchError, match=message) as told:
+    with pytest.raises(BenchError, match=message) as error:
         read_list(listed(tmp_path, text))
-    assert len(str(told.value)) < 400 + len(str(tmp_path))
+    assert len(str(error.value)) < 400 + len(str(tmp_path))
 
 
 def test_a_missing_list_is_told(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def won(recipe: Recipe, results: Path) -> dict[str, dict[int, int]]:
     return {one.label: dict(one.winners) for one in found.search.methods}
 
 
-def told(recipe: Recipe, results: Path) -> str:
+def progress_of(recipe: Recipe, results: Path) -> str:
     found = resolve(recipe, Results(results))
     cells = [point.cell for point in found.points]
     return progress(found.search.record(), cells, Results(results))
@@ -86,10 +86,10 @@ def test_the_best_trial_of_each_budget_wins_and_the_first_of_equals(recipe: Reci
 
 
 def test_phases_are_told_from_the_first_trial_to_the_last_winner(recipe: Recipe, tmp_path: Path) -> None:
-    assert told(recipe, tmp_path) == "search: 0 of 8; final: waits for search (at most 18 runs)"
+    assert progress_of(recipe, tmp_path) == "search: 0 of 8; final: waits for search (at most 18 runs)"
     try_all(recipe, tmp_path, but="crt-trial3")
     waits = "search: 7 of 8; final: 0 of 6, 1 of 2 searches not over"
-    assert told(recipe, tmp_path) == waits
+    assert progress_of(recipe, tmp_path) == waits
     assert won(recipe, tmp_path) == {"ce": {1: 1, 2: 2, 4: 2}, "crt": {}}
     grid = grid_file(recipe)  # as it was before any trial ended
     try_all(recipe, tmp_path)
@@ -100,7 +100,7 @@ def test_phases_are_told_from_the_first_trial_to_the_last_winner(recipe: Recipe,
     for point in resolve(recipe, Results(tmp_path)).points:
         if point.label == "ce-k1":
             end(tmp_path, point.cell, 1.0)
-    assert told(recipe, tmp_path) == "search: 8 of 8; final: 3 of 12"
+    assert progress_of(recipe, tmp_path) == "search: 8 of 8; final: 3 of 12"
 
 
 def test_test_scores_change_no_winner(recipe: Recipe, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_a_trial_that_failed_cannot_win_and_does_not_hold_the_others_up(
     assert won(recipe, tmp_path) == {"ce": {1: 1, 2: 1, 4: 4}, "crt": {1: 1, 2: 1, 4: 4}}
     record = resolve(recipe, Results(tmp_path)).search.record()
     assert [trial.score for trial in record.methods[0].trials] == [50.0, None, 40.0, 60.0]
-    assert told(recipe, tmp_path).startswith("search: 7 of 8 (1 failed); final: 0 of")
+    assert progress_of(recipe, tmp_path).startswith("search: 7 of 8 (1 failed); final: 0 of")
 
 
 def test_several_seeds_of_a_trial_are_averaged(tmp_path: Path) -> None:
@@ -289,8 +289,8 @@ def test_the_recipe_of_the_documentation_is_valid(tmp_path: Path) -> None:
     (shown,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.S)
     (tmp_path / "my_search.yaml").write_text(shown)
     recipe = load(tmp_path / "my_search.yaml")
-    assert f"search: 0 of {len(recipe.points)}; final: waits" in told(recipe, tmp_path)
-    assert told(recipe, tmp_path) in text
+    assert f"search: 0 of {len(recipe.points)}; final: waits" in progress_of(recipe, tmp_path)
+    assert progress_of(recipe, tmp_path) in text
 
 
 def test_the_authors_card_stands_in_the_middle(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from bench.data.read.pictures import pictures
 from bench.data.read.readers import KINDS
 from bench.files import write_text
 
-#: Raised when the cached content changes its meaning.
+#: Version of the cached content.
 _VERSION = 2
 
 
