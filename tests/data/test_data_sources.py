@@ -75,9 +75,7 @@ def test_what_digits_cannot_be_is_said():
         sources.read(renamed(DIGITS, image_size=32), Path())
     one_line(error)
     for held_out in (None, 174):
-        with pytest.raises(
-            BenchError, match="set test_per_class to .* hold out, below 174"
-        ):
+        with pytest.raises(BenchError, match=r"set test_per_class to .* hold out, below 174"):
             sources.read(renamed(DIGITS, test_per_class=held_out), Path())
 
 
