@@ -149,9 +149,9 @@ def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
         sections = parse(Sections, tree)
         search = read_search(tree) if sections.search is not None else None
         if search:
-            points = tuple(Point(label, cell, {}, of, "search") for label, cell, of in search.trials())
+            points = tuple(Point(*fields) for fields in search.trials())
         else:
-            points = tuple(Point(*point) for point in expand(tree))
+            points = tuple(Point(*fields) for fields in expand(tree))
         log = tuple(each(_logger, tree.mapping["log"].elements if "log" in tree.mapping else ()))
     except BenchError as error:
         lines = str(error).split("\n")

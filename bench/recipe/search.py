@@ -73,22 +73,20 @@ class Search:
     expansion: Expansion
     draws: tuple[Mapping[tuple[int, str], Node], ...]
 
-    def trials(self) -> Iterator[tuple[str, Cell, str]]:
-        """Yield label, cell and searched label of each trial."""
+    def trials(self) -> Iterator[tuple[str, Cell, dict[str, str], str, str]]:
+        """Yield label, cell, controls (none), searched label and phase of each trial."""
         for one in self.methods:
             for draw, trial in enumerate(one.trials, start=1):
-                yield from ((f"{one.label}-trial{draw}", cell, one.label) for cell in trial.cells)
+                for cell in trial.cells:
+                    yield f"{one.label}-trial{draw}", cell, {}, one.label, "search"
 
-    def finals(self) -> Iterator[tuple[str, Cell, dict[str, str], str]]:
-        """Yield label, cell, controls and searched label of the winners and their controls.
-
-        A label has the budgets that it won: `ce-k4+16`.
-        """
+    def finals(self) -> Iterator[tuple[str, Cell, dict[str, str], str, str]]:
+        """Yield the same of the winners and their controls; a label has the budgets it won: `ce-k4+16`."""
         for one in self.methods:
             for draw in dict.fromkeys(one.winners.values()):
                 budgets = "+".join(str(k) for k, won in one.winners.items() if won == draw)
                 for label, cell, controls in self._finals(one, draw):
-                    yield f"{label}-k{budgets}", cell, controls, one.label
+                    yield f"{label}-k{budgets}", cell, controls, one.label, "final"
 
     def _finals(self, one: Searched, draw: int) -> Iterator[tuple[str, Cell, dict[str, str]]]:
         expansion = self.expansion.under(self.draws[draw - 1])

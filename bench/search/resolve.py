@@ -24,10 +24,9 @@ def resolve(recipe: Recipe, runs: Results) -> Recipe:
     search = replace(
         recipe.search, methods=tuple(_resolved(one, budgets, runs) for one in recipe.search.methods)
     )
-    trials = [Point(label, cell, {}, of, "search") for label, cell, of in search.trials()]
-    finals = [Point(label, cell, controls, of, "final") for label, cell, controls, of in search.finals()]
     points: dict[str, Point] = {}
-    for point in (*trials, *finals):  # two labels may have the same cell
+    for fields in (*search.trials(), *search.finals()):  # two labels may have the same cell
+        point = Point(*fields)
         points.setdefault(point.cell.id, point)
     return replace(recipe, search=search, points=tuple(points.values()))
 

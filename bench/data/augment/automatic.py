@@ -133,36 +133,16 @@ RANDAUGMENT: dict[str, How] = {
 
 _Magnitude = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-
-def _blend(level: np.ndarray, sign: np.ndarray) -> np.ndarray:
-    return 0.1 + 1.8 * level
-
-
-def _shear(level: np.ndarray, sign: np.ndarray) -> np.ndarray:
-    return 0.3 * level * sign
-
-
-def _shift(level: np.ndarray, sign: np.ndarray) -> np.ndarray:
-    return 0.45 * level * sign
-
-
-#: From a level (0 to 1) and a sign to the magnitude of each of the 15 operations.
+#: From a level (0 to 1) and a sign to the magnitude of the 15 operations, in the order that draws use.
 OPERATIONS: dict[str, _Magnitude] = {
-    "autocontrast": lambda level, sign: 0 * level,
-    "equalize": lambda level, sign: 0 * level,
-    "invert": lambda level, sign: 0 * level,  # solarizing from level 0 on
+    **dict.fromkeys(("autocontrast", "equalize", "invert"), lambda level, sign: 0 * level),
     "rotate": lambda level, sign: 30 * level * sign,
     "posterize": lambda level, sign: np.trunc(4 * level),
     "solarize": lambda level, sign: np.trunc(256 * level),
     "solarize_add": lambda level, sign: np.trunc(110 * level),
-    "color": _blend,
-    "contrast": _blend,
-    "brightness": _blend,
-    "sharpness": _blend,
-    "shear_x": _shear,
-    "shear_y": _shear,
-    "translate_x": _shift,
-    "translate_y": _shift,
+    **dict.fromkeys(("color", "contrast", "brightness", "sharpness"), lambda level, sign: 0.1 + 1.8 * level),
+    **dict.fromkeys(("shear_x", "shear_y"), lambda level, sign: 0.3 * level * sign),
+    **dict.fromkeys(("translate_x", "translate_y"), lambda level, sign: 0.45 * level * sign),
 }
 
 
