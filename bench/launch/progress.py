@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench.cell import Cell
-from bench.errors import place_of
+from bench.errors import location_of
 from bench.launch.anew import latest
 from bench.launch.local import Listen
 from bench.records import RunDir
@@ -77,7 +77,7 @@ def _tell_end(
 def _last_words(run: RunDir) -> list[str]:
     """Say where a run failed, or else what it printed last, and where the rest is."""
     record = run.look()[1] or {}
-    place = place_of(record.get("traceback"))
+    place = location_of(record.get("traceback"))
     if record.get("traceback") and not place:
         return []  # a mistake of the user, whose reason names the place that counts
     try:
