@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.cell import BackboneChoice, Cell, DataSet, Optimizer, Protocol
 from bench.cores import cores
+from bench.data.feed.memory import MemoryLoader
 from bench.data.split.load import InMemory
 from bench.method import Batch, Method
 from bench.records import RunDir
@@ -136,13 +137,13 @@ def clocked(
 
         return call
 
-    learn, batch = loop.Training._learn, loop.Loader._batch
-    loop.Training._learn, loop.Loader._batch = timed(learn), timed(batch)  # type: ignore[method-assign]
+    learn, batch = loop.Training._learn, MemoryLoader._batch
+    loop.Training._learn, MemoryLoader._batch = timed(learn), timed(batch)  # type: ignore[method-assign]
     loop.scores_of, scores_of = timed(loop.scores_of), loop.scores_of
     for _ in steps(cell, results, data, device, report, at_once):
         times["first_step"] = times["first_step"] or time.monotonic()
         yield
-    loop.Training._learn, loop.Loader._batch = learn, batch  # type: ignore[method-assign]
+    loop.Training._learn, MemoryLoader._batch = learn, batch  # type: ignore[method-assign]
     loop.scores_of = scores_of
     text = f"{times['first_step']} {times['training']}"
     (RunDir(results, cell.run_id).path / "clock.txt").write_text(text)

@@ -27,7 +27,7 @@ from typing import Any
 import torch
 from common import CORES, CUDA, load_average, long_tail, make_cell, official, write
 
-from bench.data.feed.loader import Loader
+from bench.data.feed.memory import MemoryLoader
 from bench.launch.process import ENVIRONMENT
 from bench.randomness import generator
 from bench.rundir import RunDir
@@ -90,7 +90,7 @@ def steps(side: Side, work: str, images: int, scratch: Path) -> Iterator[int]:
         never = {"evaluate_every": 200}
         cell = make_cell(method, augmentation, seed=seed, protocol=never)
         built = build(cell, split.class_counts).to(device)
-        loader = Loader(split, built.views, cell, device)
+        loader = MemoryLoader(split, built.views, cell, device)
         run = RunDir(scratch / f"{os.getpid()}", cell.run_id)
         training = loop.Training(cell, built, loader, run, device, float("inf"))
         turns.add(seed, same_step(training) if side.bound else training.steps(lambda line: None))

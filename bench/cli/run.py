@@ -35,7 +35,7 @@ from bench.cli.common import (
     print_line,
     table,
 )
-from bench.cli.grids import as_now, gpus_of, labels_of, print_retrained, read_cells, sum_up, tell_search
+from bench.cli.grids import as_now, gpus_of, labels_of, print_retrained, print_search, read_cells, sum_up
 from bench.cli.results import write_report
 from bench.errors import BenchError
 from bench.rundir import Busy
@@ -166,7 +166,8 @@ def run(
     after = records.Results(results, as_now(data))
     write_report(grid.name, after, reports)
     standing = after.states(families(asked).values())
-    tell_search(grid, after)
+    if grid.search:
+        print_search(grid.search.record(), [point.cell for point in grid.points], after)
     raise typer.Exit(sum_up({i: s if s.status == "stale" else ends.get(i, s) for i, s in standing.items()}))
 
 

@@ -150,7 +150,7 @@ class Training:
             if self.average is not None:
                 self.average.after_epoch(clock)
             line["seconds"] = round(time.monotonic() - started, 3)  # evaluation is not a method's cost
-            if protocol.scores_after(epoch):
+            if protocol.evaluates_after(epoch):
                 scores = self.score()
                 yield from self._done(clock)
                 line["accuracy"] = self._evaluate(epoch, scores)

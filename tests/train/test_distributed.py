@@ -22,7 +22,7 @@ from torch import Tensor
 
 from bench import backbones, ranks, recipe, registry
 from bench.cell import BackboneChoice, Cell, Optimizer, Protocol, Schedule
-from bench.data.feed.streaming import Workshop, loader_for
+from bench.data.feed.streaming import Batches, loader_for
 from bench.data.sets.catalogue import DATASETS
 from bench.data.split.load import load
 from bench.errors import BenchError
@@ -135,10 +135,10 @@ def streamed(name: str, where: Path) -> Results:
         "second": ((View(),), "reverse"),
     }[name]
     loader = photo_trees.loader_of(where / "photos", *views, extra=extra)
-    opened, own_open = [], Workshop._open
+    opened, own_open = [], Batches._open
     rows = torch.rand(19, 2, generator=torch.Generator().manual_seed(0)).numpy() / 2
     draws = {"b": np.concatenate([rows, rows + 0.5], axis=1)}
-    Workshop._open = lambda self, *which: opened.append(which) or own_open(self, *which)  # type: ignore[method-assign, func-returns-value]
+    Batches._open = lambda self, *which: opened.append(which) or own_open(self, *which)  # type: ignore[method-assign, func-returns-value]
     try:
         batches = [batch for epoch in range(2) for batch in loader.epoch(epoch, 2, "shuffle", draws)]
         some = [*batches, *(batch.extra for batch in batches if batch.extra)]
@@ -147,7 +147,7 @@ def streamed(name: str, where: Path) -> Results:
             t for part in (loader.test(), loader.val(), loader.train_eval()) for pair in part for t in pair
         ]
     finally:
-        Workshop._open = own_open  # type: ignore[method-assign]
+        Batches._open = own_open  # type: ignore[method-assign]
     positions = torch.cat([batch.positions for batch in batches])
     every = {str(i): t for i, t in enumerate([positions, *images, *tested])}
     return {**every, "opened": torch.tensor(len(opened))}
