@@ -20,7 +20,7 @@ from records_factory import CIFAR10, finish, make_cell
 from bench import ledger, registry
 from bench.cell import BackboneChoice, DataSet, Protocol
 from bench.data.split import load as split
-from bench.launch.anew import begin
+from bench.launch.rerun import begin
 from bench.records import Results, RunDir, equal
 from bench.stale import Now, rests_on
 from bench.train.run import run_cell

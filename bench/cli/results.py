@@ -77,7 +77,7 @@ def status(
 
     statuses, runs = get_args(Status), records.Results(results, _now(data, methods))
     try:
-        jobs = queue.jobs(results)
+        jobs = queue.queued(results)
     except BenchError as error:  # the run directories are true without it
         jobs = {}
         print(f"warning: {error}", file=sys.stderr)
