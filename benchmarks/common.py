@@ -138,12 +138,12 @@ def clocked(
 
     learn, batch = loop.Training._learn, loop.Loader._batch
     loop.Training._learn, loop.Loader._batch = timed(learn), timed(batch)  # type: ignore[method-assign]
-    loop.scores_of, scores_of = timed(loop.scores_of), loop.scores_of
+    loop.logits_of, logits_of = timed(loop.logits_of), loop.logits_of
     for _ in steps(cell, results, data, device, report, at_once):
         times["first_step"] = times["first_step"] or time.monotonic()
         yield
     loop.Training._learn, loop.Loader._batch = learn, batch  # type: ignore[method-assign]
-    loop.scores_of = scores_of
+    loop.logits_of = logits_of
     text = f"{times['first_step']} {times['training']}"
     (RunDir(results, cell.run_id).path / "clock.txt").write_text(text)
 

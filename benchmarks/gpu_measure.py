@@ -180,7 +180,7 @@ def parts(cell: Cell, data: Path, note: Note) -> None:
         wait()
         whole = (time.monotonic() - started) / count * 1e3
         note("a step", host_ms=round(host, 3), whole_ms=round(whole, 3))
-        note("scoring, as it is", milliseconds=milliseconds(training.score, 1))
+        note("evaluation", milliseconds=milliseconds(training.test_logits, 1))
         if device == "cuda":
             note("reserved", megabytes=torch.cuda.max_memory_reserved() / 2**20)
             images = next(images for images, _ in training.loader.test()).clone()

@@ -13,7 +13,7 @@ from test_launch import make as make_slow
 
 from bench.cell import Cell
 from bench.launch import local
-from bench.launch.rerun import begin, lend, pending, settle, withdraw
+from bench.launch.rerun import begin, link_parents, pending, settle, withdraw
 from bench.records import Results, RunDir, State
 from bench.rundir import attempt
 
@@ -201,7 +201,7 @@ def test_an_attempt_finds_its_ancestors_where_it_is(tmp_path: Path) -> None:
         finish(RunDir(tmp_path, one.run_id), one)
     begin(tmp_path, [cell], [cell.run_id], retry_failed=False)
     for _ in range(2):  # a job that is requeued finds the links there
-        lend(tmp_path, cell)
+        link_parents(tmp_path, cell)
     there = attempt(tmp_path, cell.run_id).path.parents[1]
     assert all(RunDir(there, one.run_id).is_done() for one in (eldest, middle))
     withdraw(tmp_path, [cell.run_id])

@@ -230,7 +230,7 @@ def test_a_committed_run_is_submitted_only_where_its_weights_are_needed(
     shutil.rmtree(tmp_path / "runs")
     assert submit([parent, child], tmp_path, tmp_path, Ask()) == {}
     assert submit([other], tmp_path, tmp_path, Ask()) == {"1": [parent], "2": [other]}
-    assert fake.arrays["1"][0][0].anew == {parent.run_id}
+    assert fake.arrays["1"][0][0].needed == {parent.run_id}
     fake.live.clear()
     assert submit([child], tmp_path, tmp_path, Ask(), rerun=[child.run_id]) == {"3": [parent], "4": [child]}
 

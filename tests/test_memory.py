@@ -248,7 +248,7 @@ def test_a_snapshot_puts_back_what_was_and_empties_what_is_new() -> None:
     optimizer.step()
     state = [t for made in optimizer.state.values() for t in made.values()]
     assert not all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
-    snapshot.put_back([*model.parameters(), *state])
+    snapshot.restore([*model.parameters(), *state])
     assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
     assert state
     assert not any(t.any() for t in state)

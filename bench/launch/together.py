@@ -121,7 +121,7 @@ def _run(
     checkpoint_seconds: float,
 ) -> None:
     """Run one cell, if the first rank finds that it can and should be run."""
-    from bench.train.run import recorded_steps
+    from bench.train.run import Request, recorded_steps
 
     cell, first = job.cell, channel.rank == 0
     run = job.run if first else RunDir(scratch, cell.run_id)  # nobody reads what the others write
@@ -145,7 +145,8 @@ def _run(
                 listen(cell, "epoch", line)
 
         seconds = checkpoint_seconds if first else float("inf")
-        record = _last(recorded_steps(cell, run, job.folder, job.data, device, report, seconds))
+        request = Request(cell, run, job.folder, job.data, device, report, seconds)
+        record = _last(recorded_steps(request))
         channel.send_end(number, record)
         alike = False
         if first:
