@@ -327,7 +327,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
     assert read_checkpoint(run / "checkpoint.pt", run.name.rpartition("-")[2], "cpu")
     told += [bench(where, *TORCHRUN, *RUN)]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_entries", dict(registry._entries))
+        patch.setattr(registry, "_specs", dict(registry._specs))
         registry.load_files([where / "bad.py"])
         for point in recipe.load(where / "story.yaml").points:
             run_cell(point.cell, where / "one", where / "data")

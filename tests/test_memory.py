@@ -118,7 +118,7 @@ class CrampedLDAM(LDAM):
 @pytest.fixture(autouse=True)
 def crowd(monkeypatch: pytest.MonkeyPatch) -> None:
     registry.methods()
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(registry, "_specs", dict(registry._specs))
     for name, build_it in {"cramped": Cramped, "heir": CrampedHeir, "cramped_ldam": CrampedLDAM}.items():
         registry.register(name, title=name, family="fake", venue="", year=2020, paper="")(build_it)
     monkeypatch.setattr(Room, "images", 1000)

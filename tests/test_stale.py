@@ -207,7 +207,7 @@ def forget() -> Callable[[], None]:
     """Forget methods files, as another process would."""
 
     def call() -> None:
-        registry._entries.pop("own_loss", None)
+        registry._specs.pop("own_loss", None)
         for name in [name for name in sys.modules if name.startswith("user_methods_own_loss")]:
             del sys.modules[name]
 

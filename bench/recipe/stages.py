@@ -25,7 +25,7 @@ class Stage:
 
     label: str
     node: Node
-    method: registry.Entry
+    method: registry.MethodSpec
     parents: tuple[str, ...]
     backbone: Node | None = None
     card: str | None = None
@@ -142,7 +142,7 @@ def read_stages(section: Node) -> dict[str, Stage]:
     return stages
 
 
-def _hyperparameters(label: str, node: Node, known: Mapping[str, registry.Entry]) -> dict[str, str]:
+def _hyperparameters(label: str, node: Node, known: Mapping[str, registry.MethodSpec]) -> dict[str, str]:
     """Return where hyper-parameters of a label's method belong that stand beside `params`."""
     said = node.value.get("method") if isinstance(node.value, dict) else None
     name = label if said is None else said.plain
