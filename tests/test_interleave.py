@@ -183,7 +183,7 @@ def test_a_trial_counts_steps_and_not_the_turns_in_which_a_gpu_catches_up(tmp_pa
         def __init__(self, *_: object, **__: object) -> None:
             pass
 
-        def score(self) -> None:
+        def test_logits(self) -> None:
             pass
 
         def steps(self, report: object) -> Iterator[Clock]:
