@@ -6,7 +6,8 @@ OUT ?= build/gpu/out
 MINUTES ?= 9
 # What touches the packages that change most: pandas, pydantic, typer, rich, jinja2, timm (whose newest families
 # are left out).
-LOWEST := api backbones cli ledger leaderboard metrics published recipe recipe_errors records report report_commands
+LOWEST := test_api test_backbones cli/test_cli cli/test_report_commands test_ledger leaderboard/test_leaderboard metrics/test_metrics \
+  recipe/test_recipe recipe/test_recipe_errors report/test_report test_published test_records
 
 .PHONY: help quick test lint format type unit slow slurm lowest gpu bench report docs clean
 
@@ -41,7 +42,7 @@ slurm: .venv/ok  ## the tests on a Slurm of their own, which root can bring up w
 lowest:          ## tests with the lowest version of each dependency that pyproject.toml allows, in build/lowest
 	$(PYTHON) -m venv build/lowest
 	build/lowest/bin/pip install --quiet --disable-pip-version-check -c constraints-lowest.txt -e ".[tensorboard]" pytest hypothesis matplotlib
-	build/lowest/bin/python -m pytest -k "not family" $(LOWEST:%=tests/test_%.py)
+	build/lowest/bin/python -m pytest -k "not family" $(LOWEST:%=tests/%.py)
 
 bench: .venv/ok  ## measure speed; prints tables, writes benchmarks/results/
 	for name in augment throughput grid scale; do $(BIN)/python benchmarks/$$name.py || exit 1; done

@@ -36,12 +36,12 @@ FILE, ALL = 15 * 2**20, 60 * 2**20
 OF_A_RUN = ("cell.yaml", "epochs.jsonl", "logits.npz", "record.json")
 #: The tests are so many processes, by what they hold for pytest's -k.
 TESTS = {
-    "augmentation": ["tests/test_augment_policies.py", "tests/test_data_loader.py"],
-    "replay": ["tests/test_fast.py", "-k", "not every_method and not asks_the_device"],
-    "refusal": ["tests/test_fast.py", "-k", "asks_the_device"],  # what it provokes spoils its process
-    "together": ["tests/test_interleave.py"],
-    "options": ["tests/test_execution.py"],
-    "methods": ["tests/test_fast.py", "-k", "every_method", "-n", "4"],
+    "augmentation": ["tests/data/test_augment_policies.py", "tests/data/test_data_loader.py"],
+    "replay": ["tests/train/test_fast.py", "-k", "not every_method and not asks_the_device"],
+    "refusal": ["tests/train/test_fast.py", "-k", "asks_the_device"],  # what it provokes spoils its process
+    "together": ["tests/train/test_interleave.py"],
+    "options": ["tests/train/test_execution.py"],
+    "methods": ["tests/train/test_fast.py", "-k", "every_method", "-n", "4"],
 }
 #: Seconds that the tests and the measuring may take at most.
 TESTING, MEASURING = 100, {"speed": 80, "options": 110}

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 
 os.environ["OMP_NUM_THREADS"] = "1"  # before torch is imported anywhere
 
 import pytest
-
-#: Runs a command; returns its exit code and all that it printed.
-Bench = Callable[..., tuple[int, str]]
+from commands import Bench
 
 
 @pytest.fixture

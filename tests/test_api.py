@@ -12,14 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from project import ROOT
 from torch.nn import functional as F
 
 import bench
 from bench import api, published, registry
 from bench.errors import BenchError
 from bench.method import Batch, Clock
-
-ROOT = Path(__file__).parents[1]
 
 METHOD = '''\
 from bench.registry import register

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from test_methods import METHODS, cell_of
+from method_cells import METHODS, cell_of
 from timm_families import FAMILIES, Family
 
 from bench.backbones import Backbone, check_input, count_parameters, create

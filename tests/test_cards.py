@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from project import ROOT
 
 from bench import backbones, cards, registry
 from bench.cards import card_of, cards_of
@@ -354,7 +355,7 @@ def test_cards_are_of_methods_and_data_sets_that_there_are_and_need_no_torch():
     assert {m for card in cards.cards() for m in card.methods} <= set(registry.methods())
     assert {d for card in cards.cards() for d in card.data} <= set(DATASETS)
     code = "import sys; from bench.cards import cards; assert cards(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 def test_a_card_for_the_very_factor_goes_before_one_for_all():
@@ -453,7 +454,7 @@ HELD = {
 
 @pytest.mark.parametrize("name", HELD)
 def test_a_recipe_for_published_numbers_trains_as_the_cards_say(name):
-    (file,) = (Path(__file__).parents[1] / "recipes").rglob(f"{name}.yaml")
+    (file,) = (ROOT / "recipes").rglob(f"{name}.yaml")
     wanted = {label: card or "authors" for label, _, card in (w.partition(":") for w in HELD[name].split())}
     held = set()
     for point in load(file).points:

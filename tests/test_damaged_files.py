@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_train import make_cell
+from small_runs import make_cell
 
 from bench.cell import Cell
 from bench.errors import BenchError

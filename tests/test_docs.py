@@ -13,8 +13,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 import typer
-from conftest import Bench
+from commands import Bench
 from photo_trees import write
+from project import ROOT
 
 import bench
 from bench import published, registry
@@ -30,7 +31,6 @@ from bench.recipe.files import recipes
 from bench.records import Results
 from bench.report import text as printing
 
-ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     "README.md",
     "ARCHITECTURE.md",

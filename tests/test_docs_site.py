@@ -10,13 +10,13 @@ from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import pytest
+from project import ROOT
 
 import bench
 from bench import registry
 from bench.cards import cards_of
 from bench.facts import built_in
 
-ROOT = Path(__file__).parents[1]
 REPORTS = "reports/"  # `make docs` has the report command write them after the build
 
 pytest.importorskip("mkdocs", reason="the docs extra is not installed")

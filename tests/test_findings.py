@@ -19,14 +19,13 @@ import math
 import os
 import re
 from functools import cache
-from pathlib import Path
 
 import pandas as pd
+from project import ROOT
 
 import bench
 from bench.leaderboard.variance import components
 
-ROOT = Path(__file__).parents[1]
 FINDINGS = ROOT / "docs" / "findings.md"
 MARKED = re.compile(r"<!-- (\S+): ([^>]+) -->(.*?)<!-- / -->")
 

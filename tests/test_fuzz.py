@@ -17,6 +17,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from leaderboard_fakes import literature
+from project import ROOT
 from records_factory import finish, make_cell, make_grid
 
 from bench import published
@@ -28,8 +29,6 @@ from bench.leaderboard import external
 from bench.recipe import load
 from bench.records import Results, RunDir, load_results
 from bench.rundir import ENDS
-
-ROOT = Path(__file__).parents[1]
 
 #: What one example may take, in seconds: far above what it does, far below what a bomb would.
 SOON = 20

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pickle
 import subprocess
 import sys
 import tarfile
@@ -13,11 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from cifar_files import write_cifar
+from project import ROOT
 
-from bench.cell import DataSet
 from bench.data.split.load import load
 
-ROOT = Path(__file__).parents[1]
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT)}
 
 
@@ -44,27 +43,6 @@ def test_all_parts_work_on_a_cpu_and_leave_runs_that_export_takes(tmp_path: Path
     with tarfile.open(out / "runs-0.tar") as tar:
         tar.extractall(tmp_path / "there" / "runs", filter="data")
     assert "1 runs, 1 of them new" in call("run_bench.py", "export", "--results", tmp_path / "there")
-
-
-def write_cifar(folder: Path) -> DataSet:
-    """Files of CIFAR-100's format, which are not the official ones."""
-    rng, folder = np.random.default_rng(0), folder / "mine"
-    folder.mkdir(parents=True)
-    for name, count in (("train", 40), ("test", 20)):
-        images = rng.integers(0, 256, (count * 10, 3072), np.uint8)
-        content = {"data": images, "fine_labels": list(range(10)) * count}
-        (folder / name).write_bytes(pickle.dumps(content))
-    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [f"class {c}" for c in range(10)]}))
-    lines = subprocess.run(["md5sum", "train", "test", "meta"], cwd=folder, capture_output=True, text=True)
-    return DataSet(
-        name="mine",
-        source="cifar100",
-        folder="mine",
-        copy_of="cifar100",
-        copy_kind="made up",
-        comparable=True,
-        md5=tuple(lines.stdout.splitlines()),
-    )
 
 
 def test_a_pack_holds_what_a_run_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

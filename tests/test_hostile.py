@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 from browser_fixture import browser, requests, wait  # noqa: F401 - the fixture is used by its name
-from conftest import Bench
+from commands import Bench
+from html_reader import Reader
 from leaderboard_fakes import NUMBER, literature
 from records_factory import CIFAR10, fail, finish, make_cell, make_grid
-from test_report import Reader
 
 from bench.cell import BackboneChoice
 from bench.errors import BenchError

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Bench
+from commands import Bench
 from fault_fakes import hasty_run, make, starts
 from hypothesis import given
 from hypothesis import strategies as st
+from project import ROOT
 from records_factory import fail, finish, make_cell, make_grid
-from test_cli import RECIPE, where
+from small_recipe import RECIPE, where
 
 from bench import ledger
 from bench.cli import main
@@ -24,7 +25,6 @@ from bench.errors import BenchError
 from bench.launch import local
 from bench.records import Results, RunDir, load_results, states
 
-ROOT = Path(__file__).parents[1]
 EXPECTED = ROOT / "tests" / "expected"
 
 

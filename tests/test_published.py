@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from project import SHARED
 
 from bench import facts, published
 from bench.errors import BenchError
 
-SHARED = Path(__file__).parents[2] / "shared" / "published"
+COLLECTION = SHARED / "published"
 needs_shared = pytest.mark.skipif(
-    not SHARED.is_dir(), reason="the collection the table was made of is absent"
+    not COLLECTION.is_dir(), reason="the collection the table was made of is absent"
 )
 
 #: Rows of the literature: the collection of 2024, and what was added in 2026.
@@ -79,7 +80,7 @@ def test_nothing_of_the_collection_is_lost() -> None:
     augmentations = {"": "n/s", "std": "std", "autoaug_cutout": "AutoAug+Cutout", "randaug": "RandAug"}
     same = ("imbalance_factor", "metric", "value", "reported_by", "original", "source", "year", "trust")
     rows = csv_rows(published.HOME / "published.csv")
-    for correction in csv_rows(SHARED / "corrections_2026.csv"):
+    for correction in csv_rows(COLLECTION / "corrections_2026.csv"):
         row = rows[int(correction["line"]) - 2]
         assert row[correction["column"]] == correction["new"]
         row[correction["column"]] = correction["old"]
@@ -96,7 +97,7 @@ def test_nothing_of_the_collection_is_lost() -> None:
         }
         for row in rows
     ]
-    theirs = csv_rows(SHARED / "published.csv")
+    theirs = csv_rows(COLLECTION / "published.csv")
     assert Counter(map(frozenset, map(dict.items, ours))) == Counter(map(frozenset, map(dict.items, theirs)))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import Bench
+from commands import Bench
 from PIL import Image
 from records_factory import CIFAR10, finish, make_cell
 

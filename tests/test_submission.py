@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import Bench
+from commands import Bench
 
 import bench as suite
 from bench import ledger

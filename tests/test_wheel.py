@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from project import ROOT
 
-ROOT = Path(__file__).parents[1]
 SOURCES = ["bench", "methods", "recipes", "results/published", "tests", "benchmarks"]
 
 RECIPE = """\

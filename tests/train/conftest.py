@@ -1,0 +1,3 @@
+"""Fixtures of the tests of training."""
+
+from fast_runs import split, tapes  # noqa: F401
