@@ -6,8 +6,7 @@ backbone's method that is decorated with `by_rows` takes and returns whole batch
 its own rows.
 
 Gradients: on leaving such a method, each rank keeps the gradient of its own rows, times the number of ranks;
-    on
-entering it, the ranks' gradients are gathered and divided by that number. The average over ranks after the
+on entering it, the ranks' gradients are gathered and divided by that number. The average over ranks after the
 backward pass is then the gradient of the whole batch: for the backbone's parameters a sum of shares, for all
 others what each rank had already.
 

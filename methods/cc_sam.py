@@ -23,8 +23,7 @@ class CCSAMStage1(Mixup, CrossEntropy):
     """Mixup cross-entropy, and cross-entropy of a classifier displaced uphill for each class separately.
 
     quirk: at the authors' `noise` the classifier moves by less than a millionth of its length, so the second
-        term
-    is nearly a cross-entropy of mixed images with the first of their labels.
+    term is nearly a cross-entropy of mixed images with the first of their labels.
 
     Args:
         flat: weight of the second term: 0.3 on CIFAR-10, 0.5 on CIFAR-100.

@@ -23,9 +23,9 @@ class Curriculum(Method):
     """Distort each class's images as far as the network still recognises them.
 
     Put it before the classifier: `class CUDALDAM(Curriculum, LDAM)`. Before every epoch the network
-        classifies newly
-    distorted training images of each class at every level up to the class's own. If enough are right at each
-    level, the class's level rises by one, else it falls by one. In training every other image is distorted.
+    classifies newly distorted training images of each class at every level up to the class's own. If enough
+    are right at each level, the class's level rises by one, else it falls by one. In training every other
+    image is distorted.
 
     Args:
         trials: images at level 0; level s has (s + 1) times as many.

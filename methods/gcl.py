@@ -23,8 +23,7 @@ class GCLStage1(Mixup, CosineMargin):
     """Cross-entropy on scaled cosines with noise that is largest for the rarest class, with mixup.
 
     quirk: the authors' code subtracts the noise from every class's cosine, not only the label's, and draws it
-        again
-    for the second label of a mix; here both labels share one draw, which has the same expected loss.
+    again for the second label of a mix; here both labels share one draw, which has the same expected loss.
 
     Args:
         noise: amplitude, in cosines, for the rarest class.

@@ -29,11 +29,10 @@ LATE = 60 / 70
 class GNMPT(LIFT):
     """Deep visual prompts and a cosine classifier, with the gradient at weights displaced by noise.
 
-    The loss is GCL's, class-weighted late in training, or cross-entropy of the same logits. The backbone
-    is a ViT-B/16 of ImageNet-21k; 70 epochs of batches of 128 at lr 0.005, cosine, weight decay 1e-3,
-    AutoAugment and Cutout. quirk: the last block's prompts are averaged with the class token. quirk left
-    out: dropout before the classifier, which the authors' code switches off for good after its first
-        evaluation.
+    The loss is GCL's, class-weighted late in training, or cross-entropy of the same logits. The backbone is a
+    ViT-B/16 of ImageNet-21k; 70 epochs of batches of 128 at lr 0.005, cosine, weight decay 1e-3, AutoAugment
+    and Cutout. quirk: the last block's prompts are averaged with the class token. quirk left out: dropout
+    before the classifier, which the authors' code switches off for good after its first evaluation.
 
     Args:
         prompts: tokens in each block.

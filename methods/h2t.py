@@ -24,8 +24,7 @@ class FusedFeatures(FrozenBackbone):
     """Replace, in a second stage, some channels of class-balanced images by those of ordinary ones.
 
     Put it before the stage: `class MiSLASH2T(FusedFeatures, MiSLAS)`. Batch norm sees the two batches one
-        after the
-    other; the label is the class-balanced image's.
+    after the other; the label is the class-balanced image's.
 
     Args:
         replaced: share of the channels of the last feature maps, one choice for a whole batch.

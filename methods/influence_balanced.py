@@ -60,8 +60,7 @@ def ib_loss(
     """Return the batch mean of w_y CE alpha / (|p - onehot|_1 |f|_1 + 0.001), eq. 10.
 
     quirk: the factor, a weight in the paper, has a gradient in the authors' code, also to the features; and
-        the
-    focal factor is (1 - q)^gamma with q = exp(-w_y CE), which includes the class weight.
+    the focal factor is (1 - q)^gamma with q = exp(-w_y CE), which includes the class weight.
     """
     ce = F.cross_entropy(logits, labels, class_weights, reduction="none")
     errors = F.softmax(logits, dim=1) - F.one_hot(labels, logits.shape[1])

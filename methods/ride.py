@@ -77,8 +77,7 @@ def ride_loss(
 
     `logits` (K, B, C) are scaled cosines, T is (C,), and KL is a mean over the batch.
     quirk: the paper sums the divergences of all pairs of experts; the authors' code uses those from the
-        experts'
-    mean, without its gradient.
+    experts' mean, without its gradient.
     """
     margin_loss = sum(ldam_loss(z / scale, labels, margins, scale, class_weights) for z in logits)
     mean = F.softmax(logits.detach().mean(dim=0) / temperature, dim=-1)

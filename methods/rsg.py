@@ -173,8 +173,7 @@ class Generator(nn.Module):
         """Return L_MV: the moved variation keeps its length, points like the tail's, and leaves its class.
 
         quirk: rows are C adjacent values in memory, not one pixel's channels, and one is subtracted from
-            every
-        element of the product of unit rows; as in the survey codebase's RSG.
+        every element of the product of unit rows; as in the survey codebase's RSG.
         """
         count, channels = len(heads), heads.shape[1]
         other_class = torch.zeros(count, dtype=torch.long, device=heads.device)

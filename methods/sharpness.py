@@ -76,8 +76,7 @@ class SAMA(CrossEntropy):
     """Cross-entropy, with SAM's climb along the loss weighted by n_max / n_c.
 
     quirk: the paper describes a longer climb for rare classes; in the authors' code the weights change only
-        its
-    direction.
+    its direction.
 
     Args:
         rho: length of the climb.

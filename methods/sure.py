@@ -26,9 +26,9 @@ class SURE(Mixup, CosineClassifier, CrossEntropy):
     """Cross-entropy of plain and of mixed images on a cosine classifier, with SAM.
 
     Its weight averaging is set in the protocol: `averaging: {kind: swa, start: 0.6}`. The ranking of
-        confidences has
-    weight 0 in the authors' scripts for CIFAR-LT, and is left out. Their ResNet-32 is four times as wide
-    (`width: 4`). quirk: in their code SAM's two passes have different mixes; here they share one.
+    confidences has weight 0 in the authors' scripts for CIFAR-LT, and is left out. Their ResNet-32 is four
+    times as wide (`width: 4`). quirk: in their code SAM's two passes have different mixes; here they share
+    one.
 
     Args:
         mix_weight: of the mixed images' loss.

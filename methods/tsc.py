@@ -22,8 +22,7 @@ class TSC(KCL):
     """Contrast that also pulls each class to its own target; the targets are spread evenly on the sphere.
 
     It starts from a trained KCL, with a new optimiser and schedule: the two halves of the authors' run are
-        two
-    cells of half the epochs. The assignment of targets to classes is solved at every step, so that the
+    two cells of half the epochs. The assignment of targets to classes is solved at every step, so that the
     classes move as little as possible; with thousands of classes this takes longer than the step. The
     authors' CIFAR numbers come from another code (based on SupCon's, 1000 epochs), which is only partly
     public.

@@ -1,8 +1,7 @@
 """Passes the launcher's events to the loggers, each in a process of its own.
 
 The launcher never waits for a logger: a thread sends the events. What a logger raises becomes one line for
-    the
-user. When all runs have ended, a logger that does not finish in time is stopped.
+the user. When all runs have ended, a logger that does not finish in time is stopped.
 """
 
 from __future__ import annotations

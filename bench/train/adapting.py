@@ -67,8 +67,7 @@ def drawn_counts(labels: np.ndarray, class_counts: np.ndarray, ratio: float) -> 
     """Return the number of test images of each class (C,) in a test set of the track, at least one.
 
     As in SADE: M, the smallest class's number of images, for the largest class, and int(M share / largest
-        share)
-    for the others.
+    share) for the others.
     """
     tests = np.bincount(labels, minlength=len(class_counts))
     share = agnostic.shares(class_counts, ratio)

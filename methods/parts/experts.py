@@ -74,8 +74,7 @@ class ExpertEnsemble(Classifier):
     """Turn a classifier into an ensemble of experts, each with its own head; logits are averaged.
 
     Put it before the classifier: `class Ensemble(ExpertEnsemble, LDAM)`. The loss is the mean of the experts'
-        losses
-    unless `criterion`, whose outputs are (K, B, C), is overridden.
+    losses unless `criterion`, whose outputs are (K, B, C), is overridden.
 
     Args:
         experts: how many.

@@ -134,8 +134,7 @@ class Mixed(Classifier):
     """Turn a classifier into one that trains on mixed images.
 
     Put it before the classifier: `class MixedLDAM(Mixed, LDAM)`. The loss is computed once for each of the
-        two
-    labels, never for a soft one, because heads and criteria with a margin need the label.
+    two labels, never for a soft one, because heads and criteria with a margin need the label.
     """
 
     def mix(self, batch: Batch) -> Mix:
