@@ -97,7 +97,7 @@ class Graphs:
             reason = str(_first(error)).splitlines()[0]
             raise BenchError(
                 f"a step could not be captured in a CUDA graph ({reason}); "
-                "let the method say `capturable = False`, or use mode: exact"
+                "set `capturable = False` in the method, or use mode: exact"
             ) from error
         return graph, result
 

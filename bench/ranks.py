@@ -112,8 +112,8 @@ def by_rows(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
         dim: int = arguments[0].rows_dim  # type: ignore[attr-defined]
         if own.shape[dim] != len(rows):
             raise BenchError(
-                f"{type(arguments[0]).__name__} gives {tuple(own.shape)} for {len(rows)} images; let its "
-                "`rows_dim` say where they are, so that several ranks can share them"
+                f"{type(arguments[0]).__name__} gives {tuple(own.shape)} for {len(rows)} images; set its "
+                "`rows_dim` to their dimension, so that several ranks can share them"
             )
         return _Gather.apply(own, count, dim)
 

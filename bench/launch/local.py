@@ -195,7 +195,7 @@ class _Launcher:
                 del child.jobs[run_id]
                 if event == "crowded":
                     child.room = min(child.room, max(1, len(child.jobs)))
-                    self._suspect(job, "it ran out of memory beside others; it goes on alone")
+                    self._suspect(job, "it ran out of memory beside others; it continues alone")
                     continue
                 if detail:
                     record(job, **detail)
@@ -209,7 +209,7 @@ class _Launcher:
         self.slots.append(child.slot)
         for job in left:
             if len(left) > 1:
-                self._suspect(job, f"{end['reason']} beside others; it goes on alone")
+                self._suspect(job, f"{end['reason']} beside others; it continues alone")
             else:
                 record(job, **end)
                 self._report_end(job, end["reason"])

@@ -68,8 +68,11 @@ def pending(results: Path, run_ids: Iterable[str]) -> set[str]:
 
 def link_parents(results: Path, cell: Cell) -> None:
     """Link the cell's ancestors into the folder of its rerun."""
-    for elder in cell.family()[:-1]:
-        own, link = RunDir(results, elder.run_id), attempt(results, cell.run_id).path.with_name(elder.run_id)
+    for parent in cell.family()[:-1]:
+        own, link = (
+            RunDir(results, parent.run_id),
+            attempt(results, cell.run_id).path.with_name(parent.run_id),
+        )
         link.unlink(missing_ok=True)
         link.symlink_to(os.path.relpath(own.path, link.parent), target_is_directory=True)
 

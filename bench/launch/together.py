@@ -241,7 +241,7 @@ def _watch(channel: _Channel, number: int, fail: Callable[[dict[int, dict[str, A
 
 def _leave() -> None:
     """End this process, and so, through torchrun, all ranks: some may wait for others for ever."""
-    print("error: the ranks came apart; the same command goes on with what is left", file=sys.stderr)
+    print("error: the ranks came apart; the same command continues with what is left", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1)

@@ -52,8 +52,8 @@ class Displacement:
         own = vars(type(method))
         if self.weighs and not ("losses" in own and "mean_over_images" in own and method.mean_over_images()):
             raise BenchError(
-                f"sharpness {settings.form!r} weighs images, and {type(method).__name__} does not say what "
-                "each costs; choose form: sam, or a method whose loss is a mean over images"
+                f"sharpness {settings.form!r} weighs images, and {type(method).__name__} has no loss of "
+                "each; choose form: sam, or a method whose loss is a mean over images"
             )
 
     @property
