@@ -54,8 +54,7 @@ class Training:
         execution: the options that apply to this run.
         left_out: messages on the options that do not.
         micro_batches: into how many pieces a step's batch is divided to save memory.
-        averaged: test logits (N, C), float16, of the averaged weights at the end, if the protocol asks for
-            them.
+        averaged: test logits (N, C), float16, of the averaged weights, if the protocol asks for them.
     """
 
     def __init__(

@@ -63,7 +63,7 @@ def trained(name: str, where: Path) -> Results:
     split = load(DATASETS["digits"].model_copy(update={"n_max": 16, "test_per_class": 3}), 8.0, where)
     protocol = Protocol(
         epochs=2,
-        batch_size=27,
+        batch_size=35,
         optimizer=Optimizer(lr=0.02),
         schedule=Schedule(per="step"),
         evaluate_every=2,
