@@ -1,4 +1,4 @@
-"""What a user's mistake looks like: one line that names the place and the remedy."""
+"""Errors for users, one line each, and how errors become part of a record."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ from collections.abc import Iterable
 
 
 def printable(text: str) -> str:
-    """Write bytes of a file's name that are no UTF-8 as escapes, which any terminal and file takes."""
+    """Escape bytes of a file name that are not UTF-8, so that any terminal and file takes them."""
     return text.encode("utf-8", "backslashreplace").decode()
 
 
 class BenchError(Exception):
-    """A mistake the user can mend; its message is one line naming file, key and remedy."""
+    """A mistake that the user can correct; its message is one line with file, key and remedy."""
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
 
 
 def reason_of(error: Exception) -> str:
-    """Say what went wrong, as a record does."""
+    """Return an error's message, as records have it."""
     return str(error) if isinstance(error, BenchError) else printable(f"{type(error).__name__}: {error}")
 
 
 def traceback_of(error: Exception) -> str:
-    """Return an error's traceback as a record has it: its paths tell nothing of this machine."""
-    told = printable("".join(traceback.format_exception(error)))
+    """Return an error's traceback, as records have it: without the paths of this machine."""
+    text = printable("".join(traceback.format_exception(error)))
     ours = r"(?:bench|methods|site-packages|lib)/"
-    return re.sub(rf'File "(?:(?:[^"]*/)?(?={ours})|[^"]*/)', 'File "', told)
+    return re.sub(rf'File "(?:(?:[^"]*/)?(?={ours})|[^"]*/)', 'File "', text)
 
 
-def place_of(told: str | None) -> str:
-    """Say where a traceback of a record leads to: "my_method.py:15, loss = 1 / 0"; "" if nowhere of interest.
+def location_of(traceback: str | None) -> str:
+    """Return where a recorded traceback ends, as "my_method.py:15, loss = 1 / 0", or "" for a user's mistake.
 
-    The innermost frame that is no library's is taken, and of our own only where there is none of a user's.
+    The innermost frame of a user's file is taken, else of this package, else of a library.
     """
-    if not told or "bench.errors." in told.rstrip().rpartition("\n")[2]:
-        return ""  # a user's mistake, whose message names the place that counts
-    frames = re.findall(r'^ *File "(.*?)", line (\d+), in .*\n(?: +(?!File )(.*))?', told, re.MULTILINE)
+    if not traceback or "bench.errors." in traceback.rstrip().rpartition("\n")[2]:
+        return ""  # a user's mistake, whose message has the location
+    frames = re.findall(r'^ *File "(.*?)", line (\d+), in .*\n(?: +(?!File )(.*))?', traceback, re.MULTILINE)
     own = [frame for frame in frames if not re.match(r"(site-packages|lib|<)", frame[0])]
     theirs = [frame for frame in own if not frame[0].startswith("bench/")]
     if not (chosen := theirs or own or frames):
@@ -49,21 +49,21 @@ def place_of(told: str | None) -> str:
 
 
 def memory_ran_out(error: BaseException | None) -> bool:
-    """Tell whether an error, or one behind it, is a GPU's memory running out, whichever library says so."""
+    """Return whether an error, or a cause of it, is a GPU out of memory, whichever library raised it."""
     while error is not None:
-        told = f"{type(error).__name__}: {error}"
-        if any(words in told for words in ("OutOfMemoryError", "out of memory", "ALLOC_FAILED")):
+        text = f"{type(error).__name__}: {error}"
+        if any(words in text for words in ("OutOfMemoryError", "out of memory", "ALLOC_FAILED")):
             return True
         error = error.__cause__ or error.__context__
     return False
 
 
-#: A longer list is no help in one line.
+#: Longer lists are left out of a message.
 MOST_LISTED = 60
 
 
 def did_you_mean(name: object, known: Iterable[str], most: int = MOST_LISTED) -> str:
-    """Return ``; did you mean 'x'?``, or, where nothing is near, what there is, if that is not too much."""
+    """Return ``; did you mean 'x'?``, or all known names where none is near and they are at most `most`."""
     names = sorted(known)
     near = difflib.get_close_matches(str(name)[:80], names, n=1, cutoff=0.6)
     if near:

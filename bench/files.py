@@ -1,4 +1,4 @@
-"""Files that are either old or new, never half: temporary file, fsync, rename."""
+"""Files that are replaced as a whole: temporary file, fsync, rename."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: How the name of a file ends that is not whole yet; a killed process leaves it behind.
+#: Suffix of a file that is being written; a killed process leaves it behind.
 TEMPORARY = ".tmp"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` to write to; it takes the place of `path` on success.
+    """Yield a temporary path to write to, which replaces `path` on success.
 
-    On an exception the temporary file goes and `path` stays what it was. The folder is made.
+    On an exception the temporary file is deleted and `path` stays unchanged. The folder is created.
 
     Raises:
-        OSError: with the file's name, which a full disk does not tell of itself.
+        OSError: with the file's name, which the error of a full disk lacks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
@@ -42,7 +42,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_text(path: Path, content: str) -> None:
-    """Replace the content of a file: UTF-8, and newlines as they are."""
+    """Replace the content of a file with UTF-8 text; newlines are not translated."""
     write_bytes(path, content.encode())
 
 

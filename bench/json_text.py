@@ -1,4 +1,4 @@
-"""JSON as records have it: one text for equal content, lines that a diff can follow, finite numbers only."""
+"""JSON of records: equal content gives equal text, lines suit a diff, numbers are finite."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def hash_of(content: Any) -> str:
 
 
 def pretty(value: Any, indent: str = "") -> str:
-    """Write JSON that a reader and a diff can follow: one line per key, lists on one line."""
+    """Return JSON with a line for each key; a list stays on one line."""
     if not isinstance(value, dict) or not value:
         return json.dumps(value, allow_nan=False)
     inner = indent + " "
@@ -28,7 +28,7 @@ def pretty(value: Any, indent: str = "") -> str:
 
 
 def plain(value: Any) -> Any:
-    """Turn numpy's numbers and arrays into JSON's, and what is not finite into null."""
+    """Turn numpy's numbers and arrays into Python's, and numbers that are not finite into None."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, dict):

@@ -1,10 +1,10 @@
 """The ledger: what git keeps of finished runs, a line each in ``results/records/*.jsonl``.
 
-There is one file for each data set and backbone, its lines in the order of their run ids. A line is JSON
-without spaces: the cell without its defaults, the record, the curve, and last a checksum of all before it.
-What a display does not need in full is short: a curve is a list per value with five digits that count, the
-confusion is packed, and of the test scores one bit per image is left: whether it was classified rightly.
-Files of several machines are merged by `export`, never by copying one over the other.
+There is one file for each data set and backbone, its lines sorted by run id. A line is JSON without spaces:
+the cell without its defaults, the record, the curve, and last a checksum of all before it. A curve is a list
+for each value, with five significant digits. The confusion is packed. Of the logits one bit per image is
+kept: whether it was classified correctly. Files of several machines are merged by `export`, never by copying
+one over the other.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from bench.errors import BenchError
 from bench.files import write_text
 from bench.rundir import SCHEMA, RunDir, cell_from, differences, first_line
 
-#: What every line begins with and ends in, so that it is known before it is parsed.
+#: What every line begins and ends with, so that it is recognised before it is parsed.
 _BEGINS, _ENDS = '{"run_id":"', ',"checksum":"'
 
-#: A line's keys in order; what else a record holds stands before the last three.
+#: A line's keys in order; other keys of a record come between these.
 _ORDER = ("run_id", "schema", "cell", "method", "data", "model", "metrics", "best_on_test")
 _LAST = ("files", "timing", "environment", "confusion", "hits", "curve")
 
-#: What a line does not say, because it is said of every one, or by the line itself.
+#: Keys of a record that a line leaves out: they are the same in all lines, or part of the line anyway.
 _IMPLIED = ("schema", "run_id", "cell", "status", "reason", "traceback", "checksum")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line as it stands in its file; `problem` says why it cannot be trusted."""
+    """One line of a file; `problem` is why it cannot be trusted."""
 
     path: Path
     number: int
@@ -48,13 +48,13 @@ class Line:
     problem: str | None = None
 
     @property
-    def place(self) -> str:
-        """Where it stands: path and number."""
+    def location(self) -> str:
+        """Path and line number."""
         return f"{self.path}:{self.number}"
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """What it says: a record without what is implied, packed, with the `curve`."""
+        """Its content: a packed record without what is implied, with the `curve`."""
         return dict(json.loads(self.text))
 
 
@@ -76,17 +76,17 @@ def _lines(file: Path, changed: int, size: int) -> tuple[Line, ...]:
 
 
 def _line(file: Path, number: int, text: str) -> Line:
-    said, mark, checksum = text.rpartition(_ENDS)
+    body, end, checksum = text.rpartition(_ENDS)
     run_id = text[len(_BEGINS) :].partition('"')[0]
-    if not text.startswith(f'{_BEGINS}{run_id}","schema":') or not mark:
-        problem = "not a line of a run; are two versions to be merged? take one, and export the other's runs"
-        return Line(file, number, f"{file.name}:{number}", text, problem)
-    problem = ""
-    if checksum != f'{_checksum(said)}"}}':
+    if not text.startswith(f'{_BEGINS}{run_id}","schema":') or not end:
+        advice = "after a merge conflict take one side, and export the other's runs"
+        return Line(file, number, f"{file.name}:{number}", text, f"not a line of a run; {advice}")
+    problem: str | None = None
+    if checksum != f'{_checksum(body)}"}}':
         problem = "changed since it was written; take it from git again"
     elif not text.startswith(f'{_BEGINS}{run_id}","schema":{SCHEMA},'):
         problem = f"another schema than {SCHEMA}; rerun it, or update longtail-bench"
-    return Line(file, number, run_id, text, problem or None)
+    return Line(file, number, run_id, text, problem)
 
 
 def _checksum(text: str) -> str:
@@ -97,12 +97,12 @@ def _checksum(text: str) -> str:
 def packed(
     record: Mapping[str, Any], curve: Sequence[Mapping[str, Any]] = (), hits: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """Return what a line says of a finished run.
+    """Return the content of a finished run's line.
 
     Args:
         record: as of `RunDir.read_record`.
         curve: as of `RunDir.epochs`.
-        hits: (N,) which test images were classified rightly, None where it is not known.
+        hits: (N,) whether each test image was classified correctly, None where it is not known.
     """
     content = {name: value for name, value in record.items() if name not in _IMPLIED and value is not None}
     cell = cell_from(record["cell"]).model_dump(mode="json", exclude_defaults=True)
@@ -116,13 +116,13 @@ def packed(
 
 
 def written(content: Mapping[str, Any]) -> str:
-    """Write a line's content as its text."""
+    """Return a line's content as text."""
     text = json.dumps(content, separators=(",", ":"), allow_nan=False)[:-1]
     return f'{text}{_ENDS}{_checksum(text)}"}}'
 
 
 def unlike(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Say where two lines of a run differ: place, one, other; time, machine, curve and bits aside."""
+    """Return where two lines of a run differ: key, one, other; time, machine, curve and bits are ignored."""
     aside = {"hits": None, "curve": None}
     return differences({**one, **aside}, {**other, **aside})
 
@@ -134,7 +134,7 @@ def confusion(content: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def hits(content: Mapping[str, Any]) -> np.ndarray | None:
-    """Unpack which test images (N,) were classified rightly."""
+    """Unpack whether each test image (N,) was classified correctly."""
     text, images = content.get("hits"), sum(content["data"]["test_counts"])
     if text is None:
         return None
@@ -142,7 +142,7 @@ def hits(content: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def curve(content: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Unpack the lines of the epochs."""
+    """Unpack the values of the epochs."""
     found: list[dict[str, Any]] = [{"epoch": epoch} for epoch in range(content["curve"].get("epoch", 0))]
     for name, values in content["curve"].items():
         if name == "epoch":
@@ -155,7 +155,7 @@ def curve(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _columns(curve: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Turn epochs into columns: how many, then a list per value; by epoch where some lack it."""
+    """Turn epochs into columns: their number, then a list for each value; by epoch where some lack it."""
     columns: dict[str, Any] = {"epoch": len(curve)}
     for name in dict.fromkeys(key for line in curve for key in line if key != "epoch"):
         known = {str(line["epoch"]): _short(line[name]) for line in curve if name in line}
@@ -170,14 +170,14 @@ def _short(value: Any) -> Any:
 
 
 def _sparse(matrix: np.ndarray) -> str:
-    """Pack counts: for each that is not zero the gap to it and it, seven bits to a byte, low ones first.
+    """Pack counts: the gap to each non-zero count and the count, seven bits to a byte, low ones first.
 
-    No compressor, whose bytes would differ between its builds.
+    Not compressed by a library, as the bytes of its builds may differ.
     """
     flat = matrix.reshape(-1)
-    places = np.flatnonzero(flat)
+    positions = np.flatnonzero(flat)
     made = bytearray()
-    for number in np.stack([np.diff(places, prepend=-1), flat[places]], axis=1).reshape(-1).tolist():
+    for number in np.stack([np.diff(positions, prepend=-1), flat[positions]], axis=1).reshape(-1).tolist():
         while number > 127:
             made.append(128 | number & 127)
             number >>= 7
@@ -201,7 +201,7 @@ def _dense(text: str, classes: int) -> np.ndarray:
 # -- merging ---------------------------------------------------------------------------------------
 @dataclass(frozen=True)
 class Exported:
-    """What an export did: how many lines there are now, how many are new or fuller, and what was left out."""
+    """Result of an export: number of lines, of new or fuller ones, changed files, what was left out."""
 
     lines: int
     new: int
@@ -212,7 +212,7 @@ class Exported:
 def export(results: Path, sources: Iterable[Path] = ()) -> Exported:
     """Write the finished runs of a results folder, and of other ones, into its ledger.
 
-    What is there stays as it is, unless a run's bits were not known and now are.
+    Lines that are there stay unchanged, except where a run's bits were not known and now are.
 
     Raises:
         BenchError: two unlike records of one run, or a line that cannot be read; nothing was written.
@@ -222,23 +222,23 @@ def export(results: Path, sources: Iterable[Path] = ()) -> Exported:
     clashes: list[str] = []
     new = 0
 
-    def take(run_id: str, place: str, content: dict[str, Any], text: str | None = None) -> bool:
+    def take(run_id: str, location: str, content: dict[str, Any], text: str | None = None) -> bool:
         before = known.get(run_id)
         if before is not None:
             if differing := unlike(before[1], content):
                 where, one, other = differing[0]
-                clashes.append(f"{before[0]} and {place} differ: {where} {_cut(one)}, {_cut(other)}")
+                clashes.append(f"{before[0]} and {location} differ: {where} {_cut(one)}, {_cut(other)}")
                 return False
             if "hits" in before[1] or "hits" not in content:
                 return False
-        known[run_id] = place, content, text or written(content)
+        known[run_id] = location, content, text or written(content)
         return True
 
     for source in (results, *sources):
         for line in lines(source):
             if line.problem:
-                raise BenchError(f"{line.place}: {line.problem}")
-            new += take(line.run_id, line.place, line.content, line.text) and source != results
+                raise BenchError(f"{line.location}: {line.problem}")
+            new += take(line.run_id, line.location, line.content, line.text) and source != results
         for path in sorted((source / "runs").glob("*/")):
             run = RunDir(source, path.name)
             state, record = run.look()
@@ -248,8 +248,8 @@ def export(results: Path, sources: Iterable[Path] = ()) -> Exported:
                 continue
             try:
                 if cell_from(record["cell"]).run_id != run.run_id:
-                    raise ValueError("record.json: its cell is of another run")
-                bits = "hits" in known.get(run.run_id, ("", {}, ""))[1]  # which cost a look at all scores
+                    raise ValueError("record.json: has the cell of another run")
+                bits = "hits" in known.get(run.run_id, ("", {}, ""))[1]  # which cost a pass over the logits
                 content = packed(record, run.epochs(), None if bits else run.hits(record))
                 new += take(run.run_id, str(run.path), content)
             except (KeyError, TypeError, ValueError) as error:
@@ -261,7 +261,7 @@ def export(results: Path, sources: Iterable[Path] = ()) -> Exported:
 
 
 def _write(results: Path, known: Mapping[str, tuple[str, dict[str, Any], str]]) -> tuple[Path, ...]:
-    """Write the files that change, and delete those that have no line any more; return their paths."""
+    """Write the files that change, delete those without lines, and return the paths of both."""
     texts: dict[Path, list[str]] = {}
     for run_id in sorted(known):
         _, content, text = known[run_id]

@@ -1,6 +1,6 @@
-"""A run's directory, ``results/runs/<run id>/``: the only truth about a run, in and out.
+"""A run's directory, ``results/runs/<run id>/``: all files of a run are read and written here.
 
-Every file is replaced whole, so a reader sees the old or the new; only epochs.jsonl grows line by line.
+Every file is replaced as a whole, so a reader sees the old or the new one; only epochs.jsonl grows by lines.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from bench.errors import BenchError
 from bench.files import TEMPORARY, sha256, write_bytes, write_text
 from bench.json_text import hash_of, plain, pretty
 
-#: Rises when a record's meaning changes so that older ones can no longer be read beside newer ones.
+#: Raised when the meaning of records changes, so that older and newer ones cannot be compared.
 SCHEMA = 1
 
-#: What two equal records may differ in; older ones lack the image hashes, and the fingerprint says as much.
+#: Keys in which equal records may differ; older records lack image hashes, which the fingerprint covers.
 INCIDENTAL = ("timing", "environment", "checksum", "image_hashes")
 
-#: What older records lack, and is then nothing to compare: it follows from scores that have a hash.
+#: Keys that older records lack, and that are not compared then: they follow from logits that have a hash.
 LATER = ("further_metrics", "test_agnostic")
 
-#: How a run can end; the other states are seen from outside.
+#: States in a record; the others are seen from outside.
 ENDS = ("done", "failed", "interrupted")
 
 Status = Literal[
@@ -44,23 +44,20 @@ Status = Literal[
 ]
 
 
-class Busy(BenchError):  # noqa: N818 - it is no mistake to run what another process runs
+class Busy(BenchError):  # noqa: N818 - not a user's mistake
     """Another process holds the lock of this run."""
 
 
 @dataclass(frozen=True)
 class State:
-    """How a cell stands, and why if it is not done; or that the data of one that is done are not here."""
+    """State of a cell, with the reason if it is not done, or a note if it is."""
 
     status: Status
     reason: str | None = None
 
 
 class RunDir:
-    """The directory of one run, in a results folder or at a `path` of its own.
-
-    Nothing is made until something is written.
-    """
+    """The directory of one run, in a results folder or at `path`; it is created by the first write."""
 
     def __init__(self, results: Path, run_id: str, path: Path | None = None) -> None:
         self.run_id = run_id
@@ -75,10 +72,10 @@ class RunDir:
         self.averaged = self.path / "averaged.npz"
         self.record = self.path / "record.json"
 
-    # -- who is at it ----------------------------------------------------------------------------
+    # -- lock ------------------------------------------------------------------------------------
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the run for this process; the system lets go of it when the process dies.
+        """Hold the run for this process; the system releases it when the process dies.
 
         Raises:
             Busy: another process holds it.
@@ -92,11 +89,11 @@ class RunDir:
                 except BlockingIOError:
                     if attempt == 19:
                         raise Busy(f"{self.run_id}: another process is running it") from None
-                    time.sleep(0.01)  # `is_running` of an onlooker holds it for a moment
+                    time.sleep(0.01)  # `is_running` of another process holds it for a moment
             yield
 
     def is_running(self) -> bool:
-        """Tell whether a process holds the run."""
+        """Return whether a process holds the run."""
         try:
             with self.lock_file.open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -107,25 +104,25 @@ class RunDir:
         return False
 
     def sweep(self) -> None:
-        """Delete what writers that were killed left half-written; for who holds the lock."""
+        """Delete temporary files of killed writers; call it while holding the lock."""
         for left in self.path.glob(f".*{TEMPORARY}"):
             left.unlink(missing_ok=True)
 
     # -- cell ------------------------------------------------------------------------------------
     def write_cell(self, cell: Cell) -> None:
-        """Write the cell as YAML, as it was resolved."""
+        """Write the resolved cell as YAML."""
         content = cell.model_dump(mode="json")
         write_text(self.cell, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
     def read_cell(self) -> Cell:
-        """Read the cell back, or say in a `BenchError` why it cannot be trusted."""
+        """Read the cell; one that cannot be trusted is a `BenchError` that says why."""
         try:
             cell = cell_from(yaml.safe_load(self.cell.read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise BenchError(f"{self.cell}: no such file; the run has not begun") from None
-        except Exception as error:  # PyYAML's own slips included
+        except Exception as error:  # PyYAML raises other errors than its own
             raise BenchError(f"{self.cell}: {first_line(error)}; rerun with --force") from error
-        if cell.run_id != self.run_id:  # a part of a cell can be a cell too
+        if cell.run_id != self.run_id:  # part of a cell may be a valid cell, too
             raise BenchError(f"{self.cell}: is of run {cell.run_id}; rerun with --force")
         return cell
 
@@ -137,7 +134,7 @@ class RunDir:
             file.write(json.dumps(plain(line), allow_nan=False) + "\n")
 
     def epochs(self) -> list[dict[str, Any]]:
-        """Read the epochs' lines, up to the first that is unfinished or spoilt."""
+        """Read the epochs' lines, up to the first that is unfinished or damaged."""
         if not self.epoch_lines.exists():
             return []
         lines = []
@@ -152,35 +149,34 @@ class RunDir:
         return lines
 
     def keep_epochs(self, count: int) -> None:
-        """Cut the lines back to epochs 0 to `count - 1`, where a checkpoint stands."""
+        """Keep the lines of epochs 0 to `count - 1`, as a checkpoint has them."""
         kept = [json.dumps(line) + "\n" for line in self.epochs() if line["epoch"] < count]
         write_text(self.epoch_lines, "".join(kept))
 
     # -- logits ----------------------------------------------------------------------------------
     def write_logits(self, logits: np.ndarray, labels: np.ndarray, file: Path | None = None) -> str:
-        """Store test scores (N, C) as float16 and labels (N,); return the file's sha256.
+        """Store test logits (N, C) as float16 and labels (N,); return the file's sha256.
 
-        Equal arrays give equal bytes. They go to `logits` or to another file of the run.
+        Equal arrays give equal bytes: not compressed, as zlib's builds differ, and not by `np.savez`, whose
+        bytes differ from those that committed records have the hash of.
+
+        Args:
+            file: default: `logits`.
         """
-        arrays = {
-            "logits": np.asarray(logits, dtype=np.float16),
-            "labels": np.asarray(labels, dtype=np.int64),
-        }
+        arrays = {"logits": np.asarray(logits, np.float16), "labels": np.asarray(labels, np.int64)}
         archive = io.BytesIO()
         with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as members:
             for name, array in arrays.items():
                 member = io.BytesIO()
-                np.lib.format.write_array(member, np.ascontiguousarray(array), allow_pickle=False)
-                # A fixed date, and no compression, whose bytes differ between zlib builds.
-                info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-                members.writestr(info, member.getvalue())
+                np.save(member, np.ascontiguousarray(array), allow_pickle=False)
+                members.writestr(zipfile.ZipInfo(f"{name}.npy"), member.getvalue())  # dated 1980
         write_bytes(file or self.logits, archive.getvalue())
         return hashlib.sha256(archive.getvalue()).hexdigest()
 
     def read_logits(self, expected: str) -> tuple[np.ndarray, np.ndarray]:
-        """Read back scores (N, C) float16 and labels (N,), checked against the record's sha256."""
+        """Read logits (N, C) float16 and labels (N,), checked against the record's sha256."""
         if not self.logits.exists():
-            raise BenchError(f"{self.logits}: no such file; rerun with --force to have it again")
+            raise BenchError(f"{self.logits}: no such file; rerun with --force to make it again")
         if sha256(self.logits) != expected:
             raise BenchError(f"{self.logits}: not what its record says; rerun with --force")
         try:
@@ -190,55 +186,55 @@ class RunDir:
             raise BenchError(f"{self.logits}: {first_line(error)}; rerun with --force") from error
 
     def hits(self, record: dict[str, Any]) -> np.ndarray | None:
-        """Return which test images (N,) were classified rightly, None where the scores are not at hand."""
+        """Return whether each test image (N,) was classified correctly, None without logits."""
         try:
-            scores, labels = self.read_logits((record.get("files") or {})[self.logits.name])
+            logits, labels = self.read_logits((record.get("files") or {})[self.logits.name])
         except (BenchError, KeyError):
             return None
-        return scores.argmax(axis=1) == labels
+        return logits.argmax(axis=1) == labels
 
     # -- record ----------------------------------------------------------------------------------
     def write_record(self, record: dict[str, Any]) -> None:
-        """Write the run's last file, with `schema`, `run_id` and `checksum` put in.
+        """Write the run's last file, with `schema`, `run_id` and `checksum` added.
 
-        Numbers that are not finite become null: a reader shows n/a.
+        Numbers that are not finite become null, which pages show as n/a.
         """
         content = plain({"schema": SCHEMA, "run_id": self.run_id} | record)
         content["checksum"] = _checksum(content)
         write_text(self.record, pretty(content) + "\n")
 
     def read_record(self) -> dict[str, Any]:
-        """Read the record, or say in a `BenchError` why it cannot be trusted."""
-        where = self.record
+        """Read the record; one that cannot be trusted is a `BenchError` that says why."""
+        file = self.record
         try:
-            content = json.loads(where.read_text(encoding="utf-8"))
+            content = json.loads(file.read_text(encoding="utf-8"))
             checksum = _checksum(content) if isinstance(content, dict) else None
         except FileNotFoundError:
-            raise BenchError(f"{where}: no such file; the run has not ended") from None
+            raise BenchError(f"{file}: no such file; the run has not ended") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise BenchError(f"{where}: {first_line(error)}; rerun with --force") from error
+            raise BenchError(f"{file}: {first_line(error)}; rerun with --force") from error
         schema = content.get("schema") if isinstance(content, dict) else None
         if type(schema) is not int:
-            raise BenchError(f"{where}: not a record; rerun with --force")
+            raise BenchError(f"{file}: not a record; rerun with --force")
         if schema < SCHEMA:
-            raise BenchError(f"{where}: older schema {schema}, now {SCHEMA}; rerun with --force")
+            raise BenchError(f"{file}: older schema {schema}, now {SCHEMA}; rerun with --force")
         if schema > SCHEMA:
-            raise BenchError(f"{where}: newer schema {schema}; update longtail-bench")
+            raise BenchError(f"{file}: newer schema {schema}; update longtail-bench")
         if content.get("checksum") != checksum or content.get("status") not in ENDS:
-            raise BenchError(f"{where}: changed since it was written; rerun with --force")
+            raise BenchError(f"{file}: changed since it was written; rerun with --force")
         if (run_id := content.get("run_id")) != self.run_id:
-            raise BenchError(f"{where}: is of run {str(run_id)[:200]!r}; name its folder so")
+            raise BenchError(f"{file}: is of run {str(run_id)[:200]!r}; name its folder so")
         return content
 
     def is_done(self) -> bool:
-        """Tell whether there is a record that can be trusted and says so."""
+        """Return whether there is a valid record of a finished run."""
         try:
             return self.record.exists() and self.read_record()["status"] == "done"
         except BenchError:
             return False
 
     def look(self) -> tuple[State, dict[str, Any] | None]:
-        """Say how the run stands, its parent aside, and return its record if it can be trusted."""
+        """Return the run's state, whatever its parent's, and its record if it can be trusted."""
         if self.is_running():
             return State("running", f"epochs done: {len(self.epochs())}"), None
         if self.record.exists():
@@ -248,7 +244,7 @@ class RunDir:
                 return State("unreadable", str(error).replace(f"{self.path}/", "")), None
             return State(record["status"], record.get("reason")), record
         if self.cell.exists():
-            reason = f"epochs done: {len(self.epochs())}; the next run goes on"
+            reason = f"epochs done: {len(self.epochs())}; the next run continues"
             return State("interrupted", reason), None
         return State("missing"), None
 
@@ -259,36 +255,36 @@ def attempt(results: Path, run_id: str) -> RunDir:
 
 
 def cell_from(content: Any) -> Cell:
-    """Read a cell from its JSON-able form; what is wrong with it is a ValueError."""
+    """Read a cell from its JSON-able form; a wrong one is a ValueError that says why."""
     try:
         return Cell.model_validate_json(json.dumps(content))
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(str(part) for part in ("cell", *first["loc"]))
-        raise ValueError(f"{place}: {first['msg']}") from error
-    except (TypeError, RecursionError) as error:  # YAML has dates and deep things that JSON has not
+        path = ".".join(str(part) for part in ("cell", *first["loc"]))
+        raise ValueError(f"{path}: {first['msg']}") from error
+    except (TypeError, RecursionError) as error:  # YAML has dates, and may be nested too deep
         raise ValueError(f"cell: {first_line(error)}") from error
 
 
 def equal(a: dict[str, Any], b: dict[str, Any]) -> bool:
-    """Tell whether two records say the same, their timing, environment and checksum aside.
+    """Return whether two records are equal, except for timing, environment and checksum.
 
-    What is null or false in one may be missing in the other, which a version wrote that did not know of it.
-    Numbers may differ in their last digits: a metric is summed in another order; the logits' hash is exact.
+    What is null or false in one may be missing in the other, as older versions did not write it. Numbers may
+    differ in their last digits, as sums depend on the order; the hash of the logits is exact.
     """
     return not differences(a, b)
 
 
 def differences(old: Any, new: Any, where: str = "") -> list[tuple[str, Any, Any]]:
-    """List where two records are not `equal`, as far as they are equal in shape: place, old, new."""
+    """List where two records are not `equal`: dotted key, old, new."""
     if not (isinstance(old, dict) and isinstance(new, dict)):
-        unsaid = all(value is None or value is False for value in (old, new))
+        empty = all(value is None or value is False for value in (old, new))
         rounded = isinstance(old, float) and isinstance(new, float) and math.isclose(old, new, rel_tol=1e-12)
-        return [] if unsaid or rounded or old == new else [(where, old, new)]
+        return [] if empty or rounded or old == new else [(where, old, new)]
     found = []
     for key in dict.fromkeys([*old, *new]):
-        unknown = key in LATER and not (key in old and key in new)
-        if where or not (key in INCIDENTAL or unknown):
+        absent = key in LATER and not (key in old and key in new)
+        if where or not (key in INCIDENTAL or absent):
             found += differences(old.get(key), new.get(key), f"{where}.{key}".strip("."))
     return found
 

@@ -1,4 +1,4 @@
-"""Folders that a checkout has at its top, and a wheel inside of this package (see pyproject.toml)."""
+"""Folders that are at the top of a checkout, and in this package in a wheel (see pyproject.toml)."""
 
 from __future__ import annotations
 

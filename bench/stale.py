@@ -1,8 +1,8 @@
-"""Whether a finished run still stands for its data and its code, as both are now.
+"""Whether a finished run is *stale*: trained with other data or code than are here now.
 
-A record says what its run rests on (`rests_on`): a key of its data's files, the hash of a user's methods
-file, and what its parents rest on. Where that differs from what is here now, the run is *stale*. What is not
-said is not asked: older records are held by their fingerprint, and nothing by data that are not here.
+A record has the basis of its run (`rests_on`): a key of its data's files, the hash of a user's methods file,
+and the bases of its parents. What a record does not have is not compared: older records are checked by their
+fingerprint, and data that are not here make no run stale.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from bench.records import Result, Results
 
 #: What to do about a stale run.
-REMEDY = "`run --retrain-stale` trains it anew"
+REMEDY = "`run --retrain-stale` trains it again"
 
-#: How runs stand that have an end which is not tried again.
+#: States of finished runs, which are not trained again unless asked.
 SETTLED = frozenset({"done", "stale"})
 
 NOT_HERE = "data not here"
@@ -36,38 +36,38 @@ _PARTS = {"train": "training images", "test": "test images", "extra_train": "ext
 def rests_on(
     cell: Cell, data: Path, source: str | None, parents: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """Return what a run rests on, for the `environment` of its record.
+    """Return the basis of a run, for the `environment` of its record.
 
     Args:
         source: hash of the source of a user's method, as of `Entry.source`.
         parents: their records by run id.
     """
-    told: dict[str, Any] = {"code": source, "parents": {name: mark(r) for name, r in parents.items()}}
-    with suppress(BenchError, OSError):  # the run will tell what is wrong with its data
+    basis: dict[str, Any] = {"code": source, "parents": {name: mark(r) for name, r in parents.items()}}
+    with suppress(BenchError, OSError):  # the run will report what is wrong with its data
         if not content.is_embedded(cell.dataset):
-            told["data"] = content.key(cell.dataset, data)
-            told["validation"] = content.validation(cell.dataset, data)
-    return {name: value for name, value in told.items() if value}
+            basis["data"] = content.key(cell.dataset, data)
+            basis["validation"] = content.validation(cell.dataset, data)
+    return {name: value for name, value in basis.items() if value}
 
 
-def of(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a record says that its run rests on; older ones say nothing."""
+def recorded_basis(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the basis of a run from its record; empty in older ones."""
     return (record.get("environment") or {}).get("rests_on") or {}
 
 
 def mark(record: Mapping[str, Any]) -> str:
-    """Hash what a finished run rests on, data by their fingerprint: another training on it has the same."""
-    said = of(record)
+    """Hash the basis of a finished run, data by their fingerprint; repeated trainings have the same hash."""
+    basis = recorded_basis(record)
     fingerprint = (record.get("data") or {}).get("fingerprint")
-    return hash_of([fingerprint, said.get("code"), said.get("parents")])[:16]
+    return hash_of([fingerprint, basis.get("code"), basis.get("parents")])[:16]
 
 
 class Now:
-    """Data and code as they are at this moment, each looked at once.
+    """Data and code as they are at this moment, each read once.
 
     Args:
         data: the data directory.
-        code: hashes of the sources of users' methods by name, as far as they are loaded.
+        code: source hashes of the users' methods that are loaded, by name.
     """
 
     def __init__(self, data: Path, code: Mapping[str, str] | None = None) -> None:
@@ -76,7 +76,7 @@ class Now:
         self._contents: dict[Any, content.Content | BenchError] = {}
 
     def key(self, dataset: DataSet) -> str | BenchError | None:
-        """Return the key of a data set, what is wrong with it, or None where it is not here."""
+        """Return the key of a data set, an error, or None where it is not here."""
         if dataset not in self._keys:
             self._keys[dataset] = self._look(dataset)
         return self._keys[dataset]
@@ -85,7 +85,7 @@ class Now:
         try:
             if not content.is_here(dataset, self.data):
                 return None
-        except (BenchError, OSError):  # no lists, or images that are still to be packed
+        except (BenchError, OSError):  # no lists, or images that are not packed yet
             return None
         try:
             return content.key(dataset, self.data)
@@ -97,7 +97,7 @@ class Now:
     def content(
         self, dataset: DataSet, imbalance_factor: float, subsample: int | None
     ) -> content.Content | BenchError | None:
-        """Return what a split holds, what is wrong with it, or None where it is not here."""
+        """Return the content of a split, an error, or None where it is not here."""
         key = self.key(dataset)
         if not isinstance(key, str):
             return key
@@ -110,7 +110,7 @@ class Now:
         return self._contents[asked]
 
     def data_change(self, run: Result) -> str | None:
-        """Say what of a finished run's data is not what it was, `NOT_HERE`, or None."""
+        """Return what changed in a finished run's data, `NOT_HERE`, or None."""
         cell = run.cell
         dataset = cell.dataset
         if content.is_embedded(dataset):
@@ -118,8 +118,8 @@ class Now:
         key = self.key(dataset)
         if key is None:
             return NOT_HERE
-        said, data = of(run.record), run.record.get("data") or {}
-        if key == said.get("data") or not data.get("fingerprint"):
+        basis, data = recorded_basis(run.record), run.record.get("data") or {}
+        if key == basis.get("data") or not data.get("fingerprint"):
             return None
         now = self.content(dataset, cell.imbalance_factor, cell.protocol.subsample)
         if isinstance(now, BenchError):
@@ -132,20 +132,20 @@ class Now:
         ]
         if data.get("class_names", now.class_names) != now.class_names:
             changed.append("class names")
-        if "validation" in said and said["validation"] != content.validation(dataset, self.data):
+        if "validation" in basis and basis["validation"] != content.validation(dataset, self.data):
             changed.append("validation images")
         return f"changed since: {', '.join(changed)}" if changed else None
 
 
 def judged(run: Result, results: Results, now: Now | None) -> State:
-    """Say how a run stands whose record says that it is done: done, or stale and why.
+    """Return the state of a finished run: done, or stale with the reason.
 
     Args:
-        now: None: data are not looked at, and code as far as records tell of it.
+        now: None: do not check the data, and the code only against other records.
     """
     try:
         return _judged(run, results, now)
-    except (BenchError, AttributeError, KeyError, TypeError, ValueError):  # it is told as unreadable
+    except (BenchError, AttributeError, KeyError, TypeError, ValueError):  # it is reported as unreadable
         return State("done")
 
 
@@ -165,9 +165,9 @@ def _of_parents(run: Result, results: Results) -> Iterable[str]:
         if elder.state.status == "stale":
             yield f"its parent {parent.run_id} is stale"
         elif elder.state.status == "done":
-            known = of(run.record).get("parents", {}).get(parent.run_id)
+            known = recorded_basis(run.record).get("parents", {}).get(parent.run_id)
             if known is not None and known != mark(elder.record):
-                yield f"its parent {parent.run_id} was trained anew since, on other data or code"
+                yield f"its parent {parent.run_id} was trained again since, on other data or code"
 
 
 def _of_code(run: Result, results: Results, now: Now | None) -> Iterable[str]:
@@ -176,7 +176,7 @@ def _of_code(run: Result, results: Results, now: Now | None) -> Iterable[str]:
         return
     here = now.code.get(name) if now is not None else None
     current = here or results.newest_code.get(name)
-    known = of(run.record).get("code")
+    known = recorded_basis(run.record).get("code")
     if known is not None and current is not None and known != current:
         where = "its methods file" if here else "there is a newer run of this method: its methods file"
         yield f"{where} changed since ({known}, now {current})"
@@ -190,12 +190,12 @@ def to_train(
     force: bool,
     begun: Collection[str] = (),
 ) -> tuple[list[Cell], list[str]]:
-    """Return the cells that may be trained, and the ids of runs to be trained once more however they stand.
+    """Return the cells that may be trained, and the ids of runs to be trained once more whatever their state.
 
-    Left out are those that start from a stale run which is not to be trained once more.
+    Cells that start from a stale run are left out, unless that is trained once more, too.
 
     Args:
-        known: how all of them and their ancestors stand.
+        known: the states of all of them and their ancestors.
         begun: ids of runs that are being trained once more.
     """
     family = families(cells)
@@ -212,10 +212,10 @@ def to_train(
 
 
 def refuse_other_content(cells: Iterable[Cell], results: Results, now: Now) -> None:
-    """See that a data set's name means what it means in the runs that are there.
+    """Check that runs of the same data set name were trained on the same content.
 
     Raises:
-        BenchError: runs of this name were trained on other content, from another place.
+        BenchError: a run of this name was trained on other content, from another folder.
     """
     asked = dict[str, list[DataSet]]()
     for dataset in {cell.dataset for cell in cells}:
@@ -226,32 +226,32 @@ def refuse_other_content(cells: Iterable[Cell], results: Results, now: Now) -> N
             if run.run_id.startswith(f"{name}-if") and (run.record.get("data") or {}).get("fingerprint"):
                 try:
                     trained = cell_from(run.record["cell"])
-                except (KeyError, ValueError):  # it is told as unreadable
+                except (KeyError, ValueError):  # it is reported as unreadable
                     continue
                 for dataset in asked[name]:
                     _compare_content(dataset, trained, run, now, looked)
 
 
 def _compare_content(asked: DataSet, trained: Cell, run: Result, now: Now, looked: set[Any]) -> None:
-    there, said = trained.dataset, run.record["data"]["fingerprint"]
+    there, fingerprint = trained.dataset, run.record["data"]["fingerprint"]
     how = (trained.imbalance_factor, trained.protocol.subsample)
-    case = (asked, there, *how, str(said))
-    if case in looked or _place(asked) == _place(there) or asked.identity() != there.identity():
+    case = (asked, there, *how, str(fingerprint))
+    if case in looked or _source(asked) == _source(there) or asked.identity() != there.identity():
         return
     looked.add(case)
     found = now.content(asked, *how)
     if isinstance(found, content.Content) and (
-        found.fingerprint != said or found.class_names != run.record["data"].get("class_names")
+        found.fingerprint != fingerprint or found.class_names != run.record["data"].get("class_names")
     ):
         raise BenchError(
-            f"data set {asked.name!r}: {_place(asked)} has other content than {_place(there)}, on which "
-            f"{run.run_id} was trained ({said['train']}, here {found.fingerprint['train']}); give this data "
-            "set another name"
+            f"data set {asked.name!r}: {_source(asked)} has other content than {_source(there)}, on which "
+            f"{run.run_id} was trained ({fingerprint['train']}, here {found.fingerprint['train']}); give "
+            "this data set another name"
         )
 
 
-def _place(dataset: DataSet) -> str:
-    """Say where a data set's content is, which is no part of a cell's id."""
+def _source(dataset: DataSet) -> str:
+    """Return where a data set's content is, which is not part of a cell's id."""
     extra = dataset.extra_train
     more = [extra.folder, extra.list_file] if extra else []
     classes = dataset.lists.classes if dataset.lists else None

@@ -1,6 +1,6 @@
-"""Runs that somebody submits as a file of `export`: whether they are what they say, as far as can be seen.
+"""Checks of submitted runs (a file of `export`): data, protocol and numbers must agree with each other.
 
-What nobody can see without training is left to `rerun`: whether the numbers come out again.
+Whether a new training gives the same numbers is for `rerun` to find out.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from bench.errors import BenchError
 from bench.ledger import Line
 from bench.records import Results
 from bench.rundir import cell_from
-from bench.stale import Now, of
+from bench.stale import Now, recorded_basis
 
-#: A run and its fingerprint, by what decides the fingerprint.
+#: Run id and fingerprint, by what decides the fingerprint.
 Fingerprints = Mapping[str, tuple[str, dict[str, str]]]
 
 
 @dataclass
 class Checked:
-    """One submitted run: faults, which speak against it, and remarks on what could not be seen."""
+    """One submitted run: its faults, and remarks on what could not be checked."""
 
     run_id: str
     faults: list[str] = field(default_factory=list)
@@ -37,11 +37,11 @@ class Checked:
 
 
 def check(file: Path, results: Results, now: Now) -> list[Checked]:
-    """Check all runs in a file of `export`, but for those that are among the results already, word for word.
+    """Check the runs in a file of `export`; those whose identical line is among the results are skipped.
 
     Args:
-        results: the runs to compare with; the file may be one of theirs.
-        now: the images that are here.
+        results: the runs to compare with; the file may be part of them.
+        now: the images on this machine.
 
     Raises:
         BenchError: there is no such file, or no run in it.
@@ -63,17 +63,17 @@ def check(file: Path, results: Results, now: Now) -> list[Checked]:
 
 
 def _fingerprints(results: Results) -> dict[str, tuple[str, dict[str, str]]]:
-    """Return a run and its fingerprint for each content of the results."""
+    """Return run id and fingerprint of one run for each content of the results."""
     found = dict[str, tuple[str, dict[str, str]]]()
     for run in results:
-        if said := (run.record.get("data") or {}).get("fingerprint"):
-            with suppress(BenchError):  # it is told as unreadable
-                found.setdefault(_content_of(run.cell), (run.run_id, said))
+        if fingerprint := (run.record.get("data") or {}).get("fingerprint"):
+            with suppress(BenchError):  # it is reported as unreadable
+                found.setdefault(_content_of(run.cell), (run.run_id, fingerprint))
     return found
 
 
 def _content_of(cell: Cell) -> str:
-    """Name what decides which images a cell is trained and scored on."""
+    """Return what decides the images that a cell is trained and tested on."""
     return repr((cell.dataset.identity(), cell.imbalance_factor, cell.protocol.subsample))
 
 
@@ -88,7 +88,7 @@ def _check(line: Line, known: Line | None, prints: Fingerprints, now: Now) -> Ch
         if cell.run_id != line.run_id:
             raise ValueError(f"its cell is of run {cell.run_id}")
         if known and (differing := ledger.unlike(known.content, content)):
-            found.faults.append(f"{known.place} has another {differing[0][0]} of this run")
+            found.faults.append(f"{known.location} has another {differing[0][0]} of this run")
         for part in (_of_method, _of_protocol, _of_numbers, _of_versions):
             found.faults += part(cell, content)
         _compare_data(cell, content, prints, now, found)
@@ -103,7 +103,7 @@ def _of_method(cell: Cell, content: Mapping[str, Any]) -> Iterator[str]:
     except BenchError as error:
         yield f"{error}; a method of your own is submitted first"
         return
-    if of(content).get("code"):
+    if recorded_basis(content).get("code"):
         yield f"{cell.method.name} came from a methods file, and not from this version"
     if entry.version != cell.method.version:
         was = f"{cell.method.name} is of version {cell.method.version}"
@@ -111,7 +111,7 @@ def _of_method(cell: Cell, content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_protocol(cell: Cell, content: Mapping[str, Any]) -> Iterator[str]:
-    """See that it was trained and judged as the cell says."""
+    """Check that the run was trained and selected as the cell asks."""
     epochs = len(ledger.curve(content))
     if content["metrics"]["epoch"] is not None and epochs != cell.protocol.epochs:
         yield f"its curve has {epochs} epochs, and its protocol {cell.protocol.epochs}"
@@ -120,31 +120,31 @@ def _of_protocol(cell: Cell, content: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _of_numbers(cell: Cell, content: Mapping[str, Any]) -> Iterator[str]:
-    """See that the accuracy is that of its confusion and of its bits."""
-    told = content["metrics"]["accuracy"]
+    """Check that the accuracy is that of its confusion and of its bits."""
+    stated = content["metrics"]["accuracy"]
     tests = np.asarray(content["data"]["test_counts"])
     confusion, hits = ledger.confusion(content), ledger.hits(content)
     if confusion is not None:
         if confusion.sum(axis=1).tolist() != tests.tolist():
             yield "its confusion has other counts of test images than its data"
         else:
-            yield from _unlike(told, 100 * np.trace(confusion) / tests.sum(), "confusion")
+            yield from _unlike(stated, 100 * np.trace(confusion) / tests.sum(), "confusion")
     if hits is not None:
-        yield from _unlike(told, 100 * hits.mean(), "test images")
+        yield from _unlike(stated, 100 * hits.mean(), "test images")
     if confusion is None and hits is None:
         yield "it has neither confusion nor bits; `export` where its scores are"
 
 
-def _unlike(told: float, found: float, of: str) -> Iterator[str]:
-    if not math.isclose(told, found, abs_tol=0.005):
-        yield f"its accuracy is {told:.2f}, and that of its {of} {found:.2f}"
+def _unlike(stated: float, found: float, of: str) -> Iterator[str]:
+    if not math.isclose(stated, found, abs_tol=0.005):
+        yield f"its accuracy is {stated:.2f}, and that of its {of} {found:.2f}"
 
 
 def _of_versions(cell: Cell, content: Mapping[str, Any]) -> Iterator[str]:
     environment = content["environment"]
     absent = [name for name in ("python", "torch", "timm") if not environment.get(name)]
     if absent:
-        yield f"it does not say its version of {', '.join(absent)}"
+        yield f"its version of {', '.join(absent)} is missing"
     if str(environment.get("git") or "").endswith("-dirty"):
         yield f"it was trained by changed code (revision {environment['git']}); commit, and train it again"
 
@@ -156,8 +156,8 @@ def _compare_data(
     now: Now,
     found: Checked,
 ) -> None:
-    """Hold the fingerprint against the images that are here, or else against a run on them."""
-    said = content["data"]["fingerprint"]
+    """Compare the fingerprint with the images that are here, or else with a run on the same images."""
+    stated = content["data"]["fingerprint"]
     here = now.content(cell.dataset, cell.imbalance_factor, cell.protocol.subsample)
     if isinstance(here, Content):
         other, where = here.fingerprint, "here"
@@ -168,7 +168,7 @@ def _compare_data(
         found.remarks.append(f"neither images of {cell.dataset.name} nor a run on them are here to compare")
         return
     for part in ("train", "test"):
-        if said.get(part) != other.get(part):
+        if stated.get(part) != other.get(part):
             found.faults.append(
-                f"its {part} images are {said.get(part)}, and those {where} {other.get(part)}"
+                f"its {part} images are {stated.get(part)}, and those {where} {other.get(part)}"
             )

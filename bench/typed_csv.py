@@ -1,97 +1,35 @@
-"""CSV files with typed columns, and mistakes told as ``file:line: column: what is wrong``.
+"""CSV files whose rows are pydantic models; a mistake is reported as ``file:line: column: what is wrong``.
 
-The file is a user's, so nothing in it is trusted: a row with a mistake is told and left out, the rest stays.
+The file is a user's: a row with a mistake is reported and left out, the rest stays.
 """
 
 from __future__ import annotations
 
 import csv
-import math
-import re
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
 from bench.errors import did_you_mean
 
-Reader = Callable[[str], Any]
+_DTYPES = {"string": "string", "boolean": "boolean", "integer": "Int64", "number": "Float64"}
 
 
-@dataclass(frozen=True)
-class Column:
-    """What a column holds: its pandas type, how a cell is read, and whether it must be filled.
+class Row(BaseModel):
+    """A row: a field for each column, None where a cell is empty.
 
-    `read` turns a cell that is not empty into a value, or raises a ValueError that says what is wrong.
+    The description of a type with a pattern completes the message "... is not".
     """
 
-    dtype: str
-    read: Reader
-    required: bool = False
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
 
 
-def text(cell: str) -> str:
-    """Take the cell as it is."""
-    return cell
-
-
-def yes(cell: str) -> bool:
-    """Read yes or no."""
-    return bool(one_of("yes", "no")(cell) == "yes")
-
-
-def matching(pattern: str, meaning: str) -> Reader:
-    """Make a reader of cells that match a regular expression as a whole."""
-
-    def read(cell: str) -> str:
-        if not re.fullmatch(pattern, cell):
-            raise ValueError(f"{cell[:40]!r} is not {meaning}")
-        return cell
-
-    return read
-
-
-def one_of(*words: str) -> Reader:
-    """Make a reader of a fixed vocabulary."""
-
-    def read(cell: str) -> str:
-        if cell not in words:
-            raise ValueError(f"{cell[:40]!r} is unknown{did_you_mean(cell, words)}")
-        return cell
-
-    return read
-
-
-def number(low: float, high: float = math.inf) -> Reader:
-    """Make a reader of finite numbers within bounds, which belong to them."""
-    bounds = f"at least {low:g}" if math.isinf(high) else f"from {low:g} to {high:g}"
-
-    def read(cell: str) -> float:
-        try:
-            value = float(cell)
-        except ValueError:
-            raise ValueError(f"{cell[:40]!r} is not a number") from None
-        if not low <= value <= high or math.isinf(value):
-            raise ValueError(f"{cell[:40]} must be {bounds}")
-        return value
-
-    return read
-
-
-def whole(low: int, high: int) -> Reader:
-    """Make a reader of whole numbers within bounds, which belong to them."""
-    bounded = number(low, high)
-
-    def read(cell: str) -> int:
-        if not re.fullmatch(r"[0-9]{1,12}", cell):
-            raise ValueError(f"{cell[:40]!r} is not a whole number")
-        return int(bounded(cell))
-
-    return read
-
-
-def rows(file: Path, columns: dict[str, Column], told: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield each valid row, None where a cell is empty, with its ``file:line``; mistakes go to `told`.
+def rows(file: Path, model: type[Row], faults: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield each valid row with its ``file:line``; append the mistakes to `faults`.
 
     A header may leave out columns that need not be filled, in any order; an unknown one is a mistake.
     """
@@ -99,44 +37,77 @@ def rows(file: Path, columns: dict[str, Column], told: list[str]) -> Iterator[tu
         with file.open(newline="", encoding="utf-8-sig") as stream:
             lines = csv.reader(stream, strict=True)
             header = next(lines, [])
-            if wrong := _wrong(header, columns):
-                told.append(f"{file.name}:1: {wrong}")
+            if fault := _header_fault(header, model):
+                faults.append(f"{file.name}:1: {fault}")
                 return
-            line = lines.line_num
+            end = lines.line_num
             for cells in lines:
-                place, line = f"{file.name}:{line + 1}", lines.line_num
-                row = _row(place, header, cells, columns, told) if cells else None
-                if row is not None:
-                    yield place, row
+                location, end = f"{file.name}:{end + 1}", lines.line_num
+                if not cells:
+                    continue
+                if len(cells) != len(header):
+                    faults.append(f"{location}: {len(cells)} cells, but the header has {len(header)} columns")
+                    continue
+                texts = zip(header, map(str.strip, cells), strict=True)
+                try:
+                    row = model.model_validate_strings({name: text for name, text in texts if text})
+                except ValidationError as error:
+                    for detail in error.errors():
+                        column = str(detail["loc"][0])
+                        faults.append(f"{location}: {column}: {_reason(model, column, detail)}")
+                else:
+                    yield location, dict(row)
     except FileNotFoundError:
-        told.append(f"{file}: no such file; name a CSV file")
+        faults.append(f"{file}: no such file; name a CSV file")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        told.append(f"{file.name}: not a readable CSV file: {error}")
+        faults.append(f"{file.name}: not a readable CSV file: {error}")
 
 
-def _wrong(header: list[str], columns: dict[str, Column]) -> str:
+def read(model: type[Row], column: str, cell: str) -> Any:
+    """Return the value of one cell; a wrong one is a ValueError that says why."""
+    row = model.model_construct()
+    try:
+        setattr(row, column, cell)
+    except ValidationError as error:
+        raise ValueError(_reason(model, column, error.errors()[0])) from None
+    return getattr(row, column)
+
+
+def dtypes(model: type[Row]) -> dict[str, str]:
+    """Return the pandas type of each column."""
+    return {name: _DTYPES[column["type"]] for name, column in _schema(model).items()}
+
+
+@cache
+def _schema(model: type[Row]) -> dict[str, Mapping[str, Any]]:
+    """Describe each column as JSON Schema does, without "or null"."""
+    columns = model.model_json_schema()["properties"]
+    return {name: column.get("anyOf", [column])[0] for name, column in columns.items()}
+
+
+def _header_fault(header: list[str], model: type[Row]) -> str:
     for name in header:
-        if name not in columns:
-            return f"{name[:40]!r} is no column{did_you_mean(name, columns)}"
+        if name not in model.model_fields:
+            return f"{name[:40]!r} is no column{did_you_mean(name, model.model_fields)}"
         if header.count(name) > 1:
-            return f"{name}: this column stands twice; leave one out"
-    absent = [name for name, column in columns.items() if column.required and name not in header]
-    return f"{absent[0]}: this column is missing; it must be filled in every row" if absent else ""
+            return f"{name}: this column is there twice; leave one out"
+    for name, field in model.model_fields.items():
+        if field.is_required() and name not in header:
+            return f"{name}: this column is missing; it must be filled in every row"
+    return ""
 
 
-def _row(
-    place: str, header: list[str], cells: list[str], columns: dict[str, Column], told: list[str]
-) -> dict[str, Any] | None:
-    if len(cells) != len(header):
-        told.append(f"{place}: {len(cells)} cells, but the header has {len(header)} columns")
-        return None
-    before, row = len(told), dict[str, Any].fromkeys(columns)
-    for name, cell in zip(header, cells, strict=True):
-        try:
-            if cell := cell.strip():
-                row[name] = columns[name].read(cell)
-            elif columns[name].required:
-                raise ValueError("must not be empty")
-        except ValueError as error:
-            told.append(f"{place}: {name}: {error}")
-    return row if len(told) == before else None
+def _reason(model: type[Row], name: str, detail: ErrorDetails) -> str:
+    """Return what pydantic found wrong with a cell, in our words."""
+    column, kind, cell = _schema(model)[name], detail["type"], str(detail["input"])[:40]
+    if kind == "missing":
+        return "must not be empty"
+    if kind in ("literal_error", "bool_parsing"):
+        words = column.get("enum") or [column["const"]] if kind == "literal_error" else ["yes", "no"]
+        return f"{cell!r} is unknown{did_you_mean(cell, words)}"
+    if kind == "string_pattern_mismatch":
+        return f"{cell!r} is not {column['description']}"
+    if kind.startswith(("int_", "float_")):
+        return f"{cell!r} is not {'a whole number' if column['type'] == 'integer' else 'a number'}"
+    low, high = column["minimum"], column.get("maximum")
+    return f"{cell} must be {f'at least {low:g}' if high is None else f'from {low:g} to {high:g}'}"

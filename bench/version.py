@@ -1,4 +1,4 @@
-"""Which version this is: the package's, and the revision of a checkout."""
+"""The version of the package, with the revision of a checkout."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def version() -> str:
         number = metadata.version("longtail-bench")
     except metadata.PackageNotFoundError:  # run from a folder, not installed
         number = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
-    known = revision()
-    return f"{number} ({known})" if known else number
+    commit = revision()
+    return f"{number} ({commit})" if commit else number
 
 
 def revision() -> str | None:
-    """Return the revision; a copy of the tree that has no history is told it by LONGTAIL_REVISION."""
-    if told := os.environ.get("LONGTAIL_REVISION"):
-        return told
-    if not (ROOT / ".git").exists():  # installed; what is around it is another project's
+    """Return the revision; a copy of the tree without history has it in LONGTAIL_REVISION."""
+    if given := os.environ.get("LONGTAIL_REVISION"):
+        return given
+    if not (ROOT / ".git").exists():  # installed; a repository around it is another project's
         return None
     command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
     try:

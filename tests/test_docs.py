@@ -71,15 +71,26 @@ def test_each_document_can_be_found_from_the_readme() -> None:
     assert seen == set(DOCUMENTS)
 
 
-def commands() -> list[tuple[str, str]]:
-    """All commands of the documents: lines of code that call run_bench.py, and what backticks hold whole."""
-    found = []
-    for name, text in TEXTS.items():
-        text = re.sub(r"\\\n\s*", "", text)
-        lines = re.findall(r"^ {4}[^\n]*\brun_bench\.py ([^\n]+)$", text, re.MULTILINE)
-        lines += re.findall(r"`(?:\S+ )*run_bench\.py ([^`]+)`", text)
-        found += [(name, re.split(r"\s#\s|\s&&\s", line)[0].strip()) for line in lines]
-    return [(name, line) for name, line in found if "COMMAND" not in line]
+COMMANDS = set(typer.main.get_command(app).commands)
+PROGRAM = r"\b(?:run_bench\.py|longtail-bench) (?=[a-z])"
+
+
+def commands(name: str, text: str) -> list[tuple[str, str]]:
+    """The commands of a document: in lines of code, and in backticks also without the program's name."""
+    text = re.sub(r"\\\n\s*", "", text)
+    code = [line.split(" # ")[0] for line in re.findall(r"^ {4}(.+)$", text, re.MULTILINE)]
+    spans = re.findall(r"`([^`\n]+)`", text)
+    found = [re.split(PROGRAM, part)[1:] for line in (*code, *spans) for part in line.split(" && ")]
+    found += [[span] for span in spans if span.split()[0] in COMMANDS and with_arguments(span)]
+    return [(name, line.strip()) for lines in found for line in lines]
+
+
+def with_arguments(span: str) -> bool:
+    """Whether it is more than the name of a command, such as `rerun` or `data check`."""
+    return len(span.split()) > (2 if span.startswith("data ") else 1)
+
+
+EVERY = [found for name, text in TEXTS.items() for found in commands(name, text)]
 
 
 def only_parsed(command: Any) -> Any:
@@ -96,9 +107,33 @@ def accepted(line: str) -> bool:
     return end.value.code in (0, None)
 
 
-@pytest.mark.parametrize(("name", "line"), commands())
+@pytest.mark.parametrize(("name", "line"), EVERY)
 def test_commands_are_commands(name: str, line: str) -> None:
     assert accepted(line), f"{name}: {line}"
+    command, argument, *_ = [*line.split(), ""]
+    if command in ("run", "plan") and not argument.endswith(".yaml"):
+        assert argument in {path.stem for path in recipes(ROOT / "recipes")}, f"{name}: {line}"
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_each_command_of_a_document_is_looked_at(name: str) -> None:
+    """Wherever a command is broken, it is among those that the test above sees."""
+    text = TEXTS[name]
+    for command in re.finditer(r"run_bench\.py (?=[a-z])", text):
+        broken = f"{text[: command.end()]}x{text[command.end() :]}"
+        assert any(line.startswith("x") for _, line in commands(name, broken)), command
+
+
+def test_scripts_have_the_options_that_documents_name() -> None:
+    called = [
+        (script, option)
+        for text in TEXTS.values()
+        for script, line in re.findall(r"^ {4}.*\b(benchmarks/\w+\.py) (.+)$", text, re.MULTILINE)
+        for option in re.findall(r"--[\w-]+", line.split(" # ")[0])
+    ]
+    assert called
+    for script, option in called:
+        assert f'"{option}"' in (ROOT / script).read_text(encoding="utf-8"), f"{script} {option}"
 
 
 @pytest.mark.parametrize(
@@ -109,8 +144,7 @@ def test_a_command_that_is_none_is_noticed(wrong: str) -> None:
 
 
 def test_the_documents_name_every_command_and_no_other_target_of_make() -> None:
-    named = {line.split()[0] for _, line in commands()}
-    assert named == set(typer.main.get_command(app).commands)
+    assert {line.split()[0] for _, line in EVERY} == COMMANDS
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
     for name, text in TEXTS.items():
         called = re.findall(r"(?:^ {4}|`)make (\w+)", text, re.MULTILINE)

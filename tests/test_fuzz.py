@@ -27,7 +27,7 @@ from bench.errors import BenchError
 from bench.json_text import hash_of, pretty
 from bench.leaderboard import external
 from bench.recipe import load
-from bench.records import Results, RunDir, load_results
+from bench.records import Results, RunDir
 from bench.rundir import ENDS
 
 #: What one example may take, in seconds: far above what it does, far below what a bomb would.
@@ -243,7 +243,7 @@ def test_a_forged_record_is_a_row_and_no_traceback(
     except ValueError:  # JSON has no infinity
         text = json.dumps(record)
     run = spoilt(whole, tmp_path, "record.json", text.encode("utf-8", "surrogatepass"))
-    table = load_results(tmp_path)
+    table = Results(tmp_path).table()
     assert table["run_id"].tolist() == [run.run_id]
     assert table["status"][0] in (*ENDS, "unreadable")
 

@@ -18,7 +18,7 @@ from records_factory import finish, make_cell
 from bench.errors import BenchError
 from bench.files import sha256
 from bench.json_text import hash_of
-from bench.records import RunDir, load_results
+from bench.records import Results, RunDir
 from bench.train.checkpoint import read_checkpoint, write_checkpoint
 
 
@@ -76,7 +76,7 @@ def test_a_cell_that_would_run_is_refused(tmp_path: Path) -> None:
         run.cell.write_text(text)
         with pytest.raises(BenchError, match=r"cell\.yaml: could not determine a constructor"):
             run.read_cell()
-        assert load_results(tmp_path)["status"].tolist() == ["unreadable"]
+        assert Results(tmp_path).table()["status"].tolist() == ["unreadable"]
     assert not (tmp_path / "owned").exists()
 
 
@@ -89,6 +89,6 @@ def test_a_record_of_another_place_leads_nowhere(tmp_path: Path) -> None:
         other["cell"][key]["name"] = "../../owned"
         other["checksum"] = hash_of({name: value for name, value in other.items() if name != "checksum"})
         run.record.write_text(json.dumps(other))
-        table = load_results(tmp_path)
+        table = Results(tmp_path).table()
         assert table["status"].tolist() == ["unreadable"]
         assert "cell." in table["reason"][0]

@@ -23,7 +23,7 @@ from bench import ledger
 from bench.cli import main
 from bench.errors import BenchError
 from bench.launch import local
-from bench.records import Results, RunDir, load_results, states
+from bench.records import Results, RunDir, states
 
 EXPECTED = ROOT / "tests" / "expected"
 
@@ -35,7 +35,7 @@ def commit(results: Path) -> None:
 
 
 def rows(results: Path) -> list[dict[str, Any]]:
-    table = load_results(results).astype(object)
+    table = Results(results).table().astype(object)
     return [{name: v for name, v in row.items() if pd.notna(v)} for _, row in table.iterrows()]
 
 
@@ -116,7 +116,7 @@ def test_ledgers_and_runs_of_machines_are_merged_by_id(tmp_path: Path) -> None:
     commit(tmp_path / "a")
     done = ledger.export(tmp_path / "a", [tmp_path / "b", tmp_path / "c"])
     assert (done.lines, done.new) == (4, 2)
-    table = load_results(tmp_path / "a").set_index("seed")
+    table = Results(tmp_path / "a").table().set_index("seed")
     assert table.device.to_dict() == {0: "a", 1: "a", 2: "b", 3: "c"}
 
 
@@ -155,7 +155,7 @@ def test_a_spoilt_line_is_told_and_is_a_row(tmp_path: Path, spoil: Any, told: st
     commit(tmp_path)
     (file,) = (tmp_path / "records").iterdir()
     file.write_text(spoil(file.read_text()))
-    table = load_results(tmp_path)
+    table = Results(tmp_path).table()
     (row,) = table[table.status == "unreadable"].to_dict("records")
     assert told in row["reason"]
     assert f"{file.name}:1" in row["reason"]
@@ -170,7 +170,7 @@ def test_a_finished_directory_goes_before_the_line_and_what_differs_is_told(tmp_
     finish(tmp_path, make_cell(), environment={"device": "here"})
     assert Results(tmp_path).conflicts == []
     finish(tmp_path, make_cell(), model={"parameters": 7})
-    assert load_results(tmp_path).parameters.tolist() == [7]
+    assert Results(tmp_path).table().parameters.tolist() == [7]
     (told,) = Results(tmp_path).conflicts
     assert "differs from" in told
     assert "model.parameters" in told
@@ -184,7 +184,7 @@ def test_what_is_not_finished_does_not_hide_the_line(tmp_path: Path) -> None:
     fail(tmp_path, cells[0], "died")
     RunDir(tmp_path, cells[1].run_id).write_cell(cells[1])
     with RunDir(tmp_path, cells[2].run_id).lock():
-        assert load_results(tmp_path).status.tolist() == ["done"] * 3
+        assert Results(tmp_path).table().status.tolist() == ["done"] * 3
         assert {state.status for state in states(tmp_path, cells).values()} == {"done"}
 
 
@@ -280,7 +280,7 @@ def test_a_clone_has_its_runs_without_training(clone: Path, bench: Bench) -> Non
     code, out = bench("run", clone / "small.yaml", *where(clone), "--reports", clone / "reports")
     assert code == 0
     assert "2 done" in out
-    assert "anew" not in out
+    assert "again  " not in out
     assert not (clone / "results/runs").exists()
     assert "0 of 2 runs to train" in bench("plan", clone / "small.yaml", *where(clone))[1]
     assert " 2 " in bench("status", "--results", clone / "results")[1]
@@ -297,13 +297,13 @@ def test_a_rerun_of_a_committed_run_trains_it_and_what_it_starts_from(clone: Pat
     child, parent = found["posthoc_logit_adjustment"], found["ce"]
     code, out = bench("rerun", child, *where(clone))
     assert code == 0, out
-    assert f"anew    {parent}: its weights are not here" in out
+    assert f"again   {parent}: its weights are not here" in out
     assert "EQUAL" in out
     assert not (clone / "results/rerun").exists()
     assert bench("evaluate", child, *where(clone)[:4])[0] == 0
     assert bench("evaluate", parent, *where(clone)[:4])[0] == 0
     code, out = bench("rerun", child, *where(clone))  # its parent is here now, and only lent
-    assert (code, "anew" in out) == (0, False)
+    assert (code, "again  " in out) == (0, False)
     assert RunDir(clone / "results", parent).weights.exists()
 
 

@@ -261,7 +261,7 @@ def test_a_wrong_cell_is_named_with_file_line_and_column(
     [
         ([HEADER + ",colour", ROW + ",red"], "mine.csv:1: 'colour' is no column"),
         ([HEADER + ",epoch", ROW + ",200"], "mine.csv:1: 'epoch' is no column; did you mean 'epochs'?"),
-        ([HEADER + ",value", ROW + ",1"], "mine.csv:1: value: this column stands twice"),
+        ([HEADER + ",value", ROW + ",1"], "mine.csv:1: value: this column is there twice"),
         ([HEADER.replace("trust", "note"), ROW], "mine.csv:1: trust: this column is missing"),
         ([HEADER, ROW + ",more"], "mine.csv:2: 11 cells, but the header has 10 columns"),
         ([HEADER, ROW, ROW], "mine.csv:3: value: the row is that of mine.csv:2 again"),

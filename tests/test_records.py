@@ -18,7 +18,7 @@ import bench
 from bench.cell import Protocol
 from bench.errors import BenchError
 from bench.files import replacing, write_text
-from bench.records import Busy, Results, RunDir, equal, load_results, series, states
+from bench.records import Busy, Results, RunDir, equal, series, states
 
 
 def run_dir(results: Path) -> RunDir:
@@ -170,7 +170,7 @@ def test_a_spoilt_record_is_told_and_is_a_row(tmp_path: Path, how: str, told: st
     assert str(run.record) in str(caught.value)
     assert "\n" not in str(caught.value)
 
-    table = load_results(tmp_path).set_index("run_id")
+    table = Results(tmp_path).table().set_index("run_id")
     assert table.status.to_dict() == {run.run_id: "unreadable", other.run_id: "done"}
     assert told in table.reason[run.run_id]
     assert str(tmp_path) not in table.reason[run.run_id]
@@ -188,7 +188,7 @@ def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
 def test_a_run_copied_under_another_name_is_not_counted_twice(tmp_path: Path) -> None:
     run = finish(tmp_path, make_cell())
     shutil.copytree(run.path, run.path.with_name("backup"))
-    table = load_results(tmp_path).set_index("run_id")
+    table = Results(tmp_path).table().set_index("run_id")
     assert table.status["backup"] == "unreadable"
     assert run.run_id in table.reason["backup"]
 
@@ -265,7 +265,7 @@ def test_a_run_under_way_hides_its_old_failure(tmp_path: Path) -> None:
     run = fail(tmp_path, cell, "died")
     with run.lock():
         assert states(tmp_path, [cell])[cell.run_id].status == "running"
-        assert load_results(tmp_path).status.tolist() == ["running"]
+        assert Results(tmp_path).table().status.tolist() == ["running"]
 
 
 # -- tables --------------------------------------------------------------------------------------
@@ -274,7 +274,7 @@ def test_the_table_of_all_runs(tmp_path: Path) -> None:
     finish(tmp_path, parent)
     finish(tmp_path, make_cell("crt", 7, parent=parent, params={"b": 1, "a": 2}))
     fail(tmp_path, make_cell("ldam_drw"), "out of memory")
-    table = load_results(str(tmp_path)).set_index("method")
+    table = Results(tmp_path).table().set_index("method")
 
     assert table.status.to_dict() == {"ce": "done", "crt": "done", "ldam_drw": "failed"}
     assert table.reason["ldam_drw"] == "out of memory"
@@ -306,15 +306,15 @@ def test_a_run_s_augmentation_is_that_of_the_view_it_classifies(
     finish(
         tmp_path, make_cell(protocol=Protocol(augmentation="crop_flip", views=asked)), method={"views": own}
     )
-    assert load_results(tmp_path).augmentation.tolist() == [counted]
+    assert Results(tmp_path).table().augmentation.tolist() == [counted]
 
 
 def test_an_empty_results_folder_has_all_columns(tmp_path: Path) -> None:
-    assert list(load_results(tmp_path).columns) == list(
-        load_results(finish(tmp_path, make_cell()).path.parents[1])
+    assert list(Results(tmp_path).table().columns) == list(
+        Results(finish(tmp_path, make_cell()).path.parents[1]).table()
     )
     with pytest.raises(BenchError, match="no such results folder"):
-        load_results(tmp_path / "nowhere")
+        bench.load_results(tmp_path / "nowhere")
 
 
 def test_results_are_merged_by_copying(tmp_path: Path) -> None:
@@ -322,7 +322,7 @@ def test_results_are_merged_by_copying(tmp_path: Path) -> None:
         finish(tmp_path / place, make_cell(seed=seed))
         make_grid(tmp_path / place, place, [("ce", make_cell(seed=seed))])
     shutil.copytree(tmp_path / "b", tmp_path / "a", dirs_exist_ok=True)
-    assert sorted(load_results(tmp_path / "a").seed) == [0, 1, 2]
+    assert sorted(Results(tmp_path / "a").table().seed) == [0, 1, 2]
     assert list(Results(tmp_path / "a").grids) == ["a", "b"]
 
 

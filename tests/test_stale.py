@@ -235,7 +235,7 @@ def test_changed_code_of_a_user_is_stale_and_so_are_its_children(
         assert code == 0, out
         forget()
         code, out = place("status")  # the child was trained from the parent that was
-        assert "was trained anew since, on other data or code" in out
+        assert "was trained again since, on other data or code" in out
         code, out = place("run", "r.yaml", "--methods", file, "--retrain-stale")
         assert code == 0, out
         assert place.states() == ["done", "done"]

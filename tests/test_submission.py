@@ -75,7 +75,7 @@ def changed(line: str, change: Callable[[dict[str, Any]], object]) -> str:
         (lambda c: c["cell"]["protocol"].update(epochs=2), "its cell is of run digits-if20-ce-s0-"),
         (lambda c: c["cell"]["method"].update(name="c_e"), "not a line of `export`"),
         (lambda c: c["environment"].update(git="0123456789-dirty"), "it was trained by changed code"),
-        (lambda c: c["environment"].pop("torch"), "it does not say its version of torch"),
+        (lambda c: c["environment"].pop("torch"), "its version of torch is missing"),
         (lambda c: (c.pop("confusion"), c.pop("hits")), "it has neither confusion nor bits"),
         (lambda c: c["environment"].update(rests_on={"code": "1"}), "came from a methods file"),
         (lambda c: c.pop("metrics"), "not a line of `export`: KeyError"),

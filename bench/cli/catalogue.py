@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Row = dict[str, Any]
 
-#: What is shown of one item alone.
+#: Keys that are shown of a single item only.
 ALONE = ("about", "params", "cards")
 
 #: The folder of recipes that others include.
@@ -121,7 +121,7 @@ def _methods(files: Iterable[Path]) -> Sequence[Row]:
 
 
 def _registered(name: str, *, alone: bool) -> Row:
-    """Describe a method by its class; one method alone also by its views, for which it is built."""
+    """Describe a method; `alone` also by its views, for which it is built."""
     from bench import registry
     from bench.cards import cards_of
 

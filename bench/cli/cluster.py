@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bench.cli.common import console
+from bench.cli.common import print_line
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -126,10 +126,10 @@ def send(cells: Sequence[Cell], results: Path, data: Path, ask: Ask, **options: 
     family = families(cells)
     before = {task.array for run_id, task in queue.queued(results).items() if run_id in family}
     if before:
-        say(f"already in the queue: {_jobs(before)}")
+        print_line(f"already in the queue: {_jobs(before)}")
     submitted = submit(cells, results, data, ask, **options)
     for array, runs in submitted.items():
-        say(f"submitted: job {array} (runs: {len(runs)}), which prints to {queue.notes(results)}")
+        print_line(f"submitted: job {array} (runs: {len(runs)}), which prints to {queue.notes(results)}")
     arrays = sorted({*before, *submitted}, key=int)
     if not arrays:
         return "stopped"
@@ -139,8 +139,3 @@ def send(cells: Sequence[Cell], results: Path, data: Path, ask: Ask, **options: 
 
 def _jobs(arrays: Iterable[str]) -> str:
     return "job " + ", ".join(sorted(arrays, key=int))
-
-
-def say(text: str) -> None:
-    """Print one line, however long."""
-    console().print(text, soft_wrap=True, highlight=False, markup=False)

@@ -14,6 +14,8 @@ from bench.cli.tables import FittingTable
 from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from bench.records import Result
 
 #: Exit codes; 2 is also that of a wrong option.
@@ -31,6 +33,10 @@ COLOURS = {
 
 Recipe = Annotated[
     Path, typer.Argument(metavar="RECIPE", help="A recipe: its file or its name, for example quick.")
+]
+Run = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its last ten characters."),
 ]
 Only = Annotated[
     list[str] | None,
@@ -131,6 +137,19 @@ def show(shown: FittingTable, wide: bool = False) -> None:
         out.print(shown)
     else:
         out.print(shown.narrow(), width=min(WIDTH, out.width))
+
+
+def print_line(text: str, style: str | None = None, *, wrap: bool = False) -> None:
+    """Print text without markup in one line, however long; `wrap` breaks it at the terminal's width."""
+    console().print(text, style=style, soft_wrap=not wrap, highlight=False, markup=False)
+
+
+def progress_bars(transient: bool = False) -> Progress:
+    """Return progress bars with number and remaining time."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console(), transient=transient)
 
 
 def coloured(status: str) -> str:

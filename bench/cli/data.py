@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from bench.cli.common import DATA, SOME_FAILED, Data, console, table
+from bench.cli.common import DATA, SOME_FAILED, Data, console, print_line, progress_bars, table
 from bench.errors import BenchError, did_you_mean, printable
 
 if TYPE_CHECKING:
@@ -74,13 +74,11 @@ def show(
     for factor in factors:
         _show_tail(dataset, factor, data)
     if not factors:
-        console().print(
-            "--imbalance-factor 100, for example, shows a long tail of it", style="dim", highlight=False
-        )
+        print_line("--imbalance-factor 100, for example, shows a long tail of it", "dim", wrap=True)
 
 
 def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
-    """Count the images of a data set; those of list files need not be there."""
+    """Count the images of a data set; images of list files need not exist."""
     import numpy as np
 
     from bench.data.read import folder
@@ -109,12 +107,12 @@ def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
         shown.add_row(part, *(f"{number:,}" for number in numbers), size)
     console().print(shown)
     names = ", ".join(class_names[:20]) + (", ..." if len(class_names) > 20 else "")
-    console().print(f"{len(class_names)} classes: {names}", highlight=False, markup=False)
-    _tell(("remark", [printable(line) for line in passed_over], "yellow"))
+    print_line(f"{len(class_names)} classes: {names}", wrap=True)
+    _print_lines("remark", [printable(line) for line in passed_over], "yellow")
 
 
 def _show_tail(dataset: DataSet, factor: float, data: Path) -> None:
-    """Print a long tail of a data set: counts, fingerprint, and which published one it is."""
+    """Print counts and fingerprint of a long tail, and which published one it is."""
     import numpy as np
 
     from bench.cell import STANDARD
@@ -138,11 +136,11 @@ def _show_tail(dataset: DataSet, factor: float, data: Path) -> None:
         lines.append("not the images of a published long tail that is known here")
     console().print(f"\nimbalance factor {factor:g}", style="bold", highlight=False)
     for line in lines:
-        console().print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+        print_line(f"  {line}")
 
 
 def _factors(dataset: DataSet, recipe: Path | None) -> list[float]:
-    """Return the imbalance factors at which to look: the recipe's, or else the one that needs no choice."""
+    """Return the imbalance factors to show by default: those of the recipe, 1 for a natural tail."""
     if dataset.profile == "natural":
         return [1.0]
     if recipe is None:
@@ -152,8 +150,8 @@ def _factors(dataset: DataSet, recipe: Path | None) -> list[float]:
     root = read(recipe)[0].mapping
     axes = [root["grid"]] if "grid" in root else []
     axes += root["zip"].elements if "zip" in root else []
-    said = [axis.mapping["imbalance_factor"] for axis in axes if "imbalance_factor" in axis.mapping]
-    values = [value.plain for node in said for value in node.elements]
+    nodes = [axis.mapping["imbalance_factor"] for axis in axes if "imbalance_factor" in axis.mapping]
+    values = [value.plain for node in nodes for value in node.elements]
     return sorted({float(value) for value in values if isinstance(value, int | float) and value >= 1})
 
 
@@ -191,15 +189,15 @@ def check(
     python run_bench.py data check places_lt
     python run_bench.py data check mine --recipe recipes/mine.yaml --decode
     """
-    from bench.data.sets.check import check as held_against
+    from bench.data.sets.check import check as check_dataset
 
     dataset = _find(name, recipe)
     if dataset.source in ("digits", "cifar10", "cifar100"):
-        _show(dataset, data)  # to read it is to check it
+        _show(dataset, data)  # reading checks it
         return
     root = root or data / str(dataset.folder)
     with _bar("images checked") as report:
-        findings = held_against(dataset, root, data_dir=data, decode=decode, report=report)
+        findings = check_dataset(dataset, root, data_dir=data, decode=decode, report=report)
     columns = ("images", "classes", "largest", "smallest", "many", "medium", "few")
     shown = table(f"{name}: {dataset.title}", "", "list", *columns, "files there", "", numbers=columns)
     for part in findings.parts:
@@ -209,11 +207,9 @@ def check(
         shown.add_row(part.part, part.file.name, *(f"{n:,}" for n in sizes), found, part.verdict)
     if findings.parts:
         console().print(shown)
-    _tell(
-        ("fault", findings.faults, "red"),
-        ("remark", findings.remarks, "yellow"),
-        ("remedy", findings.remedies, "green"),
-    )
+    _print_lines("fault", findings.faults, "red")
+    _print_lines("remark", findings.remarks, "yellow")
+    _print_lines("remedy", findings.remedies, "green")
     if findings.faults:
         raise typer.Exit(SOME_FAILED)
 
@@ -242,18 +238,19 @@ def prepare(
     from bench.data.read.readers import KINDS, items
     from bench.data.read.shards import pack, place_of
 
-    dataset = _streamed(name, recipe)
+    dataset = _find(name, recipe)
+    if not dataset.on_disk:
+        raise BenchError(f"{name} is not streamed but read into memory, so there is nothing to pack")
     lists = listed(dataset, data)
     for part, listing in lists.parts.items():
-        place = place_of(data, str(dataset.folder), listing, short_side, dataset.upright)
+        target = place_of(data, str(dataset.folder), listing, short_side, dataset.upright)
         files = listing.files(lists.root)
         contents = None
         if dataset.source in KINDS:
             contents = (item.content for item in items(dataset, lists.root, part))
         with _bar(f"{part}: images packed", len(files)) as report:
-            size = pack(files, place, short_side, report, os.cpu_count() or 1, dataset.upright, contents)
-        written = f"{part}  {len(files):,} images, {size / 2**30:.2f} GiB  {place}"
-        console().print(written, highlight=False, markup=False)
+            size = pack(files, target, short_side, report, os.cpu_count() or 1, dataset.upright, contents)
+        print_line(f"{part}  {len(files):,} images, {size / 2**30:.2f} GiB  {target}")
     if short_side not in (None, dataset.short_side):
         lines = (
             "for a recipe:",
@@ -264,19 +261,18 @@ def prepare(
             f"    copy_of: {dataset.copy_of or name}",
             f"    copy_kind: shorter side {short_side}",
         )
-        console().print("\n".join(lines), markup=False, highlight=False)
+        print_line("\n".join(lines))
 
 
-def _tell(*groups: tuple[str, Sequence[str], str]) -> None:
-    """Print lines of several kinds, each kind in its colour."""
-    for kind, lines, colour in groups:
-        for line in lines:
-            console().print(f"[{colour}]{kind}[/]  ", end="")
-            console().print(line, markup=False, highlight=False, soft_wrap=True)
+def _print_lines(kind: str, lines: Sequence[str], colour: str) -> None:
+    """Print lines, with their kind in its colour before each."""
+    for line in lines:
+        console().print(f"[{colour}]{kind}[/]  ", end="")
+        print_line(line)
 
 
 def _find(name: str, recipe: Path | None) -> DataSet:
-    """Return a data set, of those built in or of those that a recipe writes down."""
+    """Return a built-in data set, or one of the recipe's."""
     from bench.data.sets.catalogue import DATASETS
 
     known = DATASETS
@@ -291,19 +287,9 @@ def _find(name: str, recipe: Path | None) -> DataSet:
     return known[name]
 
 
-def _streamed(name: str, recipe: Path | None) -> DataSet:
-    dataset = _find(name, recipe)
-    if not dataset.on_disk:
-        raise BenchError(f"{name} is not streamed but read into memory, so there is nothing to pack")
-    return dataset
-
-
 @contextmanager
 def _bar(title: str, total: int | None = None) -> Iterator[Callable[[int], None]]:
-    """Show a bar, and give what moves it on."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console(), transient=True) as bars:
+    """Show a progress bar, and yield the function that advances it."""
+    with progress_bars(transient=True) as bars:
         task = bars.add_task(title, total=total)
         yield lambda n: bars.advance(task, n)

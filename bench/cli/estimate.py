@@ -1,4 +1,4 @@
-"""Checks of cells before training, and their training time at the speed of past runs on the same device."""
+"""Checks of cells before training, and their training time at the speed of past runs on this device."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_data(cells: Iterable[Cell], data: Path) -> list[str]:
     """Read and check the data of cells as `data check` does, and return its remarks.
 
     Raises:
-        BenchError: the data is missing or has faults, a line each.
+        BenchError: a line for each data set that is missing or has faults.
     """
     from bench.data.sets.check import before_training
     from bench.recipe.schema import each
@@ -46,15 +46,15 @@ def check_data(cells: Iterable[Cell], data: Path) -> list[str]:
         counts, _ = _counts(cell.dataset, cell.imbalance_factor, data)
         return before_training(cell.dataset, data, counts)
 
-    told = each(check, {(cell.dataset, cell.imbalance_factor): cell for cell in cells}.values())
-    return list(dict.fromkeys(remark for some in told for remark in some))
+    remarks = each(check, {(cell.dataset, cell.imbalance_factor): cell for cell in cells}.values())
+    return list(dict.fromkeys(remark for some in remarks for remark in some))
 
 
 def check_backbones(cells: Iterable[Cell], data: Path) -> list[str]:
     """Check that the cells' backbones take images of their size.
 
     Raises:
-        BenchError: some do not, a line each.
+        BenchError: a line for each that does not.
     """
     from bench.backbones import check_input
     from bench.recipe.schema import each
@@ -73,10 +73,10 @@ def check_backbones(cells: Iterable[Cell], data: Path) -> list[str]:
 def check_methods(cells: Iterable[Cell], data: Path) -> list[str]:
     """Check that the cells' methods can be built on their backbones, and can start from their parents.
 
-    On a backbone of several stages, by its defaults, every method can.
+    Methods with their defaults on a backbone of several stages are not checked: all can.
 
     Raises:
-        BenchError: some cannot, a line each.
+        BenchError: a line for each that cannot.
     """
     import torch
 
@@ -97,33 +97,33 @@ def check_methods(cells: Iterable[Cell], data: Path) -> list[str]:
         try:
             counts, _ = _counts(cell.dataset, cell.imbalance_factor, data)
         except BenchError:
-            return  # told of the data
+            return  # `check_data` reports it
         try:
-            with torch.device("meta"):  # shapes alone
+            with torch.device("meta"):  # shapes only
                 build(cell, counts)
         except BenchError as error:
             raise BenchError(f"{cell.run_id}: {error}") from error
-        except Exception:  # what cannot be done without numbers is no fault
+        except Exception:  # not a fault: some things need numbers
             return
 
     each(check, {_kind(cell): cell for cell in cells if not is_usual(cell)}.values())
     return []
 
 
-#: What is looked at before anything trains; each returns remarks and raises faults.
+#: All checks before training; each returns remarks, and raises faults.
 CHECKS = (check_backbones, check_data, check_methods)
 
 
 def _kind(cell: Cell) -> str:
-    """Return what a method is built from, without seed and protocol."""
+    """Return what decides how a method is built: all but seed and protocol."""
     members = [(member.method, member.backbone) for member in cell.family()]
     return repr((cell.dataset.name, members))
 
 
 class Pace:
-    """Images per second of a core or a GPU in past runs, and `problems` with the data of those to come.
+    """Images per second of a core or a GPU in past runs; `problems` are those with the data of new runs.
 
-    Runs that shared a GPU are counted together: what it does in a second is theirs times their number.
+    The speed of a GPU that runs shared is their speed times their number.
     """
 
     def __init__(self, results: Path, data: Path, on_gpu: bool) -> None:
@@ -144,7 +144,7 @@ class Pace:
                     self.past.setdefault((backbone, size), []).append(pace)
 
     def seconds(self, cell: Cell) -> float | None:
-        """Estimate a cell's training time by runs of its method, or else its backbone, on images as large."""
+        """Estimate the training time from runs of its method, or else its backbone, on images as large."""
         if not registry.find(cell.method.name).build.trains:
             return 0.0
         try:
@@ -158,10 +158,10 @@ class Pace:
         return images / paces[len(paces) // 2] if paces else None
 
 
-def total(times: Mapping[str, float | None], cells: Mapping[str, Cell], places: int) -> float | None:
-    """Estimate how long several runs take on so many cores or GPUs, those of unknown time left out."""
+def total(times: Mapping[str, float | None], cells: Mapping[str, Cell], slots: int) -> float | None:
+    """Estimate how long runs take on a number of cores or GPUs; runs of unknown time are left out."""
     if times and all(seconds is None for seconds in times.values()):
         return None
     known = {run_id: seconds or 0.0 for run_id, seconds in times.items()}
     chains = (sum(known.get(member.run_id, 0.0) for member in cells[r].family()) for r in known)
-    return max(sum(known.values()) / places, max(chains, default=0.0))
+    return max(sum(known.values()) / slots, max(chains, default=0.0))

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from bench.cli.common import SOME_FAILED, console
+from bench.cli.common import SOME_FAILED, console, print_line
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -24,13 +23,11 @@ if TYPE_CHECKING:
 def read_cells(
     recipe: Path, only: list[str] | None, sets: list[str] | None, runs: Results
 ) -> tuple[Grid, list[Cell]]:
-    """Return a recipe, with what won its search so far, and the cells of it that were chosen."""
-    from bench.recipe import load
+    """Return a recipe, with the winners of its search so far, and the chosen cells."""
+    from bench import load_recipe
     from bench.search.resolve import resolve
 
-    grid = resolve(load(recipe, sets or ()), runs)
-    if sets:  # other cells than the recipe's own must not take the place of its report
-        grid = replace(grid, name=f"{grid.name}-set", title=f"{grid.title} ({', '.join(sets)})")
+    grid = resolve(load_recipe(recipe, sets or ()), runs)
     return grid, [point.cell for point in grid.only(only or ()).points]
 
 
@@ -75,31 +72,30 @@ def gpus_of(chosen: str | None) -> list[str]:
         ) from None
 
 
-def tell_anew(parents: Sequence[str]) -> None:
+def print_retrained(parents: Sequence[str]) -> None:
     """Print which committed parents are trained again."""
     for parent in parents:
-        told = f"anew    {escape(parent)}: its weights are not here, and a run starts from them"
-        console().print(told, soft_wrap=True, highlight=False)
+        print_line(f"again   {parent}: its weights are not here, and a run starts from them")
 
 
-def tell_stale(known: Mapping[str, State]) -> None:
+def print_stale(known: Mapping[str, State]) -> None:
     """Print which runs are stale, and why."""
     for run_id, state in known.items():
         if state.status == "stale":
-            told = f"[red]stale[/]   {escape(run_id)}: {escape(state.reason or '')}"
-            console().print(told, soft_wrap=True, highlight=False)
+            line = f"[red]stale[/]   {escape(run_id)}: {escape(state.reason or '')}"
+            console().print(line, soft_wrap=True, highlight=False)
 
 
 def sum_up(ends: Mapping[str, State]) -> int:
     """Print how many runs ended in each state, and return the exit code."""
     seen = Counter[str](state.status for state in ends.values())
-    told = {"running": "running elsewhere"}
-    console().print(
-        "runs    " + ", ".join(f"{n} {told.get(status, status)}" for status, n in seen.most_common()),
-        highlight=False,
-    )
-    tell_stale(ends)
+    words = {"running": "running elsewhere"}
+    counts = ", ".join(f"{n} {words.get(status, status)}" for status, n in seen.most_common())
+    print_line(f"runs    {counts}", wrap=True)
+    print_stale(ends)
     if seen["failed"] or seen["unreadable"]:
-        console().print("--retry-failed trains failed runs again; the full error is in each run's log.txt")
+        print_line(
+            "--retry-failed trains failed runs again; the full error is in each run's log.txt", wrap=True
+        )
     bad = ("stale", "failed", "unreadable", "blocked", "interrupted", "missing")
     return SOME_FAILED if any(seen[status] for status in bad) else 0

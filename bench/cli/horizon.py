@@ -1,4 +1,4 @@
-"""A check of momentum encoders: do they follow fast enough for the length of the training?"""
+"""A check of momentum encoders: is the momentum too high for the number of training steps?"""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from bench.cell import Cell
 from bench.cli.estimate import training_images
 from bench.errors import BenchError
 
-#: Shares of the training: how far back an encoder may look at most, and how far is well (DSCL's: 1.1 %).
+#: Horizon of an encoder as a share of the training: the most, and a good one (DSCL's is 1.1 %).
 MOST, GOOD = 1 / 5, 1 / 50
 
 
 def warnings(cells: Iterable[Cell], labels: Mapping[str, str], data: Path) -> list[str]:
     """Return the labels whose momentum is too high for their number of steps, and a value that fits."""
-    told: dict[str, None] = {}
+    found: dict[str, None] = {}
     for cell in cells:
         key = registry.find(cell.method.name).build.key_momentum
         if not key:
             continue
         try:
             steps = steps_of(cell, data)
-        except BenchError:  # `plan` has told that there is no data
+        except BenchError:  # `plan` reports it
             continue
         momentum = float(str(cell.method.params[key]))
         horizon = 1 / max(1 - momentum, 1e-9)
@@ -31,8 +31,8 @@ def warnings(cells: Iterable[Cell], labels: Mapping[str, str], data: Path) -> li
             fitting = max(1 - 1 / max(GOOD * steps, 1), 0)
             label = labels.get(cell.run_id, cell.method.name)
             far = f"{label}: params.{key} {momentum:g} looks back over {horizon:,.0f} of {steps:,} steps"
-            told[f"{far}, so the key encoder hardly leaves its start; about {fitting:.2g} fits"] = None
-    return list(told)
+            found[f"{far}, so the key encoder hardly leaves its start; about {fitting:.2g} fits"] = None
+    return list(found)
 
 
 def steps_of(cell: Cell, data: Path) -> int:

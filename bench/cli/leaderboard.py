@@ -20,9 +20,11 @@ from bench.cli.common import (
     AsJson,
     Data,
     Results,
+    Run,
     Wide,
     console,
     find_run,
+    print_line,
     show,
     table,
 )
@@ -59,23 +61,23 @@ def check(results: Results = RESULTS, wide: Wide = False, as_json: AsJson = Fals
         print(json.dumps(rows, indent=1))
     else:
         ids = {one.key: one.run.run_id for one in board.done}  # the last seed's
-        held = [row for row in rows if row["published"] is not None]
-        held.sort(key=lambda row: (row["dataset"], row["imbalance_factor"], row["title"]))
-        for shown in [_all_columns(held, ids)] if wide else _few_columns(held, ids):
+        compared = [row for row in rows if row["published"] is not None]
+        compared.sort(key=lambda row: (row["dataset"], row["imbalance_factor"], row["title"]))
+        for shown in [_all_columns(compared, ids)] if wide else _few_columns(compared, ids):
             show(shown, wide)
         if rows:
             seen = Counter(row["verdict"] for row in rows)
-            counted = ", ".join(f"{count} {verdict}" for verdict, count in seen.most_common())
-            console().print(f"{len(rows)} measured cells: {counted}", highlight=False)
+            counts = ", ".join(f"{count} {verdict}" for verdict, count in seen.most_common())
+            print_line(f"{len(rows)} measured cells: {counts}", wrap=True)
         else:
-            console().print("nothing is measured yet; start with `run RECIPE`")
-        tell(board.problems, "left out: ")
-        tell(runs.conflicts)
+            print_line("nothing is measured yet; start with `run RECIPE`")
+        warn(board.problems, "left out: ")
+        warn(runs.conflicts)
     raise typer.Exit(SOME_FAILED if failed else 0)
 
 
 def _all_columns(rows: Sequence[Pair], ids: Mapping[str, str]) -> FittingTable:
-    """Return one table of all that have a published number."""
+    """Return one table with all columns."""
     from bench.leaderboard.check import words
 
     numbers = ("n", "measured", "published", "gap")
@@ -94,7 +96,7 @@ def _all_columns(rows: Sequence[Pair], ids: Mapping[str, str]) -> FittingTable:
 
 
 def _few_columns(rows: Sequence[Pair], ids: Mapping[str, str]) -> Iterator[FittingTable]:
-    """Return tables of each data set and imbalance factor: of what has a verdict, and of what has none."""
+    """Yield two tables for each data set and imbalance factor: with verdicts, and where protocols differ."""
     from bench.leaderboard.check import words
 
     numbers = ("n", "measured", "published", "gap")
@@ -117,17 +119,14 @@ def _few_columns(rows: Sequence[Pair], ids: Mapping[str, str]) -> Iterator[Fitti
             folded = {"method": 22, "protocol differs in": 31}
             shown = table("" if alike else title, *columns, numbers=numbers, folded=folded)
             for row in unlike:
-                beginning, method, (n, measured, *_) = (
-                    ids[row["key"]][-SHORT:],
-                    escape(row["title"]),
-                    _numbers(row),
-                )
-                shown.add_row(beginning, method, n, measured, words(row["differs"]))
+                n, measured, *_ = _numbers(row)
+                run, differs = ids[row["key"]][-SHORT:], words(row["differs"])
+                shown.add_row(run, escape(row["title"]), n, measured, differs)
             yield shown
 
 
 def _numbers(row: Pair) -> tuple[str, str, str, str]:
-    """Return n, measured, published and gap; no gap where protocols differ, as it would mean nothing."""
+    """Return n, measured, published and gap; the gap is empty where protocols differ."""
     from bench.report import text
 
     gap = "" if row["differs"] else text.gap(row["d"])
@@ -139,10 +138,7 @@ def _coloured(verdict: str, more: str = "") -> str:
 
 
 def explain(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its last ten characters."),
-    ],
+    run: Run,
     results: Results = RESULTS,
 ) -> None:
     """Compare a run's protocol with those of the published numbers, and show its authors' card.
@@ -164,18 +160,18 @@ def explain(
     if card := card_of(*(first[key] for key in ("method", "dataset", "imbalance_factor"))):
         console().print(card_table([card]))
     if first["published"] is None:
-        console().print(f"nothing is published for {escape(first['title'])} on this data")
+        print_line(f"nothing is published for {first['title']} on this data")
         return
     shown = table(first["source"], "", "measured", escape(first["reported_by"]), "")
     for field, mine, other, state in side_by_side(ours, theirs, first["ours"]):
         marked = f"[yellow]{state}[/]" if state.startswith("differs") else state
         shown.add_row(field, escape(mine), escape(other), marked)
     console().print(shown)
-    console().print(f"gap {text.gap(first['d'])}: {first['verdict']}", highlight=False)
+    print_line(f"gap {text.gap(first['d'])}: {first['verdict']}")
     for pair, *_ in pairs[1:]:
         beside = f"{text.printed(pair['published']):>6}  gap {text.gap(pair['d'])}, {pair['verdict']}"
         line = ": ".join([beside, *([", ".join(pair["differs"])] if pair["differs"] else [])])
-        console().print(escape(f"{line}  ({pair['reported_by']})"), highlight=False, soft_wrap=True)
+        print_line(f"{line}  ({pair['reported_by']})")
 
 
 def score(
@@ -222,7 +218,7 @@ def score(
     names = [name or file.stem.lower() for file in files]
     if twice := [file for file, called in zip(files, names, strict=True) if names.count(called) > 1]:
         raise BenchError(f"{twice[0]} and {twice[1]} would have one name; score them one by one, with --name")
-    stated = dict(_stated(given) for given in protocol or ())
+    stated = dict(map(_stated, protocol or ()))
     chosen = DATASETS[dataset]
     counts, test_labels, _ = sources.tail(chosen, imbalance_factor, data)
     metrics = ("accuracy", "many", "medium", "few", "ece")
@@ -246,22 +242,20 @@ def write_board(runs: AllRuns, reports: Path) -> None:
     board = gather(runs)
     index, *_ = render_index(board, reports)
     pages = render_runs(board, reports)
-    out = console()
-    out.print(f"report  {escape(str(index))}", soft_wrap=True, highlight=False)
+    print_line(f"report  {index}")
     if pages:
-        written = f"{escape(str(pages[0].parent))}: {len(pages)} pages"
-        out.print(f"report  {written}", soft_wrap=True, highlight=False)
-    tell(board.problems, "left out: ")
+        print_line(f"report  {pages[0].parent}: {len(pages)} pages")
+    warn(board.problems, "left out: ")
 
 
-def tell(problems: Iterable[str], what: str = "") -> None:
-    """Print the problems of what was read."""
+def warn(problems: Iterable[str], prefix: str = "") -> None:
+    """Print problems of the files that were read, one on a line."""
     for problem in problems:
-        console().print(f"[yellow]{what}{escape(problem)}[/]", soft_wrap=True, highlight=False)
+        print_line(prefix + problem, "yellow")
 
 
-def _stated(given: str) -> tuple[str, str]:
-    field, sign, value = given.partition("=")
+def _stated(text: str) -> tuple[str, str]:
+    field, sign, value = text.partition("=")
     if not sign:
-        raise BenchError(f"--protocol {given}: write it as FIELD=VALUE")
+        raise BenchError(f"--protocol {text}: write it as FIELD=VALUE")
     return field, value

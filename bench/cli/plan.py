@@ -21,9 +21,10 @@ from bench.cli.common import (
     Set,
     coloured,
     console,
+    print_line,
     table,
 )
-from bench.cli.grids import as_now, gpus_of, labels_of, read_cells, tell_search, tell_stale
+from bench.cli.grids import as_now, gpus_of, labels_of, print_stale, read_cells, tell_search
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -64,37 +65,36 @@ def plan(
     labels = labels_of(grid)
     family = families(cells)
     begun = pending(results, family)
-    known, anew = runs.states(family.values()), runs.needed(cells, forced=begun)
+    known, retrained = runs.states(family.values()), runs.needed(cells, forced=begun)
     refuse_other_content(cells, runs, now)
     on_gpu = slots[0].gpu is not None
     pace = Pace(results, data, on_gpu)
     shown = table(grid.name, "state", "time", "run", "label", numbers=("time",))
     times: dict[str, float | None] = {}
     for run_id, cell in family.items():
-        state, told = known[run_id], ""
-        if state.status in records.AGAIN or run_id in begun or run_id in anew:
+        state, time = known[run_id], ""
+        if state.status in records.AGAIN or run_id in begun or run_id in retrained:
             times[run_id] = pace.seconds(cell)
-            told = duration(times[run_id]) + _why(run_id in anew, run_id in begun)
+            time = duration(times[run_id]) + _why(run_id in retrained, run_id in begun)
         label = labels.get(run_id, cell.method.name)
-        shown.add_row(coloured(state.status), told, run_id, escape(label))
+        shown.add_row(coloured(state.status), time, run_id, escape(label))
     console().print(shown)
     refused = _problems([family[run_id] for run_id in times], data)
-    for problem in dict.fromkeys(
-        [*pace.problems, *refused, *horizon.warnings(family.values(), labels, data)]
-    ):
-        console().print(f"[yellow]{escape(problem)}[/]", soft_wrap=True, highlight=False)
+    warnings = horizon.warnings(family.values(), labels, data)
+    for problem in dict.fromkeys([*pace.problems, *refused, *warnings]):
+        print_line(problem, "yellow")
     where = f"on {len(slots)} GPUs" if on_gpu else f"{len(slots)} at once"
-    told = f"{len(times)} of {len(family)} runs to train"
+    summary = f"{len(times)} of {len(family)} runs to train"
     if times:
-        told += f", {where}: {_time(times, family, len(slots))}"
-    console().print(told, highlight=False)
+        summary += f", {where}: {_time(times, family, len(slots))}"
+    print_line(summary, wrap=True)
     tell_search(grid, runs)
-    tell_stale(known)
+    print_stale(known)
 
 
-def _why(anew: bool, begun: bool) -> str:
-    """Say why a finished run is trained again."""
-    if anew:
+def _why(retrained: bool, begun: bool) -> str:
+    """Return why a finished run is trained again, as a note behind its time."""
+    if retrained:
         return " (its weights are not here)"
     return " (once more)" if begun else ""
 
@@ -103,23 +103,23 @@ def _problems(cells: Sequence[Cell], data: Path) -> list[str]:
     """Return what `run` would refuse or remark on."""
     from bench.cli.estimate import CHECKS
 
-    told: list[str] = []
+    problems: list[str] = []
     for check in CHECKS:
         try:
-            told += check(cells, data)
+            problems += check(cells, data)
         except BenchError as error:
-            told += str(error).split("\n")
-    return told
+            problems += str(error).split("\n")
+    return problems
 
 
-def _time(times: Mapping[str, float | None], family: Mapping[str, Cell], places: int) -> str:
-    """Say how long runs will take, and how many have an unknown time."""
+def _time(times: Mapping[str, float | None], family: Mapping[str, Cell], slots: int) -> str:
+    """Return how long runs will take, and how many have an unknown time."""
     from bench.cli.estimate import total
     from bench.report.text import duration
 
     unknown = sum(seconds is None for seconds in times.values())
     if not unknown:
-        return duration(total(times, family, places) or 0)
+        return duration(total(times, family, slots) or 0)
     if any(times.values()):
-        return f"more than {duration(total(times, family, places))} ({unknown} of unknown time)"
+        return f"more than {duration(total(times, family, slots))} ({unknown} of unknown time)"
     return f"time unknown, as no run with such a backbone and image size has ended here ({unknown} runs)"

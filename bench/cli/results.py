@@ -27,11 +27,12 @@ from bench.cli.common import (
     coloured,
     console,
     find_run,
+    print_line,
     show,
     table,
 )
 from bench.cli.grids import as_now
-from bench.cli.leaderboard import tell, write_board
+from bench.cli.leaderboard import warn, write_board
 from bench.errors import BenchError, did_you_mean, printable
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def status(
     statuses, runs = get_args(Status), records.Results(results, _now(data, methods))
     try:
         jobs = queue.queued(results)
-    except BenchError as error:  # the run directories are true without it
+    except BenchError as error:  # states are known without Slurm
         jobs = {}
         print(f"warning: {error}", file=sys.stderr)
     known = {
@@ -86,19 +87,16 @@ def status(
         for name, grid in _chosen(recipes, runs).items()
     }
     if as_json:
-        print(
-            json.dumps(
-                [row for name in known for row in _rows(name, runs.grids[name], known[name])], indent=1
-            )
-        )
+        rows = [row for name in known for row in _rows(name, runs.grids[name], known[name])]
+        print(json.dumps(rows, indent=1))
         return
     counts = table("Recipes", "recipe", "cells", *statuses, numbers=("cells", *statuses))
     details = []
     for name, states in known.items():
         seen = Counter[str](state.status for state in states.values())
         counts.add_row(escape(name), str(len(states)), *(str(seen[s] or "") for s in statuses))
-        told = {i for i, state in states.items() if state.status in ATTENTION or i in runs.attempts}
-        rows = [row for row in _rows(name, runs.grids[name], states) if recipes or row["run_id"] in told]
+        cells = _rows(name, runs.grids[name], states)
+        rows = [r for r in cells if recipes or r["status"] in ATTENTION or r["run_id"] in runs.attempts]
         if rows:
             details.append(_states(name, rows, wide))
     for shown in (counts, *details):
@@ -108,11 +106,11 @@ def status(
         if grid.search:
             search = phases(grid.search, {cell.run_id: cell for _, cell in grid.cells}, runs)
             console().print(escape(f"{name}: {search}"), soft_wrap=True, highlight=False)
-    tell(runs.conflicts)
+    warn(runs.conflicts)
 
 
 def _rows(name: str, grid: Grid, states: Mapping[str, State]) -> list[dict[str, Any]]:
-    """Return the runs of a recipe, each with what tells it from others, and its state."""
+    """Return the runs of a recipe with their states."""
     return [
         {
             "recipe": name,
@@ -166,11 +164,11 @@ def report(
         write_board(runs, reports)
     for name in _chosen(recipes, runs) if recipes else runs.grids:
         write_report(name, runs, reports)
-    tell(runs.conflicts)
+    warn(runs.conflicts)
 
 
 def _now(data: Path, methods: list[Path] | None) -> Now:
-    """Return the data on this machine, and the code of the given methods files."""
+    """Return the current data, and the code of the given methods files, without torch if there are none."""
     from bench.stale import Now
 
     return as_now(data, methods) if methods else Now(data)
@@ -181,19 +179,18 @@ def write_report(name: str, runs: AllRuns, reports: Path) -> None:
     from bench.report import render_recipe
 
     for path in render_recipe(runs, name, reports):
-        console().print(f"report  {escape(str(path))}", soft_wrap=True, highlight=False)
+        print_line(f"report  {path}")
 
 
 def _chosen(names: Iterable[str] | None, runs: AllRuns) -> Mapping[str, Grid]:
     """Return the grids of the named recipes, or of all recipes."""
-    known = runs.grids
+    known, chosen = runs.grids, {}
     if not known:
         raise BenchError(f"{runs.root / 'grids'}: no recipe was run yet; start with `run RECIPE`")
-    chosen = {}
     for text in names or known:
         name = Path(text).name.removesuffix(".yaml")
         if name not in known:
-            hint = f"; `run {text}` runs it" if Path(text).is_file() else did_you_mean(name, known)
+            hint = f"; `run {text}` trains it" if Path(text).is_file() else did_you_mean(name, known)
             raise BenchError(f"recipe {name!r} was not run with {runs.root}{hint}")
         chosen[name] = known[name]
     return chosen
@@ -235,7 +232,7 @@ def evaluate(
         raise BenchError(f"{run.run_id}: its weights are not here; `rerun {run.run_id}` makes them again")
     metrics = evaluate_run(run, data, folder)
     for line in passed_over(list_images(folder).passed_over) if folder else ():
-        console().print(f"[yellow]{escape(printable(line))}[/]", soft_wrap=True, highlight=False)
+        print_line(printable(line), "yellow")
     shown = table(run.run_id, "metric", "value", numbers=("value",))
     for key, value in metrics.items():
         if not isinstance(value, list | dict):
@@ -263,11 +260,11 @@ def export(
     from bench import ledger
     from bench.records import results_folder
 
-    done = ledger.export(results_folder(results), map(results_folder, sources or ()))
-    tell(done.left_out, "left out: ")
-    for path in done.files:
-        console().print(f"ledger  {escape(str(path))}", soft_wrap=True, highlight=False)
-    console().print(f"{done.lines} runs, {done.new} of them new or fuller", highlight=False)
+    exported = ledger.export(results_folder(results), map(results_folder, sources or ()))
+    warn(exported.left_out, "left out: ")
+    for path in exported.files:
+        print_line(f"ledger  {path}")
+    print_line(f"{exported.lines} runs, {exported.new} of them new or fuller")
 
 
 def clean(
@@ -294,10 +291,9 @@ def clean(
     for path in sorted(results.glob("runs/*/checkpoint.pt")):
         run = RunDir(results, path.parent.name)
         if run.look()[0].status == "done" and run.record.stat().st_mtime <= before:
-            size = path.stat().st_size
-            freed += size
-            console().print(f"{size / 1e6:9.1f} MB  {escape(str(path))}", soft_wrap=True, highlight=False)
+            freed += (size := path.stat().st_size)
+            print_line(f"{size / 1e6:9.1f} MB  {path}")
             if apply:
                 path.unlink()
     end = "deleted" if apply else "in total; delete them with --apply"
-    console().print(f"{freed / 1e6:9.1f} MB  {end}", highlight=False)
+    print_line(f"{freed / 1e6:9.1f} MB  {end}")

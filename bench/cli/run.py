@@ -28,12 +28,14 @@ from bench.cli.common import (
     Recipe,
     Reports,
     Results,
+    Run,
     Set,
     console,
     find_run,
+    print_line,
     table,
 )
-from bench.cli.grids import as_now, gpus_of, labels_of, read_cells, sum_up, tell_anew, tell_search
+from bench.cli.grids import as_now, gpus_of, labels_of, print_retrained, read_cells, sum_up, tell_search
 from bench.cli.results import write_report
 from bench.errors import BenchError
 from bench.rundir import Busy
@@ -122,7 +124,7 @@ def run(
     if launcher is cluster.Launcher.slurm:
         ask = cluster.ask_of(partition, minutes, gpus_per_run, max_parallel, per_gpu, sbatch)
     choose(execute)
-    chosen = gpus_of(gpus) if launcher is cluster.Launcher.local else []  # it may refuse, so before all else
+    chosen = gpus_of(gpus) if launcher is cluster.Launcher.local else []  # first, as it may refuse
     if launcher is cluster.Launcher.local:
         Execution.here().refuse("cuda" if chosen else "cpu")
     now = as_now(data, methods)
@@ -148,20 +150,20 @@ def run(
     if launcher is cluster.Launcher.slurm:
         from bench.launch.slurm import follow
 
-        goes_on = cluster.send(cells, results, data, ask, **how)
+        next_steps = cluster.send(cells, results, data, ask, **how)
         if no_wait:
-            cluster.say(goes_on)
+            print_line(next_steps)
             return
-        options = {"start": follow, "stopped": goes_on}
+        options = {"start": follow, "stopped": next_steps}
     elif together:
         options = {"start": run_together, "gpus": chosen, **how}
     else:
         options = {"jobs": jobs, "gpus": chosen, "per_gpu": per_gpu, **how}
     if force and launcher is cluster.Launcher.local:
-        options["stopped"] = "stopped; the same command without --force goes on from here"
+        options["stopped"] = "stopped; the same command without --force continues from here"
     if is_first():
         states = records.AGAIN | BAD if retry_failed else records.AGAIN
-        tell_anew(runs.needed(cells, states, again))
+        print_retrained(runs.needed(cells, states, again))
     ends = _launch(cells, results, data, labels=labels_of(grid), loggers=loggers, **options)
     if not is_first():
         return
@@ -173,10 +175,7 @@ def run(
 
 
 def rerun(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its last ten characters."),
-    ],
+    run: Run,
     methods: Methods = None,
     gpus: Gpus = None,
     results: Results = RESULTS,
@@ -206,16 +205,16 @@ def rerun(
             raise BenchError(f"{run_id}: {state.reason}; a rerun needs the data and code of the old record")
     if found.directory.is_running():
         raise Busy(f"{cell.run_id}: another process is running it")
-    tell_anew(runs.needed([cell], forced=[cell.run_id]))
+    print_retrained(runs.needed([cell], forced=[cell.run_id]))
     options: dict[str, Any] = {"gpus": gpus_of(gpus)[:1], "retry_failed": True, "rerun": [cell.run_id]}
     before = kept(results, cell.run_id)
     ends = _launch([cell], results, data, labels={}, methods=methods or (), **options)
     if ends[cell.run_id].status != "done":
         raise typer.Exit(sum_up(ends))
     for path in kept(results, cell.run_id)[len(before) :]:
-        console().print(f"the old run is kept as {escape(str(path))}", soft_wrap=True, highlight=False)
+        print_line(f"the old run is kept as {path}")
     if old is None:
-        console().print("there is no record of an earlier run to compare with")
+        print_line("there is no record of an earlier run to compare with")
         return
     differing = ledger.unlike(old, records.Results(results)[cell.run_id].packed())
     if not differing:
@@ -235,7 +234,7 @@ def _check(cells: Sequence[Cell], data: Path) -> None:
 
     for remark in (remark for check in CHECKS for remark in check(cells, data)):
         if is_first():
-            console().print(f"[yellow]{escape(remark)}[/]", soft_wrap=True, highlight=False)
+            print_line(remark, "yellow")
 
 
 def _launch(
@@ -265,7 +264,7 @@ def _launch(
         out.print(f"[yellow]{escape(text)}[/]", soft_wrap=True, highlight=False)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.default_int_handler)  # to end us in order is to press Ctrl-C
+        signal.signal(number, signal.default_int_handler)  # treated like Ctrl-C
     out = console()
     out.quiet = not is_first()
     try:

@@ -8,15 +8,23 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from bench.cli.common import DATA, RESULTS, SOME_FAILED, Data, Methods, Results, console, find_run
+from bench.cli.common import (
+    DATA,
+    RESULTS,
+    SOME_FAILED,
+    Data,
+    Methods,
+    Results,
+    Run,
+    console,
+    find_run,
+    print_line,
+)
 from bench.errors import BenchError
 
 
 def push(
-    run: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="A run's name, the beginning of it, or its last ten characters."),
-    ],
+    run: Run,
     to: Annotated[str, typer.Option("--to", metavar="USER/REPO", help="A model repository of the Hub.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Write the folder, and send nothing.")] = False,
     folder: Annotated[
@@ -33,7 +41,7 @@ def push(
     methods: Methods = None,
     results: Results = RESULTS,
 ) -> None:
-    """Send a finished run to the Hugging Face Hub: weights, scores, record and a model card.
+    """Send a finished run to the Hugging Face Hub: weights, logits, record and a model card.
 
     timm loads it too if its model is a plain classifier. Needs weights, which git does not keep.
 
@@ -52,19 +60,21 @@ def push(
     registry.load_files(methods or ())
     found = find_run(results, run)
     with_weights(found)
-    place = folder or results / "hub" / found.run_id
-    if place.exists() and any(place.iterdir()) and not (place / "record.json").exists():
-        raise BenchError(f"--folder {place}: has other files in it; name an empty one")
-    with_timm = write(found, place, to, licence)
-    for file in sorted(place.iterdir()):
-        _say(f"{file.stat().st_size / 1e6:9.2f} MB  {file}")
-    _say("loads with bench.load_model" + (" and with timm" if with_timm else "; no plain timm classifier"))
+    target = folder or results / "hub" / found.run_id
+    if target.exists() and any(target.iterdir()) and not (target / "record.json").exists():
+        raise BenchError(f"--folder {target}: has other files in it; name an empty one")
+    with_timm = write(found, target, to, licence)
+    for file in sorted(target.iterdir()):
+        print_line(f"{file.stat().st_size / 1e6:9.2f} MB  {file}")
+    print_line(
+        "loads with bench.load_model" + (" and with timm" if with_timm else "; no plain timm classifier")
+    )
     if found.cell.method.name in registry.sources():
-        _say(f"{found.cell.method.name} is your own method: loading it needs your file, too")
+        print_line(f"{found.cell.method.name} is your own method: loading it needs your file, too")
     if dry_run:
-        _say("nothing was sent")
+        print_line("nothing was sent")
     else:
-        _say(f"sent to {upload(place, to, private)}")
+        print_line(f"sent to {upload(target, to, private)}")
 
 
 def pull(
@@ -87,7 +97,7 @@ def pull(
     from bench.hub import download, install
 
     folder = Path(source) if Path(source).is_dir() else download(source, revision)
-    _say(f"run     {install(folder, results).path}")
+    print_line(f"run     {install(folder, results).path}")
 
 
 def check_submission(
@@ -115,11 +125,7 @@ def check_submission(
         mark = "[red]refused[/]" if found.faults else "[green]sound  [/]"
         console().print(f"{mark} {escape(found.run_id)}", soft_wrap=True, highlight=False)
         for line in (*found.faults, *found.remarks):
-            _say(f"        {line}")
+            print_line(f"        {line}")
     bad = sum(bool(found.faults) for found in checked)
-    _say(f"{len(checked)} runs to take, {bad} of them with a fault")
+    print_line(f"{len(checked)} runs to take, {bad} of them with a fault")
     raise typer.Exit(SOME_FAILED if bad else 0)
-
-
-def _say(text: str) -> None:
-    console().print(escape(text), soft_wrap=True, highlight=False)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from bench.cli.common import DATA, INTERRUPTED, SOME_FAILED, Data, console
+from bench.cli.common import DATA, INTERRUPTED, SOME_FAILED, Data, print_line, progress_bars
 from bench.errors import BenchError, did_you_mean
 
 
@@ -53,8 +53,8 @@ def synthesize(
 ) -> None:
     """Fill rare classes up to a number of images, with a local Stable Diffusion pipeline.
 
-    Good images that are there stay, so you can stop it, and the same command continues. A recipe trains on
-    the images with the `extra_train` of its data set.
+    Good images are kept, so you can stop it, and the same command continues. A recipe trains on the images
+    through the `extra_train` of its data set.
 
     [bold]Examples[/]
 
@@ -64,7 +64,6 @@ def synthesize(
         --max-per-class 500 --prompt "a blurry photo of a {class}" --out synthetic/blurry
     """
     import torch
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from bench.data.read import sources
     from bench.data.read.folder import below
@@ -101,15 +100,8 @@ def synthesize(
         image_size=dataset.image_size,
     )
     loaded = cache(lambda: Pipeline(pipeline, chosen))  # only where an image is missing
-    bars = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console(),
-    )
     try:
-        with bars:
+        with progress_bars() as bars:
             bar = bars.add_task("images", total=sum(wanted.values()))
             given_up = fill(
                 folder,
@@ -117,15 +109,15 @@ def synthesize(
                 settings,
                 lambda prompts, seeds: loaded().paint(prompts, seeds, steps, guidance),
                 batch,
-                lambda at: bars.update(bar, advance=1, description=escape(at)),
+                lambda class_name: bars.update(bar, advance=1, description=escape(class_name)),
             )
     except KeyboardInterrupt:
-        console().print("stopped; the same command continues from here", style="yellow")
+        print_line("stopped; the same command continues from here", "yellow")
         raise typer.Exit(INTERRUPTED) from None
-    console().print(f"images  {folder}", soft_wrap=True, highlight=False, markup=False)
+    print_line(f"images  {folder}")
     if given_up:
-        told = ", ".join(f"{number} of {escape(at)}" for at, number in given_up.items())
-        console().print(
-            f"given up, because all attempts were black, constant or broken: {told}", style="yellow"
+        failures = ", ".join(f"{number} of {name}" for name, number in given_up.items())
+        print_line(
+            f"given up, because all attempts were black, constant or broken: {failures}", "yellow", wrap=True
         )
         raise typer.Exit(SOME_FAILED)

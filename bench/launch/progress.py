@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from bench.cell import Cell
-from bench.errors import place_of
+from bench.errors import location_of
 from bench.launch.local import Listen
 from bench.launch.rerun import latest
 from bench.records import RunDir
@@ -77,7 +77,7 @@ def _print_end(
 def _failure(run: RunDir) -> list[str]:
     """Return where a run failed, or else what it printed last, and the path of its log."""
     record = run.look()[1] or {}
-    location = place_of(record.get("traceback"))
+    location = location_of(record.get("traceback"))
     if record.get("traceback") and not location:
         return []  # a user's mistake: the reason names the location
     try:

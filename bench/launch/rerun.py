@@ -18,7 +18,7 @@ from typing import Any
 from bench.cell import Cell
 from bench.records import Results
 from bench.rundir import Busy, RunDir, attempt, equal
-from bench.stale import of
+from bench.stale import recorded_basis
 
 #: Statuses of a run that is tried again only on request, and then from the start.
 BAD = frozenset({"failed", "unreadable"})
@@ -127,6 +127,7 @@ def _contradicts(old: dict[str, Any], new: dict[str, Any]) -> bool:
     if not old.get("status") == new.get("status") == "done" or equal(old, new):
         return False
     one, other = (
-        {"images": (record.get("data") or {}).get("fingerprint"), **of(record)} for record in (old, new)
+        {"images": (record.get("data") or {}).get("fingerprint"), **recorded_basis(record)}
+        for record in (old, new)
     )
     return all(one[name] == other[name] for name in one.keys() & other.keys() - {"data", "validation"})

@@ -115,7 +115,7 @@ def gather(results: Results, literature: Path = published.HOME) -> Board:
     problems: list[str] = []
     shared = (results.root / "published").resolve() == literature.resolve()
     extra = [] if shared else sorted(results.root.glob("published/*.csv"))
-    numbers = published.plain(published.load(*extra, folder=literature, problems=problems))
+    numbers = published.to_rows(published.load(*extra, folder=literature, problems=problems))
     own = [file for file in extra if file.name.endswith("methods.csv")]
     methods = published.load_methods(*own, folder=literature, problems=[])  # told already
     usable = []

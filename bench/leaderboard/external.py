@@ -21,8 +21,9 @@ from bench.files import sha256, write_text
 from bench.leaderboard.entries import SCORES, Entry, entry
 from bench.leaderboard.protocols import JUDGED, epochs_class
 from bench.metrics import full_score
-from bench.published import COLUMNS as PUBLISHED
+from bench.published import Number
 from bench.rundir import first_line
+from bench.typed_csv import read
 
 #: What an npz file may call its predictions.
 _ARRAYS = ("scores", "logits", "predictions")
@@ -157,7 +158,7 @@ def _checked(where: str, value: str, column: str) -> Any:
     if column not in (*JUDGED, "method"):
         raise BenchError(f"{where}: {column}: no such field{did_you_mean(column, JUDGED)}")
     try:
-        return PUBLISHED["backbone" if column == "method" else column].read(value)
+        return read(Number, "backbone" if column == "method" else column, value)
     except ValueError as error:
         raise BenchError(f"{where}: {column}: {error}") from None
 

@@ -12,7 +12,7 @@ from bench.controls import control_in
 from bench.data.sets.subsets import Recognised, recognise
 from bench.records import Result
 
-#: A row of the literature, as of `bench.published.plain`.
+#: A row of the literature, as of `bench.published.to_rows`.
 Number = Mapping[str, Any]
 
 #: The classes of the literature that our augmentation policies belong to; others stand for themselves.

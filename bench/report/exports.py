@@ -10,7 +10,7 @@ import pandas as pd
 
 from bench.leaderboard import Board
 from bench.leaderboard.entries import COLUMNS
-from bench.published import plain
+from bench.published import to_rows
 from bench.report.page import latex
 from bench.report.text import link
 
@@ -42,13 +42,13 @@ def table(board: Board) -> pd.DataFrame:
 
 def json_lines(board: Board) -> str:
     """Write the same table as a JSON list of objects, one per line, which leave out what is not known."""
-    rows = [{key: value for key, value in row.items() if value is not None} for row in plain(table(board))]
+    rows = [{key: value for key, value in row.items() if value is not None} for row in to_rows(table(board))]
     return "[\n" + ",\n".join(json.dumps(row, ensure_ascii=False) for row in rows) + "\n]\n"
 
 
 def bibtex(board: Board) -> str:
     """Cite the methods of which a venue, year or link is known; authors are never guessed."""
-    known = {row.pop("method"): row for row in plain(board.methods.reset_index()[["method", *_CITED]])}
+    known = {row.pop("method"): row for row in to_rows(board.methods.reset_index()[["method", *_CITED]])}
     for told in {one.run.cell.method.name: one.run.record["method"] for one in reversed(board.done)}.values():
         earlier = known.get(told["name"], {})
         known[told["name"]] = {name: earlier.get(name) or told.get(name) for name in _CITED}

@@ -23,7 +23,7 @@ from bench.cli.estimate import total
 from bench.cli.plan import _time
 from bench.cli.tables import FittingTable
 from bench.data.sets.catalogue import DATASETS
-from bench.errors import BenchError, place_of, traceback_of
+from bench.errors import BenchError, location_of, traceback_of
 from bench.launch.progress import watch
 from bench.records import RunDir
 from bench.train.run import run_cell
@@ -204,20 +204,21 @@ def test_the_log_of_a_run_that_fails_in_this_process_has_its_traceback(tmp_path:
     assert "BenchError" in made.log.read_text()
 
 
-def test_the_place_of_an_error_is_the_user_s_before_ours_before_a_library_s() -> None:
+def test_the_location_of_an_error_is_the_user_s_before_ours_before_a_library_s() -> None:
     def text(*files: str) -> str:
         frames = "".join(f'  File "{file}", line {i}, in f\n    call({i})\n' for i, file in enumerate(files))
         return f"Traceback (most recent call last):\n{frames}ValueError: x\n"
 
     assert (
-        place_of(text("bench/train/loop.py", "mine.py", "site-packages/torch/x.py")) == "mine.py:1, call(1)"
+        location_of(text("bench/train/loop.py", "mine.py", "site-packages/torch/x.py"))
+        == "mine.py:1, call(1)"
     )
-    assert place_of(text("bench/train/loop.py", "site-packages/x.py")) == "bench/train/loop.py:0, call(0)"
-    assert place_of(text("mine.py", "bench/data/feed/loader.py")) == "mine.py:0, call(0)"
-    assert place_of(None) == ""
+    assert location_of(text("bench/train/loop.py", "site-packages/x.py")) == "bench/train/loop.py:0, call(0)"
+    assert location_of(text("mine.py", "bench/data/feed/loader.py")) == "mine.py:0, call(0)"
+    assert location_of(None) == ""
     with pytest.raises(BenchError) as caught:
         raise BenchError("file: mend it")
-    assert place_of(traceback_of(caught.value)) == ""
+    assert location_of(traceback_of(caught.value)) == ""
 
 
 # -- waiting -----------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from bench.leaderboard.protocols import protocols
 from bench.leaderboard.reanalysis import stored
 from bench.method import Batch, View
 from bench.published import load as load_published
-from bench.published import plain as literature
+from bench.published import to_rows as literature
 from bench.recipe import load as load_recipe
 from bench.registry import find
 from bench.train.evaluate import evaluate_run

@@ -23,7 +23,7 @@ from bench.data.feed.framing import SEEN, picture_policy, resized_crop_box, test
 from bench.errors import BenchError
 from bench.method import View
 from bench.randomness import generator
-from bench.records import load_results
+from bench.records import Results
 from bench.registry import find
 from bench.rundir import RunDir, equal
 from bench.train.evaluate import evaluate_run
@@ -310,7 +310,7 @@ def test_the_epoch_that_validation_chooses_stands_beside_the_last(
     assert (chosen["epoch"], chosen["validation_accuracy"]) == (1, 75.0), "the earliest of equals"
     assert chosen["accuracy"] == lines[1]["accuracy"], "what it scores on the test set"
     assert record["metrics"]["epoch"] == 3
-    row = load_results(tmp_path / "fake").iloc[0]
+    row = Results(tmp_path / "fake").table().iloc[0]
     assert (row.chosen_epoch, row.chosen_accuracy) == (1, lines[1]["accuracy"])
 
     trained = run(cell, data, tmp_path)

@@ -103,12 +103,12 @@ def literature(folder: Path, *numbers: dict[str, str], methods: str = METHODS) -
         writer = csv.DictWriter(file, [*NUMBER, "note"])
         writer.writeheader()
         writer.writerows([NUMBER | number for number in numbers])
-    return published.plain(published.load(folder=folder))
+    return published.to_rows(published.load(folder=folder))
 
 
 def whole_literature() -> list[dict[str, Any]]:
     """Return this project's own."""
-    return published.plain(published.load())
+    return published.to_rows(published.load())
 
 
 def entries(runs: Any, numbers: Any, external: Any = ()) -> pd.DataFrame:

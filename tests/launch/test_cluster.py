@@ -249,7 +249,7 @@ def test_what_is_trained_once_more_is_asked_for_on_submission_and_harms_nothing(
     assert submit([cell], tmp_path, tmp_path, Ask(), rerun=[cell.run_id]) == {"1": [cell]}
     assert new.look()[0].status == "interrupted"
     assert states(tmp_path, [cell])[cell.run_id] == State(
-        "done", "trained once more: interrupted, epochs done: 0; the next run goes on"
+        "done", "trained once more: interrupted, epochs done: 0; the next run continues"
     )
     new.append_epoch({"epoch": 0})
     fake.live.clear()  # the job was cancelled, and the same command goes on with what it left

@@ -28,7 +28,7 @@ from bench.cell import Cell
 from bench.cli.grids import sum_up
 from bench.cores import WORKERS
 from bench.launch import local
-from bench.records import RunDir, State, load_results
+from bench.records import Results, RunDir, State
 from bench.registry import find
 from bench.rundir import equal
 from bench.train.checkpoint import read_checkpoint
@@ -389,4 +389,4 @@ def test_of_300_cells_of_which_30_percent_fail_none_is_lost_and_none_runs_twice(
     for run_id, record in before.items():
         if record["status"] == "done":
             assert RunDir(tmp_path / "results", run_id).read_record() == record
-    assert load_results(tmp_path / "results")["status"].value_counts().to_dict() == {"done": 300}
+    assert Results(tmp_path / "results").table()["status"].value_counts().to_dict() == {"done": 300}

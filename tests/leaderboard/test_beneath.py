@@ -13,7 +13,7 @@ from records_factory import finish, make_cell
 
 from bench.leaderboard.board import Board
 from bench.leaderboard.lines import Line
-from bench.records import Grid, Result, Results, load_results, write_grid
+from bench.records import Grid, Result, Results, write_grid
 from bench.report import render_recipe
 from bench.report.index_page import board_table
 
@@ -147,7 +147,7 @@ def test_in_a_recipe_s_table_a_control_follows_its_method(tmp_path: Path) -> Non
     grid = {"recipe": "r", "title": "A recipe", "notes": "", "cells": cells}
     write_grid(tmp_path / "results", "r", grid)
     render_recipe(Results(tmp_path / "results"), "r", tmp_path)
-    table = load_results(tmp_path / "results")
+    table = Results(tmp_path / "results").table()
     whole, without = (
         table[table.params.str.contains("contrast_weight") == control].query("method == 'bcl'")
         for control in (False, True)

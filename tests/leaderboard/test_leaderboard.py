@@ -21,7 +21,7 @@ from records_factory import CIFAR10_JPEG, fail, finish, make_cell
 from bench import leaderboard
 from bench.leaderboard.entries import entry
 from bench.leaderboard.protocols import architecture, epochs_class
-from bench.published import plain
+from bench.published import to_rows
 from bench.records import Results
 
 
@@ -32,7 +32,7 @@ def only(entries: pd.DataFrame, kind: str = "measured") -> pd.Series:
 
 
 def average(entries: pd.DataFrame, fewest: int) -> list[tuple[str, float, int]]:
-    return leaderboard.average_rank(plain(entries), fewest)
+    return leaderboard.average_rank(to_rows(entries), fewest)
 
 
 # -- entries --------------------------------------------------------------------------------------

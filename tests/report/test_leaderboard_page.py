@@ -26,7 +26,7 @@ from bench.cell import BackboneChoice, Protocol
 from bench.leaderboard import Board, best, gather, sets
 from bench.leaderboard.check import words
 from bench.leaderboard.lines import rows, strong
-from bench.records import Results, load_results
+from bench.records import Results
 from bench.report import render_index, render_runs, text
 from bench.report.board_figures import front
 from bench.report.exports import table
@@ -127,7 +127,7 @@ def test_the_latex_is_balanced(results: Path, folder: Path) -> None:
 def test_measured_stands_beside_published(results: Path, folder: Path) -> None:
     _, files = show(results, folder)
     shown = row(tables(files["index.html"], "cifar10-100"), "LDAM-DRW")
-    table = load_results(results)
+    table = Results(results).table()
     runs = table[table["method"] == "ldam_drw"]
     mean, deviation = runs["accuracy"].mean(), runs["accuracy"].std()
     assert shown["measured (last epoch)"] == f"{mean:.2f} ± {deviation:.2f}"
@@ -139,7 +139,7 @@ def test_measured_stands_beside_published(results: Path, folder: Path) -> None:
     lines = [dict(zip(table[0], line, strict=True)) for line in table[1:] if "Cross-entropy" in line[1]]
     (copy,) = [line for line in lines if line["n"] == "1"]
     (original,) = [line for line in lines if line["n"] == "3"]
-    mean = load_results(results).query("method == 'ce' and copy_of.isna()")["accuracy"].mean()
+    mean = Results(results).table().query("method == 'ce' and copy_of.isna()")["accuracy"].mean()
     assert original["verdict"] == f"below {text.gap(mean - 70.4)}"
     assert (copy["published"], copy["verdict"]) == ("n/a", "protocol differs epochs, data copy")
     assert original["published"] == "70.4q 70.4–99.0, 3 reports"
@@ -462,7 +462,7 @@ def test_the_same_results_give_the_same_bytes_and_need_no_torch(
 ) -> None:
     _, files = show(results, folder)
     code = (
-        "import sys; from pathlib import Path; from bench.records import Results, load_results\n"
+        "import sys; from pathlib import Path; from bench.records import Results\n"
         "from bench.leaderboard import gather; from bench.report import render_index, render_runs\n"
         "board = gather(Results(Path(sys.argv[1])), Path(sys.argv[2])); there = Path(sys.argv[3])\n"
         "render_index(board, there); render_runs(board, there)\n"
@@ -502,7 +502,7 @@ def test_a_run_page_tells_all_there_is(results: Path, folder: Path) -> None:
     pages = {page.name: page.read_text() for page in render_runs(board, results.parent / "reports")}
     (name,) = [name for name in pages if name.startswith("cifar10-if100-ce-") and "3 seeds" in pages[name]]
     page = pages[name]
-    runs = load_results(results).query("method == 'ce' and copy_of.isna()")
+    runs = Results(results).table().query("method == 'ce' and copy_of.isna()")
     for run in runs["run_id"]:
         assert f"python run_bench.py rerun {run}\n" in page
     seeds, beside, *_ = Reader(page).tables

@@ -17,7 +17,7 @@ from records_factory import CIFAR10, CIFAR10_JPEG, DIGITS, fail, finish, make_ce
 from bench.cell import BackboneChoice, Protocol
 from bench.errors import BenchError
 from bench.leaderboard import gather, sets
-from bench.records import Results, RunDir, load_results
+from bench.records import Results, RunDir
 from bench.report import figures, page, render_index, render_recipe, render_runs, text
 
 
@@ -49,7 +49,7 @@ def test_a_row_is_the_mean_over_its_seeds(results: Path) -> None:
     html, md = show(results)
     row = line_of(Reader(html).tables[0], "LDAM-DRW")
 
-    runs = load_results(results)
+    runs = Results(results).table()
     mean, deviation = statistics.mean(runs.accuracy), statistics.stdev(runs.accuracy)
     assert row["accuracy (last epoch)"] == f"{mean:.2f} ± {deviation:.2f}"
     assert row["n"] == "3"
@@ -67,7 +67,7 @@ def test_bold_is_what_noise_does_not_tell_from_the_best(results: Path) -> None:
     for cell in cells:
         finish(results, cell)
     make_grid(results, "small", [(cell.method.name, cell) for cell in cells])
-    runs = load_results(results)
+    runs = Results(results).table()
     means = runs.groupby("method").accuracy.mean()
     assert means["tsc"] > means["ce"] + 5
     md = show(results)[1]
@@ -207,7 +207,7 @@ def test_runs_as_csv_are_tidy(results: Path) -> None:
     table = pd.read_csv(results.parent / "reports" / "small.csv")
     assert table.status.tolist() == ["done", "missing"]
     assert table.seed.tolist() == [0, 1]
-    assert table.accuracy[0] == load_results(results).accuracy[0]
+    assert table.accuracy[0] == Results(results).table().accuracy[0]
     assert pd.isna(table.accuracy[1])
 
 
@@ -292,7 +292,7 @@ def test_the_latex_has_a_table_for_each_section(results: Path) -> None:
     source = (results.parent / "reports" / "small.tex").read_text()
     assert source.count(r"\begin{tabular}") == source.count(r"\bottomrule") == 2
     assert r"a\_b \& c" in source
-    assert f"{load_results(results).accuracy[0]:.2f}" in source
+    assert f"{Results(results).table().accuracy[0]:.2f}" in source
 
 
 def test_a_tail_of_its_own_is_called_by_its_largest_and_smallest_class(results: Path) -> None:
