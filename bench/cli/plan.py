@@ -53,12 +53,12 @@ def plan(
     from bench.cell import families
     from bench.cli import horizon
     from bench.cli.estimate import Pace
-    from bench.launch.anew import pending
-    from bench.launch.local import places
+    from bench.launch.local import slots_for
+    from bench.launch.rerun import pending
     from bench.report.text import duration
     from bench.stale import refuse_other_content
 
-    slots = places(jobs, gpus_of(gpus))
+    slots = slots_for(jobs, gpus_of(gpus))
     now = as_now(data, methods)
     runs = records.Results(results, now)
     grid, cells = read_cells(recipe, only, set_, runs)

@@ -77,7 +77,7 @@ def status(
 
     statuses, runs = get_args(Status), records.Results(results, _now(data, methods))
     try:
-        jobs = queue.jobs(results)
+        jobs = queue.queued(results)
     except BenchError as error:  # states are known without Slurm
         jobs = {}
         print(f"warning: {error}", file=sys.stderr)

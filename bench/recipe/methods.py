@@ -31,7 +31,7 @@ class LabelSpec:
 
     label: str
     node: Node
-    method: registry.Entry
+    method: registry.MethodSpec
     parents: tuple[str, ...]
     backbone: Node | None = None
     card: str | None = None
@@ -142,7 +142,7 @@ def read_methods(section: Node) -> dict[str, LabelSpec]:
     return specs
 
 
-def _hyperparameters(label: str, node: Node, known: Mapping[str, registry.Entry]) -> dict[str, str]:
+def _hyperparameters(label: str, node: Node, known: Mapping[str, registry.MethodSpec]) -> dict[str, str]:
     """Return where hyper-parameters of a label's method belong if they are written beside `params`."""
     method = node.value.get("method") if isinstance(node.value, dict) else None
     name = label if method is None else method.plain

@@ -374,5 +374,5 @@ def test_a_default_of_a_wrong_type_is_the_method_s_fault_not_a_traceback() -> No
     try:
         said = error_of("methods: {odd: {}}\n" + GRID)
     finally:
-        del registry._entries["odd"]
+        del registry._specs["odd"]
     assert said.startswith("r.yaml:1: methods.odd: method 'odd': kind: Input should be 'soft' or 'hard'")

@@ -223,7 +223,7 @@ def test_a_recording_trains_nothing(split, tmp_path):
 
     def record() -> Any:
         batch = next(batches)
-        warm_up(lambda: run._learn(batch, 1), run._moves)
+        warm_up(lambda: run._learn(batch, 1), run._changed)
         yield
 
     turns.add("it", record())
