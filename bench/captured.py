@@ -1,8 +1,7 @@
-"""How a piece of a step is carried out: at once, or recorded in a CUDA graph and replayed from then on.
+"""Calls a part of a step directly, or records it in a CUDA graph and replays it.
 
-A replay makes the device do again what it did, with the same tensors, and asks nothing of Python. So a piece
-reads and writes tensors that stay where they are, waits for no number from the device, and takes none from
-the host but those that never change.
+A replay repeats the same operations on the same memory without Python. So the function must use tensors that
+stay where they are, read no number from the device, and take none from the host except constants.
 """
 
 from __future__ import annotations
@@ -18,45 +17,45 @@ from bench.errors import BenchError, memory_ran_out
 
 T = TypeVar("T")
 
-#: Lists the tensors that a piece writes to and reads again later; some of them it may make itself.
-Moves = Callable[[], Iterable[Tensor]]
+#: Lists the tensors that a function changes and that are read later; it may create some of them itself.
+Changed = Callable[[], Iterable[Tensor]]
 
-#: Before it is recorded, a piece is carried out so often: libraries choose and load their kernels.
+#: Calls before a recording, in which libraries choose and load their kernels.
 WARM_UP = 3
 
 
 class Play(Protocol):
-    """Carries out a piece, `function`, known by its `key`, that moves the tensors `moves`.
+    """Calls or replays `function`, identified by `key`, which changes the tensors `changed`.
 
-    What it returns holds until another piece is carried out, or if it is `lasting`, until the same one is.
+    The result is valid until another function is played, or if it is `lasting`, until the same one is.
     """
 
     def __call__(
-        self, key: Hashable, function: Callable[[], T], moves: Moves, *, lasting: bool = False
+        self, key: Hashable, function: Callable[[], T], changed: Changed, *, lasting: bool = False
     ) -> T: ...
 
 
-def at_once(key: Hashable, function: Callable[[], T], moves: Moves, *, lasting: bool = False) -> T:
-    """Carry it out, as nothing but a call."""
+def at_once(key: Hashable, function: Callable[[], T], changed: Changed, *, lasting: bool = False) -> T:
+    """Call the function."""
     return function()
 
 
 def play_for(mode: str, device: torch.device) -> Play:
-    """Return what suits a cell's mode and the device; several ranks are not captured."""
+    """Return how a cell's mode is played on a device; with several ranks nothing is captured."""
     captured = mode == "fast" and device.type == "cuda" and ranks.world() == 1
     return Graphs() if captured else at_once
 
 
 class Graphs:
-    """Records each piece when it is first wanted, and replays it; results lie where they lay before.
+    """Records each function at its first call and replays it later; results stay at the same addresses.
 
-    The current stream must not be the default one. Graphs share a pool of memory, so they may only be
-    replayed one after the other, and what outlives a replay must be a result or one of the `moves`. Those
-    whose results are `lasting` have a second pool: a graph recorded before them would write over these.
+    The current stream must not be the default one. Graphs share a memory pool, so they must be replayed one
+    after another, and only results and `changed` tensors survive the next replay. Graphs with `lasting`
+    results use a second pool, as a graph recorded earlier would overwrite them.
 
-    A recording that fails leaves torch's allocator believing that it goes on (up to torch 2.12 at least), so
-    that no other succeeds in the process: `spoilt`. One that runs out of memory ends well, but later torch
-    takes the stream's cuBLAS workspace away with it, to which other graphs hold on: all are dropped.
+    After a failed recording torch's allocator believes that it still records (at least up to torch 2.12), so
+    that no other succeeds in the process: `spoilt`. A recording that runs out of memory ends cleanly, but
+    later torch frees the stream's cuBLAS workspace, which other graphs use, so all graphs are dropped.
     """
 
     spoilt: ClassVar[bool] = False
@@ -68,9 +67,11 @@ class Graphs:
     def _new_pools(self) -> None:
         self.pools = {lasting: torch.cuda.graph_pool_handle() for lasting in (False, True)}
 
-    def __call__(self, key: Hashable, function: Callable[[], T], moves: Moves, *, lasting: bool = False) -> T:
+    def __call__(
+        self, key: Hashable, function: Callable[[], T], changed: Changed, *, lasting: bool = False
+    ) -> T:
         if key not in self.recorded:
-            warm_up(function, moves)
+            warm_up(function, changed)
             self.recorded[key] = self._record(function, self.pools[lasting])
             torch.cuda.manual_seed(torch.cuda.initial_seed())  # the warm-up drew from it
         graph, result = self.recorded[key]
@@ -80,11 +81,11 @@ class Graphs:
     def _record(self, function: Callable[[], object], pool: Any) -> tuple[torch.cuda.CUDAGraph, object]:
         graph = torch.cuda.CUDAGraph()
         try:
-            # other threads may go on: one that pins memory for another run's batches, say
+            # other threads may use CUDA meanwhile, for instance to pin memory for another run's batches
             with torch.cuda.graph(
                 graph, pool, torch.cuda.current_stream(), capture_error_mode="thread_local"
             ):
-                made = function()
+                result = function()
         except torch.OutOfMemoryError:
             self.recorded.clear()
             self._new_pools()
@@ -96,29 +97,29 @@ class Graphs:
             reason = str(_first(error)).splitlines()[0]
             raise BenchError(
                 f"a step could not be captured in a CUDA graph ({reason}); "
-                "let the method say `capturable = False`, or use mode: exact"
+                "set `capturable = False` in the method, or use mode: exact"
             ) from error
-        return graph, made
+        return graph, result
 
 
 def _first(error: BaseException) -> BaseException:
-    """Return what went wrong first: the end of a recording complains of it once more."""
+    """Return the first error: ending the recording raises another."""
     while error.__context__ is not None:
         error = error.__context__
     return error
 
 
 @torch.no_grad()
-def warm_up(function: Callable[[], object], moves: Moves) -> None:
-    """Carry a piece out a few times and each time put back what it moved, so that it has not happened.
+def warm_up(function: Callable[[], object], changed: Changed) -> None:
+    """Call a function a few times, and undo its changes each time.
 
-    What it made anew, as an optimiser makes its state in its first step, becomes zero, as it was then.
+    Tensors that it creates, such as an optimiser's state in the first step, become zero.
     """
-    before = {id(tensor): tensor.clone() for tensor in moves()}
+    before = {id(tensor): tensor.clone() for tensor in changed()}
     for _ in range(WARM_UP):
         with torch.enable_grad():
             function()
-        for tensor in moves():
+        for tensor in changed():
             if id(tensor) in before:
                 tensor.copy_(before[id(tensor)])
             else:

@@ -1,7 +1,7 @@
 """Cards: what a method's authors trained with, as data. `methods/cards/*.yaml`, read without torch.
 
-A recipe takes them by `card: authors`, and what it says itself lies over them. A card says the whole training
-that gave the published numbers of its data sets, so far as our words can; what they cannot is its `quirk`.
+A recipe uses them with `card: authors` and may override parts of them. A card describes the whole training
+that gave the published numbers of its data sets; what our protocol cannot express is its `quirk`.
 """
 
 from __future__ import annotations
@@ -20,20 +20,22 @@ from bench.errors import BenchError
 
 FOLDER = Path(__file__).parents[1] / "methods" / "cards"
 
-#: What a card is called, where a method has no second one for the same data.
+#: The name of a method's first card for a data set.
 AUTHORS = "authors"
 
-#: What a recipe says that wants none.
+#: What a recipe writes to use no card.
 NO_CARD = "none"
 
 
 class Card(Frozen):
     """One training of some methods on some data sets, at all imbalance factors or at those named.
 
-    `protocol` and `params` are what differs from our defaults. `views` are the policies of the images that
-    are trained on, "main" written out, and `sampler` is the last epoch's: both follow from the method and the
-    protocol, and stand here to be held against them. `reported` says which epoch's accuracy was published.
-    `own` is false where the authors released no training and the card is that of re-implementations.
+    Attributes:
+        protocol, params: what differs from our defaults.
+        views: the policies of the training images, "main" written out. Like `sampler`, that of the last
+            epoch, they follow from the method and the protocol; tests compare the two.
+        reported: the epoch whose accuracy was published.
+        own: false where the authors released no training code and the card is that of re-implementations.
     """
 
     methods: tuple[Name, ...]
@@ -55,15 +57,13 @@ class Card(Frozen):
         return Protocol.model_validate_json(json.dumps(self.protocol))
 
     def lines(self) -> dict[str, str]:
-        """Say it in short lines, by what each is about."""
+        """Describe the training in short lines, by topic."""
         protocol = self.whole_protocol()
         optimizer, schedule = protocol.optimizer, protocol.schedule
         steps = zip(schedule.milestones, schedule.factors, strict=True)
+        factors = ", ".join(f"{factor:g}" for factor in self.imbalance_factors)
         lines = {
-            "data": ", ".join(self.data)
-            + (
-                f" at {', '.join(f'{f:g}' for f in self.imbalance_factors)}" if self.imbalance_factors else ""
-            ),
+            "data": ", ".join(self.data) + (f" at {factors}" if factors else ""),
             "network": " ".join([self.network.name, *(f"{k}={v}" for k, v in self.network.options.items())]),
             "training": f"{protocol.epochs} epochs, batch {protocol.batch_size}, last incomplete batch "
             + ("dropped" if protocol.drop_last else "kept"),
@@ -87,14 +87,14 @@ def cards() -> tuple[Card, ...]:
     """Read all cards.
 
     Raises:
-        BenchError: a file is no list of cards, or two cards are for one training.
+        BenchError: a file is not a list of cards, or two cards are for the same training.
     """
     found: list[Card] = []
     taken: set[tuple[Any, ...]] = set()
     for file in sorted(FOLDER.glob("*.yaml")):
-        for number, text in enumerate(yaml.safe_load(file.read_text(encoding="utf-8"))):
+        for number, content in enumerate(yaml.safe_load(file.read_text(encoding="utf-8"))):
             try:
-                card = Card.model_validate_json(json.dumps(text))
+                card = Card.model_validate_json(json.dumps(content))
                 card.whole_protocol()
             except ValidationError as error:
                 raise BenchError(f"{file}: card {number}: {error.errors()[0]['msg']}") from None
@@ -112,7 +112,7 @@ def cards_of(method: str) -> list[Card]:
 
 
 def card_of(method: str, data: str, imbalance_factor: float, name: str = AUTHORS) -> Card | None:
-    """Return a method's card for a data set; one for this very imbalance factor goes before one for all."""
+    """Return a method's card for a data set, preferably for this imbalance factor; None if there is none."""
     fitting = [card for card in cards_of(method) if card.name == name and data in card.data]
     exact = [card for card in fitting if imbalance_factor in card.imbalance_factors]
     general = [card for card in fitting if not card.imbalance_factors]

@@ -1,7 +1,7 @@
-"""Controls: the same training without one part of a method, so that it shows what the part adds.
+"""Controls: the same training without one part of a method, to show what the part adds.
 
-They stand in `methods/controls.yaml`, read without torch, and a recipe takes them by `controls: true`. A
-control is never a published method, whatever its class is called.
+They are written in `methods/controls.yaml`, read without torch; a recipe uses them with `controls: true`. A
+control is never a published method, even if it has a method's class.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def controls() -> dict[str, dict[str, Control]]:
     """Read all controls, by method and name.
 
     Raises:
-        BenchError: the file is not as it should be.
+        BenchError: the file is malformed.
     """
     try:
         return _FILE.validate_json(json.dumps(yaml.safe_load(FILE.read_text(encoding="utf-8"))))
@@ -48,26 +48,26 @@ def controls() -> dict[str, dict[str, Control]]:
 
 
 def control_named(method: str, params: Mapping[str, Any], views: tuple[str, ...] = ()) -> str | None:
-    """Return which control of its own class a trained method is, None if it is whole.
+    """Return the name of the control of the same class that was trained, None if it was the whole method.
 
     Args:
         params: all its hyper-parameters.
         views: the protocol's, if it names any.
     """
 
-    def fits(control: Control) -> bool:
+    def matches(control: Control) -> bool:
         wanted = control.protocol.get("views", list(views))
         same = all(key in params and _same(params[key], value) for key, value in control.params.items())
         return control.method is None and list(views) == wanted and same
 
-    return next((name for name, one in controls().get(method, {}).items() if fits(one)), None)
+    return next((name for name, one in controls().get(method, {}).items() if matches(one)), None)
 
 
 def control_in(cell: Cell) -> str | None:
-    """Return which control of its own class a cell is, None if it is whole."""
+    """Return the name of the control of the same class that a cell trains, None if it is the whole method."""
     return control_named(cell.method.name, cell.method.params, cell.protocol.views)
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Compare values of which JSON may have made lists."""
+    """Compare values; a tuple may have become a list in JSON."""
     return list(one or ()) == list(other) if isinstance(other, tuple) else bool(one == other)

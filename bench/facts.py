@@ -1,7 +1,7 @@
-"""What the literature says of this project's own methods: ``methods/methods.csv``, read without torch.
+"""What the literature says about this project's methods: `methods/methods.csv`, read without torch.
 
-Each fact stands there once. `@register` adds the class and its defaults; `bench.published` reads the same
-file for the names that sources use, and checks every cell of it.
+Each fact is written there once. `@register` adds the class and its defaults; `bench.published` reads the same
+file for the names that sources use, and checks all of it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ FILE = Path(__file__).parents[1] / "methods" / "methods.csv"
 
 @dataclass(frozen=True)
 class Facts:
-    """A method as its paper has it; what there is not is empty, or None for the year."""
+    """A method according to its paper; unknown texts are empty, an unknown year is None."""
 
     title: str
     family: str

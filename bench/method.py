@@ -1,7 +1,7 @@
-"""What a method is: a module that owns all it learns, and turns a batch into one loss.
+"""The base class of methods: a module that owns all it learns, and computes the loss of a batch.
 
-Everything a method asks of the suite is declared here, as attributes to set and hooks to override; the
-training loop (`bench.train.loop`) calls them in the order of this page and knows no method by name.
+Everything that a method may need is declared here, as attributes to set and hooks to override. The training
+loop (`bench.train.loop`) calls the hooks in the order of this file and knows no method by name.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from torch import Tensor, nn
 from bench.backbones import Backbone
 from bench.cell import Sharpness
 
-#: What `forward` returns, so that no later analysis adjusts for the class prior twice:
-#: logits that follow the training prior, logits already balanced, or negative distances.
+#: The kind of logits that `forward` returns, so that no later analysis adjusts for the class prior twice:
+#: they follow the training prior, are balanced, or are negative distances.
 Scores = Literal["train_prior", "balanced", "distances"]
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Where a run stands: `epoch` counts from 0, `step` from 0 over all `steps` of the run."""
+    """The time in a run: `epoch` counts from 0, `step` from 0 over all `steps` of the run."""
 
     epoch: int
     epochs: int
@@ -33,21 +33,21 @@ class Clock:
 
     @property
     def progress(self) -> float:
-        """Share of the run that is over, from 0 to below 1."""
+        """The share of the run that is done, from 0 to below 1."""
         return self.step / max(self.steps, 1)
 
 
 @dataclass(frozen=True)
 class Unlabelled:
-    """A test set as a method sees it that adapts to it: N images by the logits of K members, no labels.
+    """An unlabelled test set for a method that adapts to it: the logits of K members for N images.
 
-    One set of images stands for several class distributions: by weights, and by a sample of each.
+    The same images represent several class distributions, by weights and by a sample.
 
     Attributes:
-        logits: (N, K, C), of `member_logits`.
-        views: (2, N, K, C), of two augmented views of each image, where the method has `test_views`.
+        logits: (N, K, C), from `member_logits`.
+        views: (2, N, K, C), of two augmented views of each image, if the method has `test_views`.
         weights: (N,), the share of each image.
-        sample: (n,) positions of images of which so many of each class were drawn, in random order.
+        sample: (n,) positions of images drawn by class, in random order.
     """
 
     logits: Tensor
@@ -58,14 +58,14 @@ class Unlabelled:
 
 @dataclass(frozen=True)
 class Batch:
-    """One step's input; every tensor has the batch as its first dimension.
+    """One step's input; the first dimension of every tensor is the batch.
 
     Attributes:
-        views: one (B, 3, H, W) float tensor per view that the method declared, normalised.
+        views: one normalised (B, 3, H, W) float tensor per declared view.
         labels: (B,) int64.
-        positions: (B,) int64, where in the training subset each image stands.
-        draws: the random numbers that the method asked for in `draws`.
-        extra: a second, differently sampled batch of the same size, where `extra_sampler` is set.
+        positions: (B,) int64, the images' positions in the training subset.
+        draws: the random numbers from the method's `draws`.
+        extra: a second batch of the same size from another sampler, if `extra_sampler` is set.
     """
 
     views: tuple[Tensor, ...]
@@ -80,7 +80,7 @@ class Batch:
         return self.views[0]
 
     def map(self, change: Callable[[Tensor], Tensor]) -> Batch:
-        """Return the batch of what `change` makes of each tensor."""
+        """Return a batch with `change` applied to each tensor."""
         return Batch(
             tuple(change(view) for view in self.views),
             change(self.labels),
@@ -98,15 +98,17 @@ class Batch:
 
 @dataclass(frozen=True)
 class View:
-    """One image a method trains on: which augmentation policy makes it, and of what.
+    """One augmented view of the training images.
 
-    `policy` names an augmentation policy; "main" is the protocol's. With `patch_of`, the view is cut out
-    of an earlier view of that index, taken after that view's geometry and before its colour; the boxes
-    are the draws named `boxes`, (n, 4) as x0, y0, x1, y1 in shares of the side, resized to `size`: pixels, or
-    a share of the image's side (DSCL's patches).
-
-    With `strength_of`, a buffer of the method with a level for each class, images are distorted as far as
-    that says (see `bench.data.augment.distortion`), each with probability `chance`.
+    Attributes:
+        policy: the augmentation policy; "main" is the protocol's.
+        patch_of: the index of an earlier view, of which this view is a patch (DSCL), taken after that view's
+            geometry and before its colour.
+        boxes: the name of the draws with the patches' boxes, (n, 4) as x0, y0, x1, y1 in shares of the side.
+        size: the side to which patches are resized, in pixels or as a share of the image's side.
+        strength_of: a buffer of the method with a level for each class, by which images are distorted (see
+            `bench.data.augment.distortion`).
+        chance: the probability of an image to be distorted.
     """
 
     policy: str = "main"
@@ -117,54 +119,54 @@ class View:
     chance: float = 1.0
 
     def side(self, image_size: int) -> int:
-        """Return its side in pixels, of images of that side."""
+        """Return its side in pixels, for images of `image_size` pixels."""
         if self.size is None:
             return image_size
         return self.size if isinstance(self.size, int) else max(1, round(self.size * image_size))
 
 
 class MakeBackbone(Protocol):
-    """Builds the cell's backbone; called again, it gives another with weights of its own."""
+    """Builds the cell's backbone, with other weights at each call."""
 
     def __call__(self, **overrides: Any) -> Backbone: ...
 
 
 class Method(nn.Module):
-    """Base of all methods; a subclass registers itself and says how images become a loss and scores.
+    """The base of all methods; a subclass registers itself and defines the loss and the logits.
 
-    Its keyword-only arguments are its hyper-parameters. All state lives in parameters and buffers, so a
-    checkpoint is its `state_dict`; what changes with time is written in place into buffers by a hook.
-    Classes are never assumed to be sorted by their counts.
+    Its keyword-only arguments are its hyper-parameters. All state is in parameters and buffers, so that a
+    checkpoint is its `state_dict`; hooks write what changes with time into buffers, in place. Classes are not
+    assumed to be sorted by their counts.
     """
 
-    #: The images of `Batch.views`, in order.
+    #: The views in `Batch.views`, in order.
     views: tuple[View, ...] = (View(),)
-    #: Sampler of `Batch.extra`, if a second batch is wanted.
+    #: The sampler of `Batch.extra`, if there is a second batch.
     extra_sampler: str | None = None
     scores: Scores = "train_prior"
-    #: How many networks, branches or heads vote.
+    #: How many networks, branches or heads the logits combine.
     experts: int = 1
-    #: How its steps leave the weights to find flat minima, where that makes the method what it is.
+    #: How its steps displace the weights to find flat minima, if that is part of the method.
     sharpness: Sharpness | None = None
-    #: The share of a label that its loss spreads over all classes; set by the protocol.
+    #: Label smoothing of its loss; set by the protocol.
     label_smoothing: float = 0.0
-    #: Whether `loss` can be captured in a CUDA graph: no `.item()`, no shape that depends on data.
+    #: Whether `loss` can be captured in a CUDA graph: no `.item()`, no shapes that depend on data.
     capturable: ClassVar[bool] = True
-    #: Whether it starts from a finished cell (`from:` in a recipe), which `start_from` then receives.
+    #: Whether it starts from a finished cell (`from:` in a recipe), passed to `start_from`.
     needs_parent: ClassVar[bool] = False
-    #: Whether it may start from several at once (`from: [a, b]`), which `start_from_all` then receives.
+    #: Whether it may start from several (`from: [a, b]`), passed to `start_from_all`.
     several_parents: ClassVar[bool] = False
-    #: Registry name of the parent its paper starts from, where it needs one.
+    #: The registered name of its paper's parent, if it needs one.
     usual_parent: ClassVar[str] = "ce"
-    #: The kind of backbone it is made for, where it cannot take any.
+    #: The kind of backbone it needs, if not any.
     needs_backbone: ClassVar[Literal["", "vit"]] = ""
-    #: The hyper-parameter that is the momentum of a slow copy of the network, where there is one.
+    #: The hyper-parameter with the momentum of its momentum encoder, if it has one.
     key_momentum: ClassVar[str] = ""
-    #: False for methods that only re-read a trained parent: no step is made.
+    #: False if it makes no step and only evaluates a trained parent in another way.
     trains: ClassVar[bool] = True
-    #: Whether it can answer a whole test set at once, by its unlabelled images: see `adapt`.
+    #: Whether it can adapt to a whole test set from its unlabelled images: see `adapt`.
     adapts: ClassVar[bool] = False
-    #: The policy of the two views of test images that `adapt` asks for besides.
+    #: The augmentation policy of the two views of test images that `adapt` needs, if any.
     test_views: ClassVar[str] = ""
 
     class_counts: Tensor
@@ -176,16 +178,16 @@ class Method(nn.Module):
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, absent ones included."""
+        """The number of classes, including absent ones."""
         return len(self.class_counts)
 
     # -- declared: what the loop prepares -------------------------------------------------------
     def sampler(self, epoch: int, epochs: int) -> str:
-        """Name the sampler of an epoch (see `bench.data.feed.samplers`)."""
+        """Return the name of an epoch's sampler (see `bench.data.feed.samplers`)."""
         return "shuffle"
 
     def draws(self, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
-        """Draw an epoch's random numbers: arrays of `size` rows, one per image in its order."""
+        """Draw an epoch's random numbers: arrays of `size` rows, one per image in the epoch's order."""
         return {}
 
     def param_groups(self) -> list[dict[str, Any]]:
@@ -193,93 +195,92 @@ class Method(nn.Module):
         return [{"params": [p for p in self.parameters() if p.requires_grad]}]
 
     def mean_over_images(self) -> bool:
-        """Say whether `loss` is the mean of what each image of a batch costs by itself, batch norm aside.
+        """Whether `loss` is the mean of the images' own losses, except for batch norm.
 
-        A batch that memory is too short for may then be taken in pieces. A mean that is weighted within the
-        batch is none, and no buffer may be moved by the loss. It holds for the class that says it: one that
-        inherits from it says it again, if its loss is one too.
+        If memory is short, a batch may then be divided. A mean weighted within the batch does not qualify,
+        and the loss must not change buffers. It counts only in the class that defines it; a subclass must
+        define it again.
         """
         return False
 
     def takes_label_smoothing(self) -> bool:
-        """Say whether `loss` heeds `label_smoothing`."""
+        """Whether `loss` uses `label_smoothing`."""
         return False
 
     def joins_steps(self) -> bool:
-        """Say whether nothing happens between steps, so that several can be carried out as one."""
+        """Whether no hook runs between steps, so that several can be replayed as one."""
         own = type(self)
         return own.before_step is Method.before_step and own.after_step is Method.after_step
 
     def phase(self, epoch: int, epochs: int) -> int:
-        """Number the structure of the step: where it changes with time, a new graph is captured."""
+        """Return a number for the structure of the step; when it changes, a new graph is captured."""
         return 0
 
     # -- hooks, in the order they are called ----------------------------------------------------
     def start_from(self, parent: Method) -> None:
-        """Take over what is wanted of a trained parent; called once, before anything else."""
+        """Copy what is needed from a trained parent; called once, first."""
 
     def start_from_all(self, parents: Sequence[Method]) -> None:
-        """Take over what is wanted of several parents, in the recipe's order; of one it is `start_from`."""
+        """Copy what is needed from several parents, in the recipe's order; by default from the first."""
         self.start_from(parents[0])
 
     def before_training(self, training_set: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Read the training images unaugmented, in batches with their labels: means of features, say.
+        """Read the unaugmented training images in batches with labels, for example for means of features.
 
-        Called once before the first epoch, on the run's device; for a method that does not train, before
-        it is scored. What it finds is kept in buffers. A run that resumes calls it again and then loads
-        its checkpoint.
+        Called once before the first epoch, on the run's device, or before evaluation if the method does not
+        train. Results are kept in buffers. A resumed run calls it again and then loads its checkpoint.
         """
 
     def before_epoch(self, clock: Clock) -> None:
-        """Rewrite what changes from epoch to epoch."""
+        """Update what changes from epoch to epoch."""
 
     def wants_training_set(self, clock: Clock) -> bool:
-        """Say whether to call `read_training_set` before this epoch, after `before_epoch`."""
+        """Whether to call `read_training_set` before this epoch, after `before_epoch`."""
         return False
 
     def read_training_set(self, clock: Clock, training_set: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Read the training images, as in `before_training`, in evaluation mode and without gradient."""
+        """Read the training images as in `before_training`, in evaluation mode and without gradient."""
 
     def probe(self, clock: Clock) -> tuple[np.ndarray, np.ndarray] | None:
-        """Return which training images to show before this epoch: their classes and strengths, (n,) each.
+        """Return the classes and strengths, (n,) each, of distorted training images to show, or None.
 
-        They are drawn from their class with replacement, and made as the first view is, at that strength.
+        They are drawn from their class with replacement, and augmented like the first view, at that strength.
         """
         return None
 
     def read_probe(
         self, clock: Clock, images: Iterable[Tensor], classes: np.ndarray, strengths: np.ndarray
     ) -> None:
-        """See what `probe` asked for, in batches, in evaluation mode and without gradient."""
+        """Read the images that `probe` asked for, in batches, in evaluation mode and without gradient."""
 
     def before_step(self, clock: Clock, batch: Batch) -> None:
-        """Refresh what the loss reads, outside the captured part."""
+        """Update what the loss reads, outside the captured part."""
 
     def loss(self, batch: Batch) -> Tensor:
-        """Return the scalar to descend on."""
+        """Return the loss, a scalar."""
         raise NotImplementedError(f"{type(self).__name__} has no loss")
 
     def losses(self, batch: Batch) -> Tensor:
-        """Return what each image costs, (B,), where `loss` is their mean: for steps that weigh images.
+        """Return the loss of each image, (B,), if `loss` is their mean; for steps that weight images.
 
-        It holds for the class that says it, as `mean_over_images` does.
+        It counts only in the class that defines it, like `mean_over_images`.
         """
         raise NotImplementedError(f"{type(self).__name__} has no loss of each image")
 
     def after_step(self, clock: Clock, batch: Batch) -> None:
-        """Follow the optimiser: momentum encoders, queues, constraints."""
+        """Update momentum encoders, queues or constraints after the optimiser's step."""
 
     def member_logits(self, images: Tensor) -> Tensor:
-        """Return what `adapt` sees of images: the logits (B, K, C) of K networks or experts."""
+        """Return the logits (B, K, C) of K networks or experts for `adapt`."""
         raise NotImplementedError(f"{type(self).__name__} has no logits of its members")
 
     def adapt(self, test: Unlabelled) -> Tensor:
-        """Return the logits (N, C) of a test set of which all images are known, but no labels.
+        """Return the logits (N, C) of a test set whose images are all known, but not their labels.
 
-        What adapts has rows of its own, which are not ranked with others.
+        Such results have their own rows, which are not ranked with others.
         """
         raise NotImplementedError(f"{type(self).__name__} does not adapt")
 
     def forward(self, images: Tensor) -> Tensor:
-        """Score images (B, 3, H, W) as (B, C); its kind is declared in `scores`."""
+        """Return the logits (B, C) of images (B, 3, H, W), of the kind in `scores`."""
         raise NotImplementedError(f"{type(self).__name__} has no forward")

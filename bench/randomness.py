@@ -1,7 +1,7 @@
-"""All randomness of a run: generators that are pure functions of named streams.
+"""Random generators as pure functions of named streams.
 
-Because a draw depends on its names alone (seed, epoch, stream), CPU and GPU, eager and captured, resumed
-or not, one process or several see the same draws, and no random state is ever saved.
+A draw depends only on the names of its stream (seed, epoch, ...). So it is the same on CPU and GPU, eager and
+captured, resumed or not, in one process or several, and no random state is ever saved.
 """
 
 from __future__ import annotations

@@ -1,16 +1,16 @@
-"""One run computed by several processes, its ranks: each does its own rows of what a backbone does.
+"""One run computed by several processes, its ranks: each computes its own rows in the backbone.
 
-All else every rank does on the whole batch, in the same way. So losses, samplers, draws, queues, prototypes
-and momentum encoders are what they are in one process, and no method knows of ranks. A backbone's piece, see
-`by_rows`, is entered with rows that all ranks hold, and left with all ranks' rows again, in their order:
-what comes after it has the batch whole.
+Everything else is computed by every rank on the whole batch, in the same way. So losses, samplers, draws,
+queues, prototypes and momentum encoders work as in one process, and no method needs to know about ranks. A
+backbone's method that is decorated with `by_rows` takes and returns whole batches; inside it each rank has
+its own rows.
 
-Gradients: where a piece is left, each rank keeps the gradient of its own rows, times the number of ranks;
-where it is entered, the ranks' gradients are put together, divided by that number. The average over ranks,
-taken after the backward pass, then is the gradient of the whole batch: of parameters within a piece a sum of
-shares, of all others what each rank had already.
+Gradients: on leaving such a method, each rank keeps the gradient of its own rows, times the number of ranks;
+on entering it, the ranks' gradients are gathered and divided by that number. The average over ranks after the
+backward pass is then the gradient of the whole batch: for the backbone's parameters a sum of shares, for all
+others what each rank had already.
 
-With one rank, which is without `join`, nothing here does anything.
+With one rank, that is without `join`, nothing here has any effect.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ from bench.errors import BenchError
 P = ParamSpec("P")
 T = TypeVar("T")
 
-#: How long a rank waits for the others in the midst of a step before it gives up.
+#: How long a rank waits for the others within a step before it gives up.
 PATIENCE = timedelta(minutes=5)
 
 _rank, _world = 0, 1
-_in_piece = False
+_in_rows = False
 
 
 class LostRankError(RuntimeError):
@@ -46,14 +46,14 @@ class LostRankError(RuntimeError):
 
 @contextmanager
 def join(store: Any, rank: int, world: int, device: str) -> Iterator[None]:
-    """Be one of `world` ranks that share a torch `Store`, on the current CUDA device or on the CPU."""
+    """Join `world` ranks that share a torch `Store`, on the current CUDA device or on the CPU."""
     global _rank, _world
     backend = "nccl" if device.startswith("cuda") else "gloo"
     dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=PATIENCE)
     _rank, _world = rank, world
     try:
         yield
-        dist.destroy_process_group()  # not after an error: others may never come to its end
+        dist.destroy_process_group()  # not after an error, as it would wait for the others
     finally:
         _rank, _world = 0, 1
 
@@ -64,27 +64,27 @@ def world() -> int:
 
 
 def rank() -> int:
-    """Return which of them this process is, from 0."""
+    """Return this process's rank, from 0."""
     return _rank
 
 
-def in_piece() -> bool:
-    """Tell whether rows are being done that are shared out: a batch is larger than what is seen of it."""
-    return _in_piece
+def in_rows() -> bool:
+    """Whether this is inside a `by_rows` method, where a rank sees only its rows of a batch."""
+    return _in_rows
 
 
 # -- rows ---------------------------------------------------------------------------------------------
 def own_rows(count: int) -> slice:
-    """Return which of so many rows this rank computes; too few to go round, every rank does all."""
+    """Return this rank's share of so many rows; with fewer rows than ranks, all of them."""
     return slice(*_bounds(count)[_rank]) if count >= _world else slice(0, count)
 
 
 def all_rows(own: Tensor, count: int, dim: int = 0) -> Tensor:
-    """Put the ranks' own rows of `count` together, along a dimension; without a gradient."""
+    """Gather the ranks' rows, `count` in all, along a dimension; without a gradient."""
     if not 1 < _world <= count:
         return own
     sizes = [stop - start for start, stop in _bounds(count)]
-    missing = max(sizes) - own.shape[dim]  # by one row at most; what is exchanged has to be of one shape
+    missing = max(sizes) - own.shape[dim]  # one row at most; all ranks must exchange the same shape
     if missing:
         own = torch.cat([own, own.narrow(dim, 0, missing)], dim)
     parts = [torch.empty_like(own, memory_format=torch.contiguous_format) for _ in sizes]
@@ -92,42 +92,42 @@ def all_rows(own: Tensor, count: int, dim: int = 0) -> Tensor:
     return torch.cat([part.narrow(dim, 0, size) for part, size in zip(parts, sizes, strict=True)], dim)
 
 
-def by_rows(piece: Callable[P, Tensor]) -> Callable[P, Tensor]:
-    """Let each rank do a backbone's piece on its own rows of the last argument, and then have all rows.
+def by_rows(function: Callable[P, Tensor]) -> Callable[P, Tensor]:
+    """Decorate a backbone's method, so that each rank computes its rows of the last argument and gets all.
 
-    The images or maps have their rows first, the result in the backbone's `rows_dim`. Batch norm within
-    takes the statistics of all ranks' rows. A piece within a piece is part of it. A batch with fewer rows
-    than ranks is done whole by every rank. What is left between two pieces, as by a method that takes a
-    backbone stage by stage, is all ranks' maps: right, but more to exchange than pooled features.
+    Images or maps have their rows in the first dimension, the result in the backbone's `rows_dim`. Batch norm
+    uses the statistics of all ranks' rows. Nested calls are part of the outer one. A batch with fewer rows
+    than ranks is computed whole by every rank. If a method calls a backbone stage by stage, all ranks' maps
+    are exchanged between the stages, which is correct but slower than pooled features.
     """
 
-    @wraps(piece)
+    @wraps(function)
     def shared(*arguments: P.args, **options: P.kwargs) -> Tensor:
         count = len(arguments[-1]) if _world > 1 else 0  # type: ignore[arg-type]
-        if _in_piece or count < _world or _world == 1:
-            return piece(*arguments, **options)
+        if _in_rows or count < _world or _world == 1:
+            return function(*arguments, **options)
         rows: Tensor = _Share.apply(arguments[-1])
         with _within(), _WholeBatchNorm(count):
-            made = piece(*arguments[:-1], rows, **options)  # type: ignore[arg-type]
+            own = function(*arguments[:-1], rows, **options)  # type: ignore[arg-type]
         dim: int = arguments[0].rows_dim  # type: ignore[attr-defined]
-        if made.shape[dim] != len(rows):
+        if own.shape[dim] != len(rows):
             raise BenchError(
-                f"{type(arguments[0]).__name__} gives {tuple(made.shape)} for {len(rows)} images; let its "
-                "`rows_dim` say where they are, so that several ranks can share them"
+                f"{type(arguments[0]).__name__} gives {tuple(own.shape)} for {len(rows)} images; set its "
+                "`rows_dim` to their dimension, so that several ranks can share them"
             )
-        return _Gather.apply(made, count, dim)
+        return _Gather.apply(own, count, dim)
 
     return shared
 
 
 @contextmanager
 def _within() -> Iterator[None]:
-    global _in_piece
-    _in_piece = True
+    global _in_rows
+    _in_rows = True
     try:
         yield
     finally:
-        _in_piece = False
+        _in_rows = False
 
 
 def _bounds(count: int) -> list[tuple[int, int]]:
@@ -135,7 +135,7 @@ def _bounds(count: int) -> list[tuple[int, int]]:
 
 
 class _Share(torch.autograd.Function):
-    """Own rows of what all ranks hold."""
+    """A rank's rows of a batch that all ranks have."""
 
     @staticmethod
     def forward(ctx: Any, whole: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class _Share(torch.autograd.Function):
 
 
 class _Gather(torch.autograd.Function):
-    """All ranks' rows of what each has its own of."""
+    """All ranks' rows, of which each rank has its own."""
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, count: int, dim: int) -> Tensor:
@@ -163,7 +163,7 @@ class _Gather(torch.autograd.Function):
 
 # -- batch norm ---------------------------------------------------------------------------------------
 class _WholeBatchNorm(TorchFunctionMode):
-    """Within it, batch norm of a part of the `count` rows is batch norm of all of them."""
+    """Inside it, batch norm of a rank's rows uses the statistics of all `count` rows."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -236,14 +236,14 @@ class _BatchNorm(torch.autograd.Function):
 
 
 def sum_of(parts: Iterable[Tensor]) -> Tensor:
-    """Add tensors up."""
+    """Return the sum of tensors."""
     return torch.stack(list(parts)).sum(0)
 
 
 # -- a whole run --------------------------------------------------------------------------------------
 @torch.no_grad()
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replace each gradient by its mean over the ranks, which makes them equal to the bit."""
+    """Replace each gradient by its mean over the ranks, which is bitwise equal on all of them."""
     if _world == 1:
         return
     gradients = [p.grad for p in parameters if p.grad is not None]
@@ -257,15 +257,15 @@ def average_gradients(parameters: Iterable[Tensor]) -> None:
 
 
 def agree(number: int, device: str) -> bool:
-    """Tell whether this rank has the same number as the first."""
-    there = torch.tensor([number], device=device)
-    follow_first([there])
-    return int(there) == number
+    """Whether this rank has the same number as the first."""
+    first = torch.tensor([number], device=device)
+    follow_first([first])
+    return int(first) == number
 
 
 @torch.no_grad()
 def follow_first(tensors: Iterable[Tensor]) -> None:
-    """Give every rank what the first has in these tensors: a GPU may round otherwise than another."""
+    """Copy the first rank's values of these tensors to all ranks, as GPUs may round differently."""
     every = [tensor for tensor in tensors if tensor.numel()]
     flat = torch.cat([tensor.reshape(-1).view(torch.uint8) for tensor in every])
     _exchange(dist.broadcast, flat, 0)
@@ -280,5 +280,5 @@ def _exchange(collective: Callable[..., Any], *arguments: Any) -> None:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        told = str(error).splitlines()[0]
-        raise LostRankError(f"rank {_rank} waited for the others in vain ({told})") from error
+        reason = str(error).splitlines()[0]
+        raise LostRankError(f"rank {_rank} waited for the others in vain ({reason})") from error

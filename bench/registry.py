@@ -1,9 +1,8 @@
-"""The methods there are: `@register` puts one in, `find` takes it out, and a name stands for it in YAML.
+"""The registry of methods: `@register` adds one, `find` returns it by its name in YAML.
 
-A registry entry is a class and the defaults it is known under, so one class may carry several names of
-the field ("ldam" and "ldam_drw" differ in a default). Hyper-parameters are the keyword arguments of the
-class, with their types and defaults; nothing else declares them. What is published of a method of this
-project stands in `bench.facts`; any other one says it where it is registered.
+A registered method is a class with defaults, so that one class may have several names ("ldam" and "ldam_drw"
+differ in a default). Hyper-parameters are the keyword arguments of the class, with their types and defaults.
+The facts of this project's methods are in `bench.facts`; any other method gives them in `@register`.
 """
 
 from __future__ import annotations
@@ -33,16 +32,18 @@ if TYPE_CHECKING:
     from bench.method import Method
 
 _M = TypeVar("_M", bound="type[Method]")
-_entries: dict[str, Entry] = {}
+_specs: dict[str, MethodSpec] = {}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entry(Facts):
-    """A method as the field knows it: what to build, and where it comes from.
+class MethodSpec(Facts):
+    """A registered method: its class, its defaults and its source.
 
-    `version` rises when a change makes old numbers incomparable; `reconstruction` marks a method whose
-    authors published no code and whose details are ours; `golden` says that its loss is tested against
-    values of the authors' own code; `pretrained` that it starts from weights trained on other data.
+    Attributes:
+        version: rises when a change makes old numbers incomparable.
+        reconstruction: the authors published no code, and the details are ours.
+        golden: its loss is tested against values of the authors' code.
+        pretrained: it starts from weights trained on other data.
     """
 
     name: str
@@ -55,7 +56,7 @@ class Entry(Facts):
 
     @cached_property
     def source(self) -> str | None:
-        """The hash of its source as it was registered; None for this project's, which have `version`."""
+        """The hash of its source when registered; None for this project's methods, which have `version`."""
         return None if self.name in built_in() else _hash_of(self.build)
 
     @property
@@ -65,9 +66,9 @@ class Entry(Facts):
 
     @cached_property
     def hyperparameters(self) -> type[BaseModel]:
-        """A strict model of the keyword arguments: it fills defaults and refuses unknown names.
+        """A strict model of the keyword arguments, which fills in defaults and refuses unknown names.
 
-        A class that hands `**more` to its base has the base's arguments too.
+        A class that passes `**more` to its base has the base's arguments too.
         """
         defaults, fields = dict(self.defaults), dict[str, Any]()
         for owner in self.build.__mro__:
@@ -85,7 +86,7 @@ class Entry(Facts):
 
     @property
     def arguments(self) -> dict[str, str]:
-        """What the docstrings of the class and its bases say of each keyword argument."""
+        """The descriptions of the keyword arguments in the docstrings of the class and its bases."""
         found: dict[str, str] = {}
         for owner in reversed(self.build.__mro__):
             listed = inspect.cleandoc(vars(owner).get("__doc__") or "").partition("\nArgs:\n")[2]
@@ -95,7 +96,7 @@ class Entry(Facts):
         return found
 
     def choose(self, **params: Any) -> MethodChoice:
-        """Check hyper-parameters, and write out all of them.
+        """Check hyper-parameters, and fill in the defaults.
 
         Raises:
             pydantic.ValidationError: an unknown name or a wrong type.
@@ -103,14 +104,14 @@ class Entry(Facts):
         return self.choice(self.hyperparameters(**params))
 
     def choice(self, given: BaseModel) -> MethodChoice:
-        """Write out checked hyper-parameters, and name those that are not the defaults."""
+        """Return the choice of checked hyper-parameters, with the names of those that are not defaults."""
         values = _plain(given)
         changed = tuple(sorted(name for name in values if values[name] != self.unchanged[name]))
         return MethodChoice(name=self.name, version=self.version, params=values, changed=changed)
 
     @cached_property
     def unchanged(self) -> dict[str, Any]:
-        """The hyper-parameters as they are where nothing is said of them.
+        """The default hyper-parameters.
 
         Raises:
             pydantic.ValidationError: one has a wrong type.
@@ -132,62 +133,65 @@ def register(
     paper: str = "",
     **more: Any,
 ) -> Callable[[_M], _M]:
-    """Enter a method class under `name`; keywords that are not `Entry` fields are its defaults.
+    """Register a method class as `name`; keywords that are not `MethodSpec` fields are its defaults.
 
     A method of this project has its title, family, venue, year and paper in `bench.facts`; any other one
-    gives them here, title and family at least.
+    gives them here, at least title and family.
+
+    Raises:
+        BenchError: the name is taken, title or family is missing, or a default is not a hyper-parameter.
     """
 
     def enter(build: _M) -> _M:
-        known = {key: more.pop(key) for key in list(more) if key in Entry.__dataclass_fields__}
-        if name in _entries:
-            there = _file_of(_entries[name].build)
+        known = {key: more.pop(key) for key in list(more) if key in MethodSpec.__dataclass_fields__}
+        if name in _specs:
+            other = _file_of(_specs[name].build)
             raise BenchError(
-                f"{_file_of(build)}: method {name!r} is there already, in {there}; rename this one"
+                f"{_file_of(build)}: method {name!r} is there already, in {other}; rename this one"
             )
         facts = _facts(name, Facts(title, family, venue, year, paper), build)
-        entry = Entry(**vars(facts), name=name, build=build, defaults=tuple(more.items()), **known)
-        fields = entry.hyperparameters.model_fields
+        spec = MethodSpec(**vars(facts), name=name, build=build, defaults=tuple(more.items()), **known)
+        fields = spec.hyperparameters.model_fields
         for key in more:
             if key not in fields:
                 raise BenchError(f"{build.__module__}: {name!r} has no hyper-parameter {key!r}")
         for key, field in fields.items():
             if field.default is inspect.Parameter.empty:
                 raise BenchError(f"{build.__module__}: {name!r}: hyper-parameter {key!r} needs a default")
-        _entries[name] = entry
-        _ = entry.source  # now, as its file may change while it is in use
+        _specs[name] = spec
+        _ = spec.source  # computed now, as its file may change later
         return build
 
     return enter
 
 
-def _facts(name: str, said: Facts, build: type) -> Facts:
-    """Look up what is known of a method of this project, or take what is said of another one."""
+def _facts(name: str, given: Facts, build: type) -> Facts:
+    """Return the facts of a method of this project, or those given for another one."""
     known = built_in().get(name)
-    if known is not None and said == Facts("", ""):
+    if known is not None and given == Facts("", ""):
         return known
     if known is not None:
         raise BenchError(
             f"{_file_of(build)}: {name!r} is a method of this project, described in methods/{FILE.name}; "
             "rename yours"
         )
-    if not (said.title and said.family):
+    if not (given.title and given.family):
         raise BenchError(
             f"{_file_of(build)}: {name!r} needs title= and family=, or a row in methods/{FILE.name}"
         )
-    return said
+    return given
 
 
 def _file_of(build: type) -> str:
     return getattr(sys.modules.get(build.__module__), "__file__", None) or build.__module__
 
 
-def methods() -> dict[str, Entry]:
-    """Return every registered method by name: this project's, and those of installed plug-ins."""
+def methods() -> dict[str, MethodSpec]:
+    """Return all registered methods by name: this project's and those of installed plug-ins."""
     import methods as package
 
     _import_all(tuple(package.__path__))
-    return dict(sorted(_entries.items()))
+    return dict(sorted(_specs.items()))
 
 
 @cache  # a recipe of hundreds of cells asks for each
@@ -203,18 +207,18 @@ def _import_plug_ins() -> None:
 
 
 def described(files: Iterable[Path] = ()) -> dict[str, Facts]:
-    """Return what is known of each method by name, importing only what is not of this project.
+    """Return the facts of each method by name, importing only methods that are not of this project.
 
     Args:
         files: a user's own method files.
     """
     load_files(files)
     _import_plug_ins()
-    return dict(sorted({**built_in(), **_entries}.items()))
+    return dict(sorted({**built_in(), **_specs}.items()))
 
 
-def find(name: str) -> Entry:
-    """Return the entry of one method; the error for an unknown name has the nearest one."""
+def find(name: str) -> MethodSpec:
+    """Return a method by name; the error for an unknown one suggests the nearest."""
     known = methods()
     if name not in known:
         raise BenchError(f"unknown method {name!r}{did_you_mean(name, known)}")
@@ -222,13 +226,13 @@ def find(name: str) -> Entry:
 
 
 def sources() -> dict[str, str]:
-    """Return by name the hash of the source of each method that is not of this project, as it is now."""
-    found = {name: _hash_of(entry.build) for name, entry in methods().items() if name not in built_in()}
+    """Return the current source hash, by name, of each method that is not of this project."""
+    found = {name: _hash_of(spec.build) for name, spec in methods().items() if name not in built_in()}
     return {name: source for name, source in found.items() if source is not None}
 
 
 def _hash_of(build: type) -> str | None:
-    """Hash the files of a class and of its bases that are not of this project; None where there is none."""
+    """Hash the files of a class and its bases that are not of this project; None if there are none."""
     modules = dict.fromkeys(owner.__module__ for owner in build.__mro__)
     known = {"bench", "methods", "torch", *sys.stdlib_module_names}
     own = [name for name in modules if name.partition(".")[0] not in known and name in sys.modules]
@@ -240,10 +244,10 @@ def _hash_of(build: type) -> str | None:
 
 
 def load_files(files: Iterable[Path]) -> None:
-    """Import a user's own method files, so that what they register can be named in a recipe."""
+    """Import a user's own method files, so that recipes can name their methods."""
     files = list(files)
     if files:
-        methods()  # first, so that of two methods of one name the error is about the user's
+        methods()  # first, so that an error about a taken name is about the user's file
     for file in files:
         if not file.is_file():
             raise BenchError(f"{file}: no such methods file")

@@ -250,7 +250,7 @@ class RunDir:
 
 
 def attempt(results: Path, run_id: str) -> RunDir:
-    """Return the directory of a run that is trained once more, beside the old one (`bench.launch.anew`)."""
+    """Return the directory of a run that is trained once more, beside the old one (`bench.launch.rerun`)."""
     return RunDir(results / "rerun" / run_id, run_id)
 
 

@@ -1,10 +1,9 @@
-"""timm and torchvision, importable beside any torch: everything takes them from here.
+"""timm and torchvision, importable with any torch; all code imports them from here.
 
-A CPU torch beside a CUDA-built torchvision is common: its C++ operators cannot load, and its import
-dies with "operator torchvision::nms does not exist" (pytorch/vision#9085), and timm's with it. Declaring
-the two operators it asks for is enough for data sets, transforms, models and timm. With matching wheels
-nothing happens. This is not in `bench/__init__.py` because what only tells of results must not pay for
-importing torch.
+A CPU torch with a CUDA-built torchvision is common. torchvision's C++ operators then cannot load, and its
+import fails with "operator torchvision::nms does not exist" (pytorch/vision#9085), as does timm's. Declaring
+the two missing operators is enough for data sets, transforms, models and timm. With matching wheels this does
+nothing. It is not in `bench/__init__.py`, because the reporting side must not import torch.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import sys
 
 import torch
 
-_library: torch.library.Library | None = None  # its operators live as long as it does
+_library: torch.library.Library | None = None  # it must stay alive for its operators
 
 try:
     import torchvision
@@ -27,6 +26,6 @@ except RuntimeError as error:
     _library.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     import torchvision
 
-import timm  # noqa: E402  (only after the remedy)
+import timm  # noqa: E402  (after the fix)
 
 __all__ = ["timm", "torchvision"]

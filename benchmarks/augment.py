@@ -1,9 +1,9 @@
-"""Compare batched augmentation with Pillow, image by image: the same bytes, in how much less CPU time.
+"""Compares batched augmentation with Pillow image by image: the same bytes, and the CPU times.
 
-Three sides end in normalised float tensors. `papers`: the transforms that the papers' code chains, of
-torchvision (timm for RandAugment) on Pillow images. `Pillow`: the bare Pillow calls, numbers drawn before,
-for the same bytes as `batched`: this package, drawing included. One thread; each time is the median of
-interleaved rounds, in CPU time; the photographs are scikit-learn's two, cut into patches.
+All three sides end in normalised float tensors. `papers`: the transforms of the papers' code, torchvision's
+(timm's for RandAugment) on Pillow images. `Pillow`: only the Pillow calls, with numbers drawn before, for the
+same bytes as `batched`, which is this package, with drawing. On one thread; each time is the median CPU time
+of interleaved rounds; the photographs are scikit-learn's two, cut into patches.
 
     python benchmarks/augment.py
 """
@@ -34,7 +34,7 @@ MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 
 
 def photographs(n: int, size: int) -> np.ndarray:
-    """Cut `n` patches (n, size, size, 3) out of two photographs, always the same."""
+    """Cut `n` patches (n, size, size, 3) out of two photographs, the same at each call."""
     photos, rng = load_sample_images().images, np.random.default_rng(0)
     height, width = photos[0].shape[:2]
     y, x = rng.integers(height - size, size=n), rng.integers(width - size, size=n)
@@ -136,7 +136,7 @@ PILLOW: dict[str, Callable[[Image.Image, Row], Image.Image]] = {
 
 
 def pillow(name: str, images: np.ndarray, tables: Mapping[str, np.ndarray]) -> list[Image.Image]:
-    """Apply the policy to one image after the other."""
+    """Apply the policy image by image."""
     policy = POLICIES[name]
     steps = []
     for op in (*policy.geometry_ops, *policy.colour_ops):
@@ -144,16 +144,16 @@ def pillow(name: str, images: np.ndarray, tables: Mapping[str, np.ndarray]) -> l
         own = {k.removeprefix(start): v for k, v in tables.items() if k.startswith(start)}
         steps.append((PILLOW[start[:-1]], own))
     results = []
-    for place, pixels in enumerate(images):
+    for i, pixels in enumerate(images):
         image = Image.fromarray(pixels)
         for apply, rows in steps:
-            image = apply(image, {key: values[place] for key, values in rows.items()})
+            image = apply(image, {key: values[i] for key, values in rows.items()})
         results.append(image)
     return results
 
 
 def difference(name: str, images: np.ndarray, batch_size: int) -> tuple[float, int]:
-    """Return the share of bytes that differ between both sides, and by how much at most."""
+    """Return the share of bytes that differ between both sides, and the largest difference."""
     tables = POLICIES[name].draw(np.random.default_rng(1), len(images), images.shape[1])
     theirs = np.stack([np.asarray(image) for image in pillow(name, images, tables)])
     ours = torch.cat(list(batched(name, images_of(images), tables, batch_size)))
@@ -162,14 +162,14 @@ def difference(name: str, images: np.ndarray, batch_size: int) -> tuple[float, i
 
 
 def images_of(photos: np.ndarray) -> torch.Tensor:
-    """Turn (n, H, W, 3) into what a run keeps in memory, (n, 3, H, W)."""
+    """Convert (n, H, W, 3) to a run's images in memory, (n, 3, H, W)."""
     return torch.from_numpy(photos).permute(0, 3, 1, 2).contiguous()
 
 
 def batched(
     name: str, images: torch.Tensor, tables: Mapping[str, np.ndarray], batch_size: int
 ) -> Iterator[torch.Tensor]:
-    """Apply the policy to one batch after the other."""
+    """Apply the policy batch by batch."""
     rows = {key: torch.from_numpy(table) for key, table in tables.items()}
     for part in torch.arange(len(images)).split(batch_size):
         step = slice(int(part[0]), int(part[-1]) + 1)
@@ -178,7 +178,7 @@ def batched(
 
 # -- the papers' side -------------------------------------------------------------------------------
 def papers(name: str, size: int) -> Callable[[Image.Image], torch.Tensor]:
-    """Return a policy as the transforms that the papers' code chains."""
+    """Return a policy as the transforms of the papers' code."""
     transforms = torchvision.transforms
     ops = [*POLICIES[name].geometry_ops, *POLICIES[name].colour_ops]
     on_tensors = [HoleInTensor(size // 4) for op in ops if isinstance(op, operations.Cutout)]
@@ -244,7 +244,7 @@ class HoleInTensor:
 
 # -- measuring --------------------------------------------------------------------------------------
 def seconds(work: Callable[[], object]) -> float:
-    """Return the CPU time of this process, which other work on the machine changes less."""
+    """Return the CPU time of this process, which other load affects less than wall time."""
     start = time.process_time()
     work()
     return time.process_time() - start

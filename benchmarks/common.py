@@ -1,4 +1,4 @@
-"""What the benchmarks share: photographs with a long tail, the papers' loop, and how results are told."""
+"""What the benchmarks share: photographs with a long tail, the papers' loop, and writing results."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from bench.cell import BackboneChoice, Cell, DataSet, Optimizer, Protocol
 from bench.cores import cores
+from bench.data.feed.memory import MemoryLoader
 from bench.data.split.load import InMemory
 from bench.method import Batch, Method
 from bench.records import RunDir
@@ -36,7 +37,7 @@ PHOTOS = DataSet(name="photographs", source="folder", folder="photographs", imag
 
 
 def make_cell(method: str, augmentation: str, backbone: str = "resnet32_cifar", **more: Any) -> Cell:
-    """A cell as the CIFAR recipes have them."""
+    """Return a cell like those of the CIFAR recipes."""
     protocol = {"epochs": 200, "optimizer": Optimizer(), "augmentation": augmentation}
     return Cell(
         method=find(method).choose(),
@@ -49,7 +50,7 @@ def make_cell(method: str, augmentation: str, backbone: str = "resnet32_cifar", 
 
 
 def long_tail(images: int, classes: int) -> InMemory:
-    """Photographs in about so many `images`, the largest class 100 times the smallest."""
+    """Return a split of about `images` photographs, with imbalance factor 100."""
     shares = 0.01 ** (np.arange(classes) / (classes - 1))
     counts = np.maximum(np.round(shares * images / shares.sum()), 1).astype(int)
     labels = np.repeat(np.arange(classes), counts)
@@ -71,7 +72,7 @@ def long_tail(images: int, classes: int) -> InMemory:
 
 # -- the papers' side -----------------------------------------------------------------------------------
 class Pictures(Dataset[Any]):
-    """Images in memory, each opened with Pillow and transformed when asked for, once per view."""
+    """Images in memory, each transformed by Pillow on access, once per view."""
 
     def __init__(self, split: InMemory, policies: tuple[str, ...]) -> None:
         self.images = split.images.permute(0, 2, 3, 1).numpy()[split.positions]
@@ -87,10 +88,10 @@ class Pictures(Dataset[Any]):
 
 
 def official(cell: Cell, split: InMemory, workers: int, device: str) -> Iterator[tuple[Method, int]]:
-    """Train as the papers' repositories do, yielding the method and the images after each step.
+    """Train as in the papers' repositories, yielding the method and the number of images after each step.
 
-    The method and its loss are ours, so that both sides compute the same; the loop is theirs: workers that
-    open and transform images one by one, float32, contiguous, eager, and a look at the loss in each step.
+    The method and its loss are ours, so that both sides compute the same. The loop is theirs: workers that
+    transform images one by one, float32, contiguous, eager, and reading the loss in each step.
     """
     method = build(cell, split.class_counts).to(device)
     policies = tuple(cell.protocol.augmentation if v.policy == "main" else v.policy for v in method.views)
@@ -104,14 +105,16 @@ def official(cell: Cell, split: InMemory, workers: int, device: str) -> Iterator
         shuffle=True,
         num_workers=workers,
         pin_memory=device == "cuda",
-        multiprocessing_context="fork" if workers else None,  # as in a script; not so in a process we spawned
+        multiprocessing_context="fork"
+        if workers
+        else None,  # as in a script; a spawned process has another default
     )
     running = 0.0
     for _ in range(cell.protocol.epochs):
         method.train()
         for views, labels, positions in loader:
-            there = tuple(view.to(device, non_blocking=True) for view in views)
-            loss = method.loss(Batch(there, labels.to(device, non_blocking=True), positions.to(device)))
+            on_device = tuple(view.to(device, non_blocking=True) for view in views)
+            loss = method.loss(Batch(on_device, labels.to(device, non_blocking=True), positions.to(device)))
             running += loss.item() * len(labels)
             optimizer.zero_grad()
             loss.backward()
@@ -123,7 +126,7 @@ def official(cell: Cell, split: InMemory, workers: int, device: str) -> Iterator
 def clocked(
     cell: Cell, results: Path, data: Path, device: str, report: Callable[[dict[str, Any]], None], at_once: int
 ) -> Iterator[object]:
-    """Do as `bench.train.run.steps`, and leave in the results when it was where."""
+    """Do the same as `bench.train.run.steps`, and write the times to the run's directory."""
     times = {"first_step": 0.0, "training": 0.0}
 
     def timed(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -136,26 +139,26 @@ def clocked(
 
         return call
 
-    learn, batch = loop.Training._learn, loop.Loader._batch
-    loop.Training._learn, loop.Loader._batch = timed(learn), timed(batch)  # type: ignore[method-assign]
-    loop.scores_of, scores_of = timed(loop.scores_of), loop.scores_of
+    learn, batch = loop.Training._learn, MemoryLoader._batch
+    loop.Training._learn, MemoryLoader._batch = timed(learn), timed(batch)  # type: ignore[method-assign]
+    loop.logits_of, logits_of = timed(loop.logits_of), loop.logits_of
     for _ in steps(cell, results, data, device, report, at_once):
         times["first_step"] = times["first_step"] or time.monotonic()
         yield
-    loop.Training._learn, loop.Loader._batch = learn, batch  # type: ignore[method-assign]
-    loop.scores_of = scores_of
+    loop.Training._learn, MemoryLoader._batch = learn, batch  # type: ignore[method-assign]
+    loop.logits_of = logits_of
     text = f"{times['first_step']} {times['training']}"
     (RunDir(results, cell.run_id).path / "clock.txt").write_text(text)
 
 
-# -- telling --------------------------------------------------------------------------------------------
+# -- writing --------------------------------------------------------------------------------------------
 def load_average() -> float:
-    """How many processes wanted to run in the last minute; ours are among them."""
+    """Return the load average of the last minute, including this benchmark's."""
     return round(os.getloadavg()[0], 2)
 
 
 def write(name: str, options: Any, rows: list[dict[str, Any]], load: list[float]) -> None:
-    """Write what was measured, and on what, as JSON."""
+    """Write the rows, with settings and machine, as JSON."""
     device = "cuda" if CUDA else "cpu"
     result = {
         "settings": {k: v for k, v in vars(options).items() if k != "output" and not isinstance(v, Path)},

@@ -1,11 +1,10 @@
-"""Everything that wants a GPU, in one command of some minutes: tests, speed, and the next rows of a recipe.
+"""Everything that needs a GPU, in one command of some minutes: tests, speed, and the next rows of a recipe.
 
-In this order: the machine, which must multiply in bfloat16; the tests marked `gpu`, side by side; the pace of
-a run alone and of several at once; what each option of `--execute` gains for one run; the cells of a recipe
-that are not trained yet, until the time is nearly up. A part that fails or takes too long takes nothing from
-the others. What is found lies in the folder as it comes, in a few small files: log.txt, speed.json,
-options.json, and runs-*.tar with the finished runs and the checkpoints of others; unpacked in results/runs
-they are runs as any other.
+In this order: a check of the machine, which must support bfloat16; the tests marked `gpu`, in parallel; the
+speed of one run and of several at once; the gain of each option of `--execute` for one run; training of a
+recipe's missing cells, until the time is nearly up. A part that fails or takes too long does not affect the
+others. Results are written to the folder at once, in a few small files: log.txt, speed.json, options.json,
+and runs-*.tar with the finished runs and the checkpoints of others, to be unpacked in results/runs.
 
     python benchmarks/gpu.py OUT --minutes 9 --pack build/carry
     python benchmarks/gpu.py OUT --tiny             # the same on a CPU, with digits, to see that it works
@@ -30,28 +29,28 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-#: What comes back is small: so many bytes a file, and in all.
+#: The maximum bytes of a file and of all files that are returned.
 FILE, ALL = 15 * 2**20, 60 * 2**20
-#: Files of a run that come back, in this order, as far as there is room.
+#: Files of a run that are returned, in this order, as long as they fit.
 OF_A_RUN = ("cell.yaml", "epochs.jsonl", "logits.npz", "record.json")
-#: The tests are so many processes, by what they hold for pytest's -k.
+#: Pytest's arguments for each process of the tests.
 TESTS = {
     "augmentation": ["tests/data/test_augment_policies.py", "tests/data/test_data_loader.py"],
     "replay": ["tests/train/test_fast.py", "-k", "not every_method and not asks_the_device"],
-    "refusal": ["tests/train/test_fast.py", "-k", "asks_the_device"],  # what it provokes spoils its process
+    "refusal": ["tests/train/test_fast.py", "-k", "asks_the_device"],  # its error breaks CUDA in its process
     "together": ["tests/train/test_interleave.py"],
     "options": ["tests/train/test_execution.py"],
     "methods": ["tests/train/test_fast.py", "-k", "every_method", "-n", "4"],
 }
-#: Seconds that the tests and the measuring may take at most.
+#: Time limits of the tests and the measurements, in seconds.
 TESTING, MEASURING = 100, {"speed": 80, "options": 110}
-#: A test that takes so many seconds tells where it waits.
+#: Seconds after which pytest prints where a test waits.
 HANGS = 40
 RECIPES = ("cifar_lt_plain_rebuilt", "cifar_lt_autoaugment_rebuilt", "cifar_lt_experts_rebuilt")
 
 
 class Log:
-    """Says what happens, on the terminal and in a file."""
+    """Prints lines, with the time, on the terminal and to a file."""
 
     def __init__(self, path: Path) -> None:
         self.path, self.started, self.lock = path, time.monotonic(), threading.Lock()
@@ -64,13 +63,13 @@ class Log:
 
 
 def finish(name: str, command: Sequence[str], seconds: float, log: Log, tail: int = 12) -> int | None:
-    """Run a command for so many seconds at most; log the end of what it says, and return its exit code."""
+    """Run a command for at most so many seconds; log the end of its output, and return its exit code."""
     if seconds < 1:
         log(f"{name}: no time left")
         return None
-    with tempfile.TemporaryFile("w+") as said:
+    with tempfile.TemporaryFile("w+") as output:
         process = subprocess.Popen(
-            command, stdout=said, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
+            command, stdout=output, stderr=subprocess.STDOUT, cwd=ROOT, start_new_session=True
         )
         try:
             code: int | None = process.wait(seconds)
@@ -81,8 +80,8 @@ def finish(name: str, command: Sequence[str], seconds: float, log: Log, tail: in
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             code = None
-        said.seek(0)
-        lines = said.read().splitlines()[-tail:]
+        output.seek(0)
+        lines = output.read().splitlines()[-tail:]
     end = f"stopped after {seconds:.0f} s" if code is None else f"exit code {code}"
     log("\n    ".join([f"{name}: {end}", *lines]))
     return code
@@ -90,7 +89,7 @@ def finish(name: str, command: Sequence[str], seconds: float, log: Log, tail: in
 
 # -- the parts ------------------------------------------------------------------------------------------
 def machine(log: Log) -> bool:
-    """Say what this runs on, and whether a step in bfloat16 can be made on it."""
+    """Log the machine, and return whether it can make a step in bfloat16."""
     look = (
         "import platform, torch; from bench.vision import timm;"
         "print(platform.python_version(), torch.__version__, timm.__version__);"
@@ -107,7 +106,7 @@ def machine(log: Log) -> bool:
 
 
 def tests(seconds: float, log: Log, tiny: bool) -> None:
-    """Run the tests that need a GPU, side by side; in a rehearsal, collect them."""
+    """Run the tests that need a GPU in parallel; in a rehearsal only collect them."""
 
     def one(name: str, arguments: list[str]) -> None:
         pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-m", "gpu", "--tb=short"]
@@ -125,7 +124,7 @@ def tests(seconds: float, log: Log, tiny: bool) -> None:
 
 
 def train(recipe: str, options: argparse.Namespace, where: Path, until: float, log: Log) -> None:
-    """Train what is not trained yet."""
+    """Train a recipe's missing cells."""
     data, only, per_gpu = options.data, options.only, options.per_gpu
     command = [sys.executable, "run_bench.py", "run", recipe, "--results", str(where), "--data", str(data)]
     command += [word for one in only for word in ("--only", one)]
@@ -136,7 +135,7 @@ def train(recipe: str, options: argparse.Namespace, where: Path, until: float, l
 
 
 class Collector(threading.Thread):
-    """Puts each run into a file as it ends, so that whatever stops this loses none."""
+    """Packs each run as it ends, so that none is lost if this is stopped."""
 
     def __init__(self, runs: Path, out: Path, log: Log) -> None:
         super().__init__(daemon=True)
@@ -149,24 +148,24 @@ class Collector(threading.Thread):
             self.collect()
 
     def collect(self) -> None:
-        """Take the runs that ended since."""
+        """Pack the runs that ended since the last call."""
         for record in sorted(self.runs.glob("*/record.json")):
             name = record.parent.name
             if name in self.taken or json.loads(record.read_text())["status"] == "interrupted":
                 continue
             self.taken.add(name)
-            status = json.loads(record.read_text())
-            accuracy = status.get("metrics", {}).get("accuracy")
-            pace = status.get("timing", {}).get("images_per_second")
+            content = json.loads(record.read_text())
+            accuracy = content.get("metrics", {}).get("accuracy")
+            pace = content.get("timing", {}).get("images_per_second")
             self.log(
-                f"run {status['status']}: {name} {accuracy} ({pace} images/s) {status.get('reason') or ''}"
+                f"run {content['status']}: {name} {accuracy} ({pace} images/s) {content.get('reason') or ''}"
             )
             for file in OF_A_RUN:
                 if (record.parent / file).exists():
                     self._add(record.parent / file, f"{name}/{file}")
 
     def collect_checkpoints(self) -> None:
-        """Take what a later call can go on from."""
+        """Pack the checkpoints of unfinished runs, for a later call."""
         for checkpoint in sorted(self.runs.glob("*/checkpoint.pt")):
             name = checkpoint.parent.name
             if name not in self.taken:
@@ -189,9 +188,9 @@ class Collector(threading.Thread):
 
 
 def main() -> None:
-    """Do all parts within the time given."""
+    """Do all parts within the given time."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    arguments.add_argument("out", type=Path, help="a folder for what is found")
+    arguments.add_argument("out", type=Path, help="a folder for the results")
     arguments.add_argument("--minutes", type=float, default=9.0)
     arguments.add_argument("--pack", type=Path, help="a folder with packs of gpu_pack.py, to be unpacked")
     arguments.add_argument("--data", type=Path, default=ROOT / "data")

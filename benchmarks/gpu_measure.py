@@ -1,6 +1,6 @@
-"""The pace of runs on this device, alone and together, of their parts, and with each option of execution.
+"""Measures the speed of runs on this device, alone and together, of their parts, and of execution options.
 
-A part of `benchmarks/gpu.py`, in a process of its own; each figure is written as it comes.
+It is a part of `benchmarks/gpu.py`, in its own process; each figure is written at once.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from bench.train.interleave import Turns
 from bench.train.trial import Trial
 
 RUNS = (1, 2, 4, 8, 16)
-#: What is measured against the default, one run; a compiler takes longest and comes last.
+#: The options that are compared with the default; compiling takes longest and comes last.
 OPTIONS = ("no-channels-last", "no-benchmark", "steps=4", "steps=8", "compile", "compile,steps=4")
 ROUNDS = 3
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
-#: Keeps a figure: what it is of, and its values.
+#: Writes a figure: its name and its values.
 Note = Callable[..., None]
 
 
 class Measure:
-    """What is measured on, and where the figures go."""
+    """The measurements, with their data and output file."""
 
     def __init__(self, file: Path, data: Path, dataset: str, tiny: bool) -> None:
         self.file, self.data, self.dataset, self.tiny = file, data, dataset, tiny
@@ -49,14 +49,14 @@ class Measure:
         self.file.write_text(json.dumps(self.rows, indent=1) + "\n")
 
     def attempt(self, name: str, measuring: Callable[[], None]) -> None:
-        """Measure; what fails is noted and costs the rest nothing."""
+        """Measure; a failure is noted and does not stop the rest."""
         try:
             measuring()
         except Exception as error:
             self.note(name, failed=repr(error)[:500])
 
     def cell(self, method: str, augmentation: str, batch: int = 128) -> Cell:
-        """Return a run of the papers' kind, or a small one."""
+        """Return a cell like the papers', or a small one."""
         tiny = self.tiny
         return Cell(
             method=find(method).choose(),
@@ -69,7 +69,7 @@ class Measure:
         )
 
     def speed(self) -> None:
-        """Measure a step's parts, runs alone and together, and what the papers' repositories do."""
+        """Measure a step's parts, runs alone and together, and the papers' loop."""
         plain, strong = self.cell("ce", "crop_flip"), self.cell("ce", "autoaugment_cutout")
         views = self.cell("bcl", "autoaugment_cutout", 256)
         self.attempt("parts", lambda: parts(strong, self.data, self.note))
@@ -99,11 +99,11 @@ class Measure:
                 self.note(name, runs=runs, images_per_second=images, reserved_mb=memory)
 
     def options(self) -> None:
-        """Measure one run with each option, as a ratio to one without, taken in turn with it."""
+        """Measure one run with each option, as a ratio to the default, alternating with it."""
         one = self.cell("ce", "crop_flip")
         with tempfile.TemporaryDirectory() as scratch:
             usual = Trial(one, self.data, DEVICE, Path(scratch), Execution())
-            usual.rate(1)  # what it records is recorded with the defaults
+            usual.rate(1)  # records its graphs with the defaults
             for text in OPTIONS:
                 if self.tiny and "compile" in text:
                     self.note(text, left_out="compiling takes minutes on a CPU; `pytest -m slow` has it")
@@ -116,7 +116,7 @@ class Measure:
                 self.attempt(text, lambda text=text: self.option(text, one, usual, Path(scratch)))  # type: ignore[misc]
 
     def option(self, text: str, one: Cell, usual: Trial, scratch: Path) -> None:
-        """Measure one option: its first steps, which record and compile, and its pace after them."""
+        """Measure one option: its first steps, which record and compile, and its speed afterwards."""
         started = time.monotonic()
         trial = Trial(one, self.data, DEVICE, scratch / text, Execution.read(text))
         trial.rate(1)
@@ -129,7 +129,7 @@ class Measure:
 
 
 def pace(steps: Iterator[tuple[Any, int]], seconds: float) -> float:
-    """Return the images per second of a loop that yields how many each step had."""
+    """Return the images per second of a loop that yields each step's number of images."""
     started, done = time.monotonic(), 0
     while time.monotonic() - started < seconds:
         done += next(steps)[1]
@@ -137,7 +137,7 @@ def pace(steps: Iterator[tuple[Any, int]], seconds: float) -> float:
 
 
 def parts(cell: Cell, data: Path, note: Note) -> None:
-    """Measure what a step and an evaluation consist of."""
+    """Measure the parts of a step and of an evaluation."""
     device = DEVICE
 
     def wait() -> None:
@@ -169,7 +169,7 @@ def parts(cell: Cell, data: Path, note: Note) -> None:
         for key, (graph, _) in getattr(training.loader.play, "recorded", {}).items():
 
             def again(graph: Any = graph) -> None:
-                torch.arange(len(rows), out=rows)  # a batch moves on from here
+                torch.arange(len(rows), out=rows)  # each replay advances the rows
                 graph.replay()
 
             note(f"replay of {key}", milliseconds=milliseconds(again, count))
@@ -180,7 +180,7 @@ def parts(cell: Cell, data: Path, note: Note) -> None:
         wait()
         whole = (time.monotonic() - started) / count * 1e3
         note("a step", host_ms=round(host, 3), whole_ms=round(whole, 3))
-        note("scoring, as it is", milliseconds=milliseconds(training.score, 1))
+        note("evaluation", milliseconds=milliseconds(training.test_logits, 1))
         if device == "cuda":
             note("reserved", megabytes=torch.cuda.max_memory_reserved() / 2**20)
             images = next(images for images, _ in training.loader.test()).clone()

@@ -1,11 +1,11 @@
-"""A data set's long-tailed subset and test images in one small file, for a machine that cannot fetch data.
+"""Packs a data set's long-tailed subset and test images into one small file, for a machine without the data.
 
-The images are lossless WebP; unpacking needs numpy and Pillow alone. What is unpacked is the cache of decoded
-images that a run reads (see `bench.data.read.cache`), with zeros for the training images that the tail leaves
-out: enough to train on, with the fingerprint of the original.
+The images are lossless WebP; unpacking needs only numpy and Pillow. It writes the cache of decoded images
+that a run reads (see `bench.data.read.cache`), with zeros for training images outside the long-tailed subset.
+This is enough to train, and has the original's fingerprint.
 
-    python benchmarks/gpu_pack.py pack cifar100_rebuilt build/carry     # where the data are
-    python benchmarks/gpu_pack.py unpack build/carry data               # where they are wanted
+    python benchmarks/gpu_pack.py pack cifar100_rebuilt build/carry     # on the machine with the data
+    python benchmarks/gpu_pack.py unpack build/carry data               # on the other machine
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from bench.data.read.cache import key_of
 from bench.data.sets.catalogue import DATASETS
 from bench.data.split.load import load
 
-#: Images of a sheet, one below the other: WebP's sides are below 16,384 pixels.
+#: Images of a sheet, stacked vertically; WebP's sides are limited to 16,383 pixels.
 SHEET = 256
 
 
 def sheets(images: np.ndarray) -> list[bytes]:
-    """Compress images (N, H, W, 3) without loss."""
+    """Compress images (N, H, W, 3) losslessly."""
     packed = []
     for start in range(0, len(images), SHEET):
         some, file = images[start : start + SHEET], io.BytesIO()
@@ -88,7 +88,7 @@ def unpack(path: Path, data: Path) -> str:
     every = np.zeros((len(held["train_labels"]), *train.shape[1:]), np.uint8)
     every[held["positions"]] = train
     root = data / (dataset.folder or cifar.CIFAR[dataset.source][1])
-    root.mkdir(parents=True, exist_ok=True)  # empty: the cache stands for what would be in it
+    root.mkdir(parents=True, exist_ok=True)  # empty: the cache replaces its content
     name = dataset.name if dataset.md5 else dataset.source
     cache = data / ".cache" / f"{name}-{key_of(root, sorted(root.iterdir()))}"
     cache.mkdir(parents=True, exist_ok=True)

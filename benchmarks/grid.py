@@ -1,11 +1,10 @@
-"""A small grid from its start to the last record: one run after the other as the papers do, against `run`.
+"""Times a small grid from start to last record: runs one after another as in the papers' code, and `run`.
 
-The runs are those of two methods and several seeds, ResNet-20 on photographs, scored after every epoch. The
-papers' side trains and scores each with their loop and writes nothing. Ours is the launcher as `run` calls
-it, checkpoints, records and logs included; beside its time stand how long a run takes to its first step, the
-first runs set aside, and the time of its processes that is neither a step nor scoring: what the suite itself
-costs, per run and as a share of all, the server's start included. It is paid once, so that a grid of longer
-runs pays a smaller share.
+The runs are two methods with several seeds, ResNet-20 on photographs, evaluated after every epoch. The
+papers' side trains and evaluates each with their loop and writes nothing. Ours is the launcher as called by
+`run`, with checkpoints, records and logs. It also reports the time of a run to its first step, without the
+first runs, and the overhead: the time of the processes that is neither a step nor evaluation, per run and as
+a share, with the server's start. The overhead is constant, so that longer runs have a smaller share.
 
     python benchmarks/grid.py
 """
@@ -36,7 +35,7 @@ CLASSES = 10
 
 
 def write_photographs(data: Path, images: int) -> None:
-    """Write a folder tree of photographs, as many in each class."""
+    """Write a folder tree of photographs, the same number in each class."""
     for part, count in (("train", images), ("test", images // 4)):
         for number, photo in enumerate(photographs(count, 32)):
             folder = data / "photographs" / part / f"class{number % CLASSES}"
@@ -46,7 +45,7 @@ def write_photographs(data: Path, images: int) -> None:
 
 # -- the papers' side -----------------------------------------------------------------------------------
 def one_by_one(cells: list[Cell], data: Path) -> None:
-    """Train and score one cell after the other, in a process of its own with torch's own threads."""
+    """Train and evaluate the cells one after another, in one process with torch's default threads."""
     context = multiprocessing.get_context("spawn")
     process = context.Process(target=_one_by_one, args=(cells, data))
     process.start()
@@ -63,11 +62,11 @@ def _one_by_one(cells: list[Cell], data: Path) -> None:
             seen += count
             if seen == len(split.labels):
                 seen = 0
-                _score(method, split.test_images, device)  # type: ignore[attr-defined]
+                _evaluate(method, split.test_images, device)  # type: ignore[attr-defined]
 
 
 @torch.no_grad()
-def _score(method: Method, images: torch.Tensor, device: str) -> None:
+def _evaluate(method: Method, images: torch.Tensor, device: str) -> None:
     method.eval()
     for part in images.split(100):
         method((part.float() / 255).to(device)).argmax(dim=1).tolist()
@@ -76,7 +75,7 @@ def _score(method: Method, images: torch.Tensor, device: str) -> None:
 
 # -- our side -------------------------------------------------------------------------------------------
 def by_launcher(cells: list[Cell], where: Path, data: Path) -> dict[str, float]:
-    """Run the cells and return the wall time, and what the suite cost."""
+    """Run the cells and return the wall time and the overhead."""
     begun: dict[str, float] = {}
     ended: dict[str, float] = {}
 
@@ -88,21 +87,21 @@ def by_launcher(cells: list[Cell], where: Path, data: Path) -> dict[str, float]:
     ends = run_grid(cells, where, data, gpus=("0",) if CUDA else (), listen=listen, worker=clocked)
     seconds = time.monotonic() - started
     assert {end.status for end in ends.values()} == {"done"}, ends
-    told = [
+    clocks = [
         tuple(map(float, (RunDir(where, cell.run_id).path / "clock.txt").read_text().split()))
         for cell in cells
     ]
-    starts = [first - begun[cell.run_id] for cell, (first, _) in zip(cells, told, strict=True)]
+    starts = [first - begun[cell.run_id] for cell, (first, _) in zip(cells, clocks, strict=True)]
     costs = [
         ended[cell.run_id] - begun[cell.run_id] - training
-        for cell, (_, training) in zip(cells, told, strict=True)
+        for cell, (_, training) in zip(cells, clocks, strict=True)
     ]
     processes = 1 if CUDA else min(CORES, len(cells))
     return {
         "seconds": seconds,
         "start_to_first_step": statistics.median(starts[processes:] or starts),
         "suite_seconds_per_run": statistics.median(costs[processes:] or costs),
-        "suite_share": 1 - sum(training for _, training in told) / (processes * seconds),
+        "suite_share": 1 - sum(training for _, training in clocks) / (processes * seconds),
     }
 
 
@@ -136,13 +135,13 @@ def main() -> None:
             rows.append({"side": "papers, one by one", "seconds": time.monotonic() - started})
             rows.append({"side": "ours", **by_launcher(cells, data / f"results{number}", data)})
     for row in rows:
-        told = f"{row['side']:24}{row['seconds']:8.1f} s"
+        text = f"{row['side']:24}{row['seconds']:8.1f} s"
         if "suite_share" in row:
             ratio = rows[0]["seconds"] / row["seconds"]
-            told += f"  x{ratio:.2f}; to a first step {row['start_to_first_step']:.2f} s; "
-            told += f"the suite {row['suite_seconds_per_run']:.2f} s per run, "
-            told += f"{100 * row['suite_share']:.1f} % of the time"
-        print(told)
+            text += f"  x{ratio:.2f}; to a first step {row['start_to_first_step']:.2f} s; "
+            text += f"the suite {row['suite_seconds_per_run']:.2f} s per run, "
+            text += f"{100 * row['suite_share']:.1f} % of the time"
+        print(text)
     write("grid", options, rows, [load_before, load_average()])
 
 

@@ -1,10 +1,10 @@
-"""Accuracy: a plain PyTorch loop beside this suite's own record of the same cell.
+"""Compares the accuracy of a plain PyTorch loop with this suite's record of the same cell.
 
-The cell is one of recipes/cifar/cifar_lt_plain_rebuilt.yaml: cross-entropy or balanced softmax at imbalance
-factor 100 as LDAM-DRW's paper trains. The loop shares the images with the suite and nothing else: its own
-ResNet-32, torchvision's transforms on Pillow images, torch's DataLoader, float32, SGD. Where both end at one
-accuracy and the paper at another, the suite's training is not the cause. Each epoch leaves a checkpoint, from
-which a stopped loop goes on.
+The cell is from recipes/cifar/cifar_lt_plain_rebuilt.yaml: cross-entropy or balanced softmax at imbalance
+factor 100, trained as in LDAM-DRW's paper. The loop shares only the images with the suite: it has its own
+ResNet-32, torchvision's transforms on Pillow images, torch's DataLoader, float32, SGD. If both reach the same
+accuracy and the paper another, the suite's training is not the cause. After each epoch it writes a
+checkpoint, from which a stopped loop continues.
 
     python benchmarks/plain_loop.py --data data --dataset cifar100_rebuilt --label balanced_softmax
 """
@@ -32,12 +32,12 @@ from bench.records import Results
 
 RECIPE = Path(__file__).parents[1] / "recipes" / "cifar" / "cifar_lt_plain_rebuilt.yaml"
 DEVICE = "cuda" if CUDA else "cpu"
-#: Label -> how much of the logarithm of the class counts its loss adds to the logits.
+#: Label -> the factor of the log class counts that its loss adds to the logits.
 LABELS = {"ce": 0.0, "balanced_softmax": 1.0}
 
 
 class Block(nn.Module):
-    """Two convolutions and their input; where they widen it, zeros are added (ResNet's option A)."""
+    """Two convolutions and a shortcut, padded with zeros if they widen (ResNet's option A)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class ResNet32(nn.Module):
 
 
 def rate(epoch: int, epochs: int) -> float:
-    """The rate of an epoch from 1: warm-up to 5; a hundredth after 160 of 200, a ten-thousandth after 180."""
+    """Return the rate of an epoch from 1: warm-up to 5; 1/100 after 160 of 200, 1/10,000 after 180."""
     if epoch <= 5:
         return 0.1 * epoch / 5
     return 0.1 * (0.0001 if epoch > 0.9 * epochs else 0.01 if epoch > 0.8 * epochs else 1)
@@ -97,9 +97,7 @@ def train(cell: Cell, prior: float, data: Path, checkpoint: Path) -> list[dict[s
         optimizer.load_state_dict(saved["optimizer"])
         curve = saved["curve"]
     for epoch in range(len(curve) + 1, epochs + 1):
-        torch.manual_seed(
-            1000 * cell.seed + 999 + epoch
-        )  # so that a loop that goes on draws as one that never stopped
+        torch.manual_seed(1000 * cell.seed + 999 + epoch)  # so that a resumed loop draws the same numbers
         started = time.monotonic()
         for group in optimizer.param_groups:
             group["lr"] = rate(epoch, epochs)
@@ -133,7 +131,7 @@ def score(network: nn.Module, test: InMemory) -> float:
 
 
 def main() -> None:
-    """Train, set our record beside it and write both as JSON."""
+    """Train, and write the curve with that of our record as JSON."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--data", type=Path, default=Path("data"))
     arguments.add_argument("--results", type=Path, default=Path("results"))

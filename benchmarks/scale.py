@@ -1,7 +1,7 @@
-"""How long it takes to look at results: CPU seconds of each look, on made-up records of many runs.
+"""Times the commands that show results: CPU seconds on synthetic records of many runs.
 
-A record is made up in full, as a line of the ledger, of the published methods with five seeds each on
-CIFAR-10-LT and CIFAR-100-LT; a command runs in a process of its own, whose start is in its time.
+The records are complete lines of the ledger, of the published methods with five seeds each on CIFAR-10-LT and
+CIFAR-100-LT. Each command runs in its own process, whose start is included.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ COMMAND = [sys.executable, str(ROOT / "run_bench.py")]
 
 
 def cells() -> Iterator[tuple[str, Cell]]:
-    """Make up cells, with the recipe that asks for each; the first 500 are of one league."""
+    """Generate cells with their recipes; the first 500 are of one league."""
     names = published.load_methods().index
     points = itertools.product((200, 400, 100), ("cifar100", "cifar10"), (100.0, 50.0, 10.0))
     for epochs, dataset, factor in points:
@@ -66,13 +66,13 @@ def cells() -> Iterator[tuple[str, Cell]]:
 
 
 def record(cell: Cell, rng: np.random.Generator) -> dict[str, Any]:
-    """Make up what came out of a cell: scores of ten test images a class, and what follows of them."""
+    """Generate a cell's record, from random logits of ten test images per class."""
     classes = 100 if cell.dataset.source == "cifar100" else 10
     counts = exponential(cell.dataset.n_max or 500, cell.imbalance_factor, classes)
     labels = np.repeat(np.arange(classes), 10)
-    scores = rng.normal(size=(len(labels), classes)).astype(np.float32)
-    scores[np.arange(len(labels)), labels] += 1.5 + rng.normal(0, 0.2)
-    metrics = score(scores, labels, np.array(counts), cell.dataset.shots)
+    logits = rng.normal(size=(len(labels), classes)).astype(np.float32)
+    logits[np.arange(len(labels)), labels] += 1.5 + rng.normal(0, 0.2)
+    metrics = score(logits, labels, np.array(counts), cell.dataset.shots)
     best = {name: metrics[name] for name in ("accuracy", "many", "medium", "few")}  # type: ignore[literal-required]
     return {
         "run_id": cell.run_id,
@@ -86,7 +86,7 @@ def record(cell: Cell, rng: np.random.Generator) -> dict[str, Any]:
         "model": {"parameters": 464154, "inference_parameters": 464154},
         "metrics": {"selection": "last_epoch", "epoch": cell.protocol.epochs - 1, **metrics},
         "best_on_test": {"epoch": 7, **best},
-        "confusion": confusion_matrix(scores.argmax(axis=1), labels, classes).tolist(),
+        "confusion": confusion_matrix(logits.argmax(axis=1), labels, classes).tolist(),
         "files": {name: f"{rng.integers(2**60):064x}" for name in ("logits.npz", "weights.safetensors")},
         "timing": {"images_per_second": 15000.0, "wall_seconds": 180.0, "peak_memory_mb": 900.0,
                    "device_seconds": 100 + 80 * rng.random(), "finished": "2026-01-02T03:04:05+00:00"},
@@ -94,8 +94,8 @@ def record(cell: Cell, rng: np.random.Generator) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def make_up(results: Path, runs: int) -> None:
-    """Fill a results folder with so many finished runs, and the grids that asked for them."""
+def fill(results: Path, runs: int) -> None:
+    """Fill a results folder with so many finished runs, and their grid files."""
     rng = np.random.default_rng(0)
     known = {}
     asked: dict[str, list[dict[str, Any]]] = {}
@@ -105,13 +105,13 @@ def make_up(results: Path, runs: int) -> None:
         curve = [{"epoch": e, "loss": 1 / (e + 1), "lr": 0.1, "seconds": 0.5} for e in epochs]
         content = ledger.packed(made, curve, rng.random(sum(made["data"]["test_counts"])) < 0.5)
         known[cell.run_id] = content["cell"]["dataset"]["name"], ledger.written(content)
-        entry = {"run_id": cell.run_id, "label": cell.method.name, "cell": made["cell"]}
-        asked.setdefault(recipe, []).append(entry)
+        row = {"run_id": cell.run_id, "label": cell.method.name, "cell": made["cell"]}
+        asked.setdefault(recipe, []).append(row)
     for dataset in {dataset for dataset, _ in known.values()}:
         lines = (known[i][1] + "\n" for i in sorted(known) if known[i][0] == dataset)
         write_text(results / "records" / f"{dataset}-resnet32_cifar.jsonl", "".join(lines))
-    for recipe, entries in asked.items():
-        write_grid(results, recipe, {"recipe": recipe, "title": recipe, "notes": "", "cells": entries})
+    for recipe, rows in asked.items():
+        write_grid(results, recipe, {"recipe": recipe, "title": recipe, "notes": "", "cells": rows})
 
 
 def seconds(*command: object) -> float:
@@ -143,14 +143,14 @@ def main() -> None:
     for runs in options.runs:
         with tempfile.TemporaryDirectory() as folder:
             results, reports = Path(folder) / "results", Path(folder) / "reports"
-            make_up(results, runs)
+            fill(results, runs)
             measured("load_results", runs, sys.executable, "-c", LOAD, results)
             measured("status", runs, *COMMAND, "status", "--results", results)
             measured("report: index, one recipe page", runs, sys.executable, "-c", INDEX, results, reports)
     if options.pages:
         with tempfile.TemporaryDirectory() as folder:
             results, reports = Path(folder) / "results", Path(folder) / "reports"
-            make_up(results, options.pages)
+            fill(results, options.pages)
             command = (*COMMAND, "report", "--results", results, "--reports", reports)
             measured("report: everything", options.pages, *command)
     load, today = round(os.getloadavg()[0], 2), datetime.now(UTC).date().isoformat()

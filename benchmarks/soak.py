@@ -1,13 +1,13 @@
-"""Kill -9, again and again: does the grid still come out as if nobody had?
+"""Kills processes of a grid at random, and checks that its records are the same as without kills.
 
-A small grid on digits is run once undisturbed. Then `run` is started on another results folder, at times
-twice at once as from two terminals, and at random moments a run's process, the launcher, both, or the server
-that processes come from is killed; what they leave is read, and `run` is started anew. A grid that is
-complete is compared and the next one begun. After the last kill one more `run` must complete the grid.
+A small grid on digits is run once undisturbed. Then `run` is started on another results folder, sometimes
+twice at once as from two terminals, and at random times a run's process, the launcher, both, or the server
+that starts processes is killed; all files are read, and `run` is started again. A complete grid is compared,
+and the next one started. After the last kill one more `run` must complete the grid.
 
-It fails where a file is found half-written, a run is at work in two processes, a process outlives its
-launcher, or a record differs from the undisturbed one in anything but timing, environment and checksum; the
-hashes of weights and scores stand in it. Checkpoints are written after every epoch here.
+It fails if a file is half-written, a run is in two processes, a process outlives its launcher, or a record,
+which has the hashes of weights and logits, differs from the undisturbed one in more than timing, environment
+and checksum. Checkpoints are written after every epoch here.
 
     python benchmarks/soak.py
     python benchmarks/soak.py --kills 5 --minutes 5 --seed 1
@@ -24,9 +24,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from processes import alive, family, kill, targets, within
 
 from bench.cell import Cell
 from bench.errors import BenchError
@@ -43,15 +45,15 @@ methods:
   crt: {{from: ce}}
   shifted: {{method: posthoc_logit_adjustment, from: ce}}
 """
-KINDS = {"run": 4, "launcher": 3, "both": 3, "server": 1}  # what is killed, and how often beside the others
+KINDS = {"run": 4, "launcher": 3, "both": 3, "server": 1}  # what is killed, and the weights
 TWICE = 0.3  # the share of starts of two `run` commands at once
 TRAINING = 0.7  # the share of kills that wait until a run is at work
-GONE = 30  # seconds in which the processes of a dead launcher must have ended
+GONE = 30  # seconds in which the processes of a dead launcher must end
 
 
 # -- in the processes that are killed --------------------------------------------------------------------
 def command(arguments: list[str]) -> None:
-    """Do as the command line, with a checkpoint after every epoch."""
+    """Do the same as the command line, with a checkpoint after every epoch."""
     from bench.cli import main
     from bench.train import run
 
@@ -60,12 +62,12 @@ def command(arguments: list[str]) -> None:
 
 
 def watched(cell: Cell, results: Path, *more: Any) -> Iterator[object]:
-    """Do as `bench.train.run.steps`, and leave a trace where another process is at the same run."""
+    """Do the same as `bench.train.run.steps`, and leave a mark if another process has the same run."""
     from bench.train.run import steps
 
     mark = results / "at_work" / cell.run_id
     for number, step in enumerate(steps(cell, results, *more, checkpoint_seconds=0)):
-        if number == 0:  # by now it has the lock
+        if number == 0:  # now it has the lock
             mark.parent.mkdir(exist_ok=True)
             if mark.exists() and mark.read_text().isdigit() and alive(int(mark.read_text())):
                 (results / "twice").write_text(cell.run_id)
@@ -74,89 +76,13 @@ def watched(cell: Cell, results: Path, *more: Any) -> Iterator[object]:
     mark.unlink(missing_ok=True)
 
 
-# -- processes -------------------------------------------------------------------------------------------
-def parents() -> dict[int, int]:
-    """Return the parent of every process that has not ended."""
-    found = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                _, _, rest = (entry / "stat").read_text().rpartition(")")
-            except OSError:
-                continue  # it ended just now
-            state, parent = rest.split()[:2]
-            if state not in "ZX":
-                found[int(entry.name)] = int(parent)
-    return found
-
-
-def alive(process: int) -> bool:
-    """Tell whether a process has not ended."""
-    return process in parents()
-
-
-def children(process: int) -> list[int]:
-    """Return the processes that a process started."""
-    return [child for child, parent in parents().items() if parent == process]
-
-
-def family(process: int) -> list[int]:
-    """Return a process and all below it."""
-    return [process, *(member for child in children(process) for member in family(child))]
-
-
-def server(launcher: int) -> int | None:
-    """Return the server that a launcher's runs come from."""
-    for child in children(launcher):
-        try:
-            if b"multiprocessing.forkserver" in Path(f"/proc/{child}/cmdline").read_bytes():
-                return child
-        except OSError:
-            continue
-    return None
-
-
-def targets(kind: str, launcher: int, rng: random.Random) -> list[int]:
-    """Return whom to kill; nobody if there is no such process."""
-    source = server(launcher)
-    runs = children(source) if source else []
-    match kind:
-        case "run":
-            return [rng.choice(runs)] if runs else []
-        case "launcher":
-            return [launcher]
-        case "server":
-            return [source] if source else []
-        case _:
-            return [launcher, *runs] if runs else []
-
-
-def kill(processes: list[int]) -> None:
-    """Kill processes, as nothing can prepare for."""
-    for process in processes:
-        try:
-            os.kill(process, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
-
-
-def within(seconds: float, condition: Callable[[], bool]) -> bool:
-    """Wait until something holds, and tell whether it came to hold in time."""
-    end = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.02)
-    return True
-
-
 # -- the soak --------------------------------------------------------------------------------------------
 class Soak:
-    """A grid that is disturbed, and what came of it.
+    """A grid that is disturbed.
 
     Attributes:
-        faults: what should not have been.
-        told: counts of what happened.
+        faults: what went wrong.
+        counts: how often each event happened.
     """
 
     def __init__(self, root: Path, epochs: int, seeds: int, seed: int) -> None:
@@ -164,16 +90,16 @@ class Soak:
         self.recipe = root / "soak.yaml"
         self.recipe.write_text(RECIPE.format(epochs=epochs, seeds=list(range(seeds))))
         self.faults: list[str] = []
-        self.told = Counter[str]()
+        self.counts = Counter[str]()
         self.expected: dict[str, dict[str, Any]] = {}
 
     def start(self, results: Path) -> subprocess.Popen[bytes]:
-        """Start `run` as a user does."""
+        """Start `run` like a user."""
         paths = os.pathsep.join([str(HERE.parent), str(HERE)])
         options = {"--results": results, "--data": self.root / "data", "--reports": self.root / "reports"}
         arguments = ["run", str(self.recipe), "--gpus", "none", "--jobs", "2"]
         arguments += [str(part) for option in options.items() for part in option]
-        self.told["starts of run"] += 1
+        self.counts["starts of run"] += 1
         with (self.root / "log.txt").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-c", "import sys, soak; soak.command(sys.argv[1:])", *arguments],
@@ -183,7 +109,7 @@ class Soak:
             )
 
     def undisturbed(self) -> float:
-        """Run the grid in peace, keep its records, and return how long it took."""
+        """Run the grid without kills, keep its records, and return its time in seconds."""
         started = time.monotonic()
         if self.start(self.root / "undisturbed").wait():
             raise SystemExit((self.root / "log.txt").read_text())
@@ -191,11 +117,11 @@ class Soak:
         return time.monotonic() - started
 
     def disturb(self, results: Path, longest: float, kills: int) -> int:
-        """Start `run`, kill up to so many times until no launcher is left, and return how often."""
+        """Start `run`, kill up to `kills` times until no launcher is left, and return how often."""
         launchers = [self.start(results)]
         if self.rng.random() < TWICE:
             launchers.append(self.start(results))
-            self.told["starts of two at once"] += 1
+            self.counts["starts of two at once"] += 1
         done = 0
         while (left := [launcher for launcher in launchers if launcher.poll() is None]) and done < kills:
             launcher = self.rng.choice(left)
@@ -216,7 +142,7 @@ class Soak:
             below = family(launcher.pid)
             kill(chosen)
             done += 1
-            self.told[f"kills: {kind}"] += 1
+            self.counts[f"kills: {kind}"] += 1
             if kind in ("launcher", "both"):
                 launcher.wait()
                 if not within(GONE, lambda below=below: not any(map(alive, below))):
@@ -229,10 +155,10 @@ class Soak:
         return done
 
     def look(self, results: Path) -> None:
-        """Read all that is there: nothing may be half of what it should be."""
+        """Read all files: none may be incomplete."""
         from bench.train.checkpoint import read_checkpoint
 
-        self.told["readings of all files"] += 1
+        self.counts["readings of all files"] += 1
         for path in sorted(results.glob("runs/*")):
             run = RunDir(results, path.name)
             try:
@@ -241,11 +167,11 @@ class Soak:
                     raise BenchError(str(state.reason))
                 for name, digest in (record or {}).get("files", {}).items():
                     if sha256(path / name) != digest:
-                        raise BenchError(f"{name} is not that of its record")
+                        raise BenchError(f"{name} is not that of the record")
                 if run.cell.exists():
                     checkpoint = read_checkpoint(run.checkpoint, run.read_cell().id, "cpu")
                     if checkpoint is not None and record is None:
-                        self.told["checkpoints of unfinished runs read"] += 1
+                        self.counts["checkpoints of unfinished runs read"] += 1
                 run.epochs()
             except (BenchError, OSError) as error:
                 self.faults.append(f"{path.name}: {error}")
@@ -257,15 +183,15 @@ class Soak:
             self.faults.append(f"{(results / 'twice').read_text()}: two processes were at it at once")
 
     def complete(self, results: Path) -> bool:
-        """Tell whether all records are there, and compare them with the undisturbed ones."""
+        """Return whether all runs are done, and compare their records with the undisturbed ones."""
         found = records(results)
         if found.keys() != self.expected.keys() or any(r["status"] != "done" for r in found.values()):
             return False
         for run_id, record in found.items():
-            self.told["records compared"] += 1
+            self.counts["records compared"] += 1
             if not equal(record, self.expected[run_id]):
                 self.faults.append(f"{run_id}: its record differs from the undisturbed one")
-        self.told["grids completed and compared"] += 1
+        self.counts["grids completed and compared"] += 1
         return True
 
 
@@ -276,7 +202,7 @@ def records(results: Path) -> dict[str, dict[str, Any]]:
 
 
 def main() -> None:
-    """Kill until there were enough kills or the time is over; exit with 1 if anything was wrong."""
+    """Kill until there were enough kills or the time is over; exit with 1 after any fault."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("--kills", type=int, default=50)
     arguments.add_argument("--minutes", type=float, default=60, help="no kills after that")
@@ -303,7 +229,7 @@ def main() -> None:
         log = (soak.root / "log.txt").read_text()
     if "Traceback" in log:
         soak.faults.append(f"a traceback: {log[log.index('Traceback') :][:3000]}")
-    for name, count in sorted(soak.told.items()):
+    for name, count in sorted(soak.counts.items()):
         print(f"{count:6}  {name}")
     print(f"{done:6}  kills in all, {len(soak.faults)} faults")
     for fault in soak.faults:

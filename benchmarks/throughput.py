@@ -1,11 +1,10 @@
-"""Images per second in training: the loop of the papers' repositories against this one.
+"""Measures images per second in training: the loop of the papers' repositories and this one.
 
 ResNet-32 on photographs of 32x32 pixels, 100 classes, batches of 128, for three kinds of work. On a CPU ours
-is one process of one thread per core, as the launcher has them; the papers' is one process, with torch's own
-number of threads and a worker per core (default), or with one worker and a thread for each other core
-(tuned). On a GPU ours is 1, 2, 4 and 8 runs at once in one process; on a CPU its bound stands beside it, the
-step alone, on one batch over and over. All sides take turns, round after round, so that what else the
-machine does falls on all of them alike; figures are medians.
+is one single-threaded process per core, as in the launcher; the papers' is one process with torch's default
+threads and a worker per core (default), or with one worker and a thread for each other core (tuned). On a GPU
+ours is 1, 2, 4 and 8 runs at once in one process; on a CPU its bound is measured too, the step alone on the
+same batch. All sides alternate in rounds, so that other load affects all of them; figures are medians.
 
     python benchmarks/throughput.py
 """
@@ -27,7 +26,7 @@ from typing import Any
 import torch
 from common import CORES, CUDA, load_average, long_tail, make_cell, official, write
 
-from bench.data.feed.loader import Loader
+from bench.data.feed.memory import MemoryLoader
 from bench.launch.process import ENVIRONMENT
 from bench.randomness import generator
 from bench.rundir import RunDir
@@ -47,7 +46,7 @@ CLASSES = 100
 
 @dataclass(frozen=True)
 class Side:
-    """What is measured: how many processes, and what one of them does."""
+    """One side: the number of processes, and the work of each."""
 
     name: str
     threads: int
@@ -55,11 +54,11 @@ class Side:
     workers: int | None = None  # of the papers' loop; None: ours
     runs: int = 1
     bfloat16: bool = True
-    bound: bool = False  # only the step, on one batch over and over: what no loop can beat
+    bound: bool = False  # only the step, on the same batch: an upper bound for any loop
 
 
 def sides() -> list[Side]:
-    """Return what can be compared on this machine; the first is what others are held against."""
+    """Return the sides that can be compared on this machine."""
     if CUDA:
         theirs = [Side("papers' loop", CORES, workers=min(CORES, 8))]
         return theirs + [Side(f"ours, {runs} at once", 1, runs=runs) for runs in (1, 2, 4, 8)]
@@ -90,7 +89,7 @@ def steps(side: Side, work: str, images: int, scratch: Path) -> Iterator[int]:
         never = {"evaluate_every": 200}
         cell = make_cell(method, augmentation, seed=seed, protocol=never)
         built = build(cell, split.class_counts).to(device)
-        loader = Loader(split, built.views, cell, device)
+        loader = MemoryLoader(split, built.views, cell, device)
         run = RunDir(scratch / f"{os.getpid()}", cell.run_id)
         training = loop.Training(cell, built, loader, run, device, float("inf"))
         turns.add(seed, same_step(training) if side.bound else training.steps(lambda line: None))
@@ -113,11 +112,11 @@ def same_step(training: loop.Training) -> Iterator[None]:
 
 
 def serve(side: Side, work: str, images: int, scratch: Path, pipe: Connection) -> None:
-    """Train for so many seconds whenever told to, and answer with the images per second."""
+    """Train for each number of seconds that arrives, and answer with the images per second."""
     torch.set_num_threads(side.threads)
     under_way = steps(side, work, images, scratch)
     while (seconds := pipe.recv()) is not None:
-        for _ in range(1 + 2 * (side.workers or 0)):  # not those that workers had ready
+        for _ in range(1 + 2 * (side.workers or 0)):  # without those that workers have prepared
             next(under_way)
         wait()
         started, done = time.monotonic(), 0
@@ -135,7 +134,7 @@ def wait() -> None:
 
 # -- the measuring process ------------------------------------------------------------------------------
 class Team:
-    """The processes of one side, which wait until they are told to train."""
+    """The processes of one side, which wait for requests to train."""
 
     def __init__(self, side: Side, work: str, images: int, scratch: Path) -> None:
         context, before = multiprocessing.get_context("spawn"), dict(os.environ)
@@ -171,7 +170,7 @@ def measure(work: str, images: int, seconds: float, rounds: int) -> list[dict[st
     with tempfile.TemporaryDirectory() as scratch:
         teams = {side.name: Team(side, work, images, Path(scratch)) for side in sides()}
         for team in teams.values():
-            team.rate(0)  # one after the other: what a first step needs
+            team.rate(0)  # one after another, for the set-up of the first step
         rates = [{name: team.rate(seconds) for name, team in teams.items()} for _ in range(rounds)]
         for team in teams.values():
             team.end()

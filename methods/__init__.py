@@ -1,1 +1,1 @@
-"""The methods, one file each, readable beside its paper; importing a module here registers it."""
+"""The methods, one file each, to be read beside its paper; importing a module registers its methods."""

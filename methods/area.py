@@ -1,4 +1,4 @@
-"""AREA: classes weighted by the area that their features cover (Chen et al., ICCV 2023)."""
+"""AREA: class weights from the area that a class's features cover (Chen et al., ICCV 2023)."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from methods.parts.weights import weighted_cross_entropy
 class AREA(CrossEntropy):
     """Cross-entropy, weighted late in training by the inverse of the area that a class's features cover.
 
-    Many images whose features point one way cover little. The areas are taken anew before each epoch from the
-    training images; the authors augment and shuffle them, here they are as they are, in one fixed order.
-    quirk: a class of two images in one group has features on opposite sides of its mean, an area without
-    bound, and so no weight.
+    Images whose features point the same way cover little. The areas are computed before each epoch from the
+    training images, unaugmented and in a fixed order; the authors augment and shuffle them. quirk: the
+    features of two images alone in a group are on opposite sides of their class mean, so the area is
+    unbounded and the weight 0.
 
     Args:
         weight_from: share of the epochs after which the weights apply.
-        group: images among which areas are taken, as a batch of the authors'.
+        group: number of images for one estimate of the area, the authors' batch.
     """
 
     area_weights: Tensor
@@ -63,7 +63,7 @@ class AREA(CrossEntropy):
 
 
 def spread_order(count: int) -> Tensor:
-    """Return a fixed order (count,) in which neighbours stand far apart: steps near the golden section."""
+    """Return a fixed order (count,) whose neighbours are far apart, in steps near the golden section."""
     step = max(1, round(count * (math.sqrt(5) - 1) / 2))
     while math.gcd(step, count) > 1:
         step += 1

@@ -19,11 +19,11 @@ from methods.parts.weights import log_class_prior
 class BalancedBCE(Classifier):
     """Binary cross-entropy of each class, its logit adjusted by the log odds of the class prior.
 
-    LiVT fine-tunes a ViT-B/16 with it, after masked auto-encoding: "livt_pretrain", then "livt". This is the
-    loss alone, on any backbone.
+    LiVT fine-tunes a ViT-B/16 with it, after masked auto-encoding: "livt_pretrain", then "livt". Here it is
+    only the loss, for any backbone.
 
     Args:
-        smoothing: share of a label that is spread over all classes.
+        smoothing: label smoothing.
     """
 
     scores = "balanced"
@@ -52,10 +52,7 @@ def log_class_odds(class_counts: Tensor) -> Tensor:
 
 
 def balanced_binary_losses(logits: Tensor, labels: Tensor, log_odds: Tensor, smoothing: float) -> Tensor:
-    """Return each image's sum over classes of BCE(z_c + log odds_c, target_c), (B,).
-
-    The target is smoothing / C off the label, and 1 - smoothing more at it.
-    """
+    """Return each image's sum over classes of BCE(z_c + log odds_c, y_c), (B,), with smoothed targets y."""
     classes = logits.shape[1]
     targets = (1 - smoothing) * F.one_hot(labels, classes).to(logits) + smoothing / classes
     return F.binary_cross_entropy_with_logits(logits + log_odds, targets, reduction="none").sum(dim=1)

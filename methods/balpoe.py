@@ -18,7 +18,7 @@ from methods.parts.weights import log_class_prior
 
 @register("balpoe", golden=True, width=1.0, alpha=0.4)
 class BalPoE(Mixup, AdjustedExperts):
-    """Experts trained by logit adjustment of different strengths on mixed images; their mean is balanced.
+    """Experts trained on mixed images with logit adjustment of different strengths; their mean is balanced.
 
     mixup's `alpha` is 0.4 on CIFAR-100, 0.8 on CIFAR-10, 0.3 on ImageNet-LT and 0.2 on iNaturalist.
 

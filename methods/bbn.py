@@ -14,9 +14,9 @@ from methods.parts.branches import TwoBranches
 
 @register("bbn", golden=True)
 class BBN(Method):
-    """One branch on ordinary batches, one on batches of the reversed tail; attention shifts to the second.
+    """One branch on ordinary batches, one on batches of the reversed tail; the weight shifts to the second.
 
-    At test both branches see the image and count the same.
+    At test both branches see the image, with equal weights.
     """
 
     alpha: Tensor
@@ -55,7 +55,7 @@ def bbn_alpha(epoch: int, epochs: int) -> float:
 
 
 def bbn_features(conventional: Tensor, rebalancing: Tensor, alpha: Tensor) -> Tensor:
-    """Return 2 [a f_c; (1 - a) f_r], (B, 2D); with a = 1/2 it is what a test image has.
+    """Return 2 [a f_c; (1 - a) f_r], (B, 2D); at test a = 1/2.
 
     quirk: the factor 2 is only in the authors' code.
     """

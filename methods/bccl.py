@@ -1,8 +1,8 @@
 """BCCL: balanced clustering contrastive learning (the repository GGTINE/Balanced-Clustering-...).
 
-Two views, a queue of past projections for each class, and k-means centroids of it. The paper's text was
-not at hand; this follows the published code, which does nothing class-frequency dependent beside the batch
-averaging and the logit adjustment.
+Two views, a queue of past projections for each class, and its k-means centroids. The paper's text was not
+available; this follows the published code, in which only the batch averaging and the logit adjustment depend
+on class frequencies.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class BCCL(Method):
     """Class-averaged contrast of two views, a logit-adjusted classifier, and a pull to class centroids.
 
     Args:
-        warmup_epochs: epochs before the centroids, which are then renewed before every step of each
+        warmup_epochs: epochs before the centroids, which are then recomputed before every step of each
             `refresh_every`-th epoch.
         refresh_every: in epochs.
         centroids: of each class.
@@ -41,7 +41,7 @@ class BCCL(Method):
     """
 
     scores = "balanced"
-    capturable = False  # what enters a class's queue depends on the batch
+    capturable = False  # the rows that a class's queue gets depend on the batch
     views = (View("main"), View("simclr"))
     log_prior: Tensor
     centers: Tensor
@@ -109,7 +109,7 @@ class BCCL(Method):
 def centroid_loss(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
     """Return the mean over features (N, D) and centroids (C, K, D) of -z a, or of z a for other classes.
 
-    quirk: neither temperature nor a log of a sum: it is what -log(exp(d m) / exp(d (1 - m))) leaves.
+    quirk: neither a temperature nor a log-sum-exp, as -log(exp(d m) / exp(d (1 - m))) reduces to this.
     """
     dots = inner_products(features, centers.flatten(0, 1)).unflatten(1, centers.shape[:2])
     own = F.one_hot(labels, len(centers)).bool()[:, :, None]
@@ -117,7 +117,7 @@ def centroid_loss(features: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
 
 
 class ClassQueue(nn.Module):
-    """The last `size` projections of each class, (C, size, D), oldest first, and how many there are (C,).
+    """The last `size` projections of each class, (C, size, D), oldest first, and their number (C,).
 
     quirk: projections of a class that first comes after the first step are stored twice, as in the authors'
     code.
@@ -154,7 +154,7 @@ class ClassQueue(nn.Module):
     def pick(self, order: Tensor, count: int) -> Tensor:
         """Return `count` distinct rows of each class, (C, count, D), chosen by random keys (size,).
 
-        A class with fewer rows is filled up with zeros (the authors' code stops with an error there).
+        A class with fewer rows is padded with zeros (the authors' code fails there).
         """
         filled = self.filled()
         keys = torch.where(filled, order, 2.0)

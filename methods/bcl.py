@@ -19,8 +19,8 @@ from methods.parts.weights import log_class_prior
 class BalancedContrast(Method):
     """A logit-adjusted classifier on the first view, and contrast of the others with class prototypes.
 
-    The base of methods that differ in the contrast alone. All views share one forward pass, so one set of
-    batch statistics; the prototypes are the class vectors of the classifier, projected.
+    The base of methods that differ only in the contrast. All views share one forward pass, and so their batch
+    statistics; the prototypes are the projected class vectors of the classifier.
     """
 
     scores = "balanced"
@@ -63,11 +63,11 @@ class BalancedContrast(Method):
         return self.ce_weight * ce + self.contrast(projections[images:], features[images:], repeated)
 
     def training_logits(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return the classifier's logits (B, C); margins that know the label come in here."""
+        """Return the classifier's logits (B, C); margins are added here."""
         return self.head(features)
 
     def prototypes(self) -> Tensor:
-        """Return unit prototypes (C, dim): gradient reaches the classifier through them."""
+        """Return unit prototypes (C, dim), with gradient to the classifier."""
         return self.prototype_projector(self.head.weight)
 
     def contrast(self, projections: Tensor, features: Tensor, labels: Tensor) -> Tensor:
@@ -80,13 +80,12 @@ class BalancedContrast(Method):
 
 @register("bcl", golden=True)
 class BCL(BalancedContrast):
-    """Contrast whose denominator averages over each class and always holds every class's prototype.
+    """Contrast whose denominator averages over each class and always has every class's prototype.
 
-    The authors published no code for CIFAR; the defaults are those on which two re-implementations agree
-    (ConCutMix, CUDA_LTR). Of their views two others differ: ProCo and BCCL crop from 0.08 and do not blur,
-    which is `views: [main, simclr, simclr]` in a protocol.
-    For ImageNet-LT and iNaturalist their code has `ce_weight` 1, `contrast_weight` 0.35, `temperature`
-    0.07, `hidden` 2048 and `dim` 1024.
+    The authors published no code for CIFAR; the defaults are those of two re-implementations (ConCutMix,
+    CUDA_LTR). ProCo and BCCL have other views, cropped from 0.08 and not blurred: `views: [main, simclr,
+    simclr]` in a protocol. For ImageNet-LT and iNaturalist the authors' code has `ce_weight` 1,
+    `contrast_weight` 0.35, `temperature` 0.07, `hidden` 2048 and `dim` 1024.
 
     Args:
         classifier: "cosine" as in the authors' ImageNet code, or "linear" as ProCo's CIFAR code.
@@ -106,8 +105,8 @@ class BCL(BalancedContrast):
 def balanced_contrast_loss(features: Tensor, labels: Tensor, centers: Tensor, temperature: float) -> Tensor:
     """Return BCL's loss of unit features (N, D), all views of all images, and unit centers (C, D).
 
-    Class averaging and class complement, eq. 4 to 6: a class's size is its views in the batch plus its
-    center; centers are contrasted with and never anchors.
+    Class averaging and class complement, eq. 4 to 6: a class's size is the number of its views in the batch
+    plus its center; centers are never anchors.
     """
     sizes = count_of_class(labels, len(centers)) + 1
     return class_averaged_contrast(features, labels, temperature, sizes, centers)

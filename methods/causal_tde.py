@@ -19,17 +19,17 @@ from methods.parts.branches import TwoBranches
 
 @register("causal_tde", golden=True)
 class CausalTDE(CrossEntropy):
-    """Cross-entropy with a normalised multi-head classifier; at test the mean feature's effect is taken off.
+    """Cross-entropy with a normalised multi-head classifier; at test the mean feature's effect is subtracted.
 
     Args:
-        effect: strength of what is taken off at test, 0 for nothing: 1.5 on CIFAR-100, 1 on CIFAR-10, 3 on
+        effect: strength of the subtraction at test, 0 for none: 1.5 on CIFAR-100, 1 on CIFAR-10, 3 on
             ImageNet-LT.
-        heads: among how many parts of the feature the normalisation is divided.
+        heads: number of parts of the feature that are normalised separately.
         temperature: of the cosines, divided by the heads.
-        two_branches: double the last residual block as BBN does, its branches' features side by side: the
+        two_branches: double the last residual block as in BBN and concatenate the branches' features: the
             128-dimensional ResNet-32 of the CIFAR results. False for ImageNet-LT.
-        mean_momentum: of the mean feature. The authors' ImageNet-LT runs raise it towards 1 as the
-            learning rate falls; a constant stands for that here.
+        mean_momentum: of the mean feature. The authors' ImageNet-LT runs raise it towards 1 as the learning
+            rate falls; here it is constant.
     """
 
     head: nn.Linear
@@ -61,7 +61,7 @@ class CausalTDE(CrossEntropy):
         return nn.Linear(features, classes, bias=False)
 
     def training_outputs(self, features: Tensor, labels: Tensor) -> Tensor:
-        with torch.no_grad():  # a running sum: only its direction counts
+        with torch.no_grad():  # a running sum, as only its direction is used
             self.mean_feature.mul_(self.mean_momentum).add_(features.mean(dim=0))
         return causal_logits(features, self.head.weight, self.heads, self.temperature)
 

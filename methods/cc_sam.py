@@ -14,20 +14,20 @@ from bench.method import Batch, Clock, MakeBackbone, Method
 from bench.registry import register
 from methods.cross_entropy import CrossEntropy
 from methods.parts.contrast import count_of_class
-from methods.parts.frozen import FrozenBackbone, load_linear
+from methods.parts.frozen import FrozenBackbone
 from methods.parts.mixing import Mixup
 
 
 @register("cc_sam_stage_1", golden=True)
 class CCSAMStage1(Mixup, CrossEntropy):
-    """Mixup cross-entropy, and cross-entropy of a classifier moved uphill for each class separately.
+    """Mixup cross-entropy, and cross-entropy of a classifier displaced uphill for each class separately.
 
-    quirk: at the authors' `noise` the classifier moves by less than a millionth of its length, so little is
-    left of the second term but a cross-entropy of mixed images under the first of their labels.
+    quirk: at the authors' `noise` the classifier moves by less than a millionth of its length, so the second
+    term is nearly a cross-entropy of mixed images with the first of their labels.
 
     Args:
         flat: weight of the second term: 0.3 on CIFAR-10, 0.5 on CIFAR-100.
-        noise: length of the move, in the paper's bound.
+        noise: length of the displacement, in the paper's bound.
     """
 
     head: nn.Linear
@@ -46,9 +46,7 @@ class CCSAMStage1(Mixup, CrossEntropy):
 
     def loss(self, batch: Batch) -> Tensor:
         mix = self.mix(batch)
-        features, weight = self.backbone(mix.images), mix.weights[0]
-        targets = weight * F.one_hot(mix.labels, self.num_classes)
-        targets = targets + (1 - weight) * F.one_hot(mix.partners, self.num_classes)
+        features, targets = self.backbone(mix.images), mix.targets(self.num_classes)
         plain = mix.weigh(lambda labels: self.loss_of_features(features, labels))
         moved = moved_logits(features, self.head, targets, mix.labels, self.class_counts, self.noise)
         return (1 - self.flat) * plain + self.flat * F.cross_entropy(moved, mix.labels)
@@ -56,7 +54,7 @@ class CCSAMStage1(Mixup, CrossEntropy):
 
 @register("cc_sam", golden=True)
 class CCSAM(FrozenBackbone, CrossEntropy):
-    """The classifier, trained further on class-balanced batches, with rare classes' features moved uphill.
+    """The classifier, trained further on class-balanced batches with rare classes' features moved uphill.
 
     Args:
         largest: the moved features' share of the loss grows with the epochs up to this: 1 on CIFAR-10, 0.3
@@ -64,6 +62,7 @@ class CCSAM(FrozenBackbone, CrossEntropy):
     """
 
     usual_parent = "cc_sam_stage_1"
+    keeps_head = True
     head: nn.Linear
     rarity: Tensor
     share: Tensor
@@ -78,9 +77,8 @@ class CCSAM(FrozenBackbone, CrossEntropy):
 
     def start_from(self, parent: Method) -> None:
         if not isinstance(parent, CrossEntropy):
-            raise BenchError(f"cc_sam goes on with cc_sam_stage_1, not with {type(parent).__name__}")
+            raise BenchError(f"cc_sam starts from cc_sam_stage_1, not from {type(parent).__name__}")
         super().start_from(parent)
-        load_linear(self.head, parent)
 
     def sampler(self, epoch: int, epochs: int) -> str:
         return "class_balanced"
@@ -104,14 +102,14 @@ def moved_logits(
     class_counts: Tensor,
     noise: float,
 ) -> Tensor:
-    """Return each image's logits under the head moved for its class: p + r g_c / ||g_c||, p in (W, b).
+    """Return each image's logits with the head displaced for its class: p + r g_c / ||g_c||, p in (W, b).
 
-    g_c is the gradient of the mean cross-entropy of the class's images, whose `targets` (B, C) may be
-    mixed, and r = noise sqrt(T / (2 ||g_c||)) (K / (n_c - 1))^(1/4), with T the norm and K the number of
-    all the head's weights. The move is a constant: gradient reaches the head as if it were not there, and
-    the features through the moved head. No move is ever formed: f_i G_c = sum_j (f_i f_j) q_j over c.
+    g_c is the gradient of the mean cross-entropy of the class's images, whose `targets` (B, C) may be mixed,
+    and r = noise sqrt(T / (2 ||g_c||)) (K / (n_c - 1))^(1/4), with T the norm and K the number of the head's
+    weights. The displacement is a constant: the head's gradient ignores it, that of the features passes
+    through the displaced head. It is never formed explicitly: f_i G_c = sum_j (f_i f_j) q_j over c.
 
-    A class of one image is taken for one of two (the authors' code divides by zero).
+    A class of one image is treated as one of two (the authors' code divides by zero).
     """
     logits = head(features)
     with torch.autocast(features.device.type, enabled=False):
@@ -134,13 +132,13 @@ def moved_logits(
 
 
 def rarity_weights(class_counts: Tensor) -> Tensor:
-    """Return log(n_max / n_c + 0.01) / 2, (C,): next to nothing for the commonest class."""
+    """Return log(n_max / n_c + 0.01) / 2, (C,): nearly 0 for the most frequent class."""
     counts = class_counts.clamp(min=1).double()
     return ((counts.max() / counts + 0.01).log() / 2).float()
 
 
 def adversarial_features(features: Tensor, head: nn.Linear, labels: Tensor, lengths: Tensor) -> Tensor:
-    """Return features (B, D) moved uphill by `lengths` (C,): each class's images together by a unit step."""
+    """Return features (B, D) moved uphill by `lengths` (C,), along a unit step for each class's images."""
     with torch.no_grad():
         fixed = features.to(head.weight.dtype)
         pull = F.linear(fixed, head.weight, head.bias).softmax(dim=1)

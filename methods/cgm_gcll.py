@@ -1,9 +1,8 @@
-"""CGM-BF-CP + GCLL: a RECONSTRUCTION; neither its paper nor its code is public as far as is known.
+"""CGM-BF-CP + GCLL: a RECONSTRUCTION; as far as is known neither its paper nor its code is public.
 
-Built from its read-me (numbers, networks, epochs), its likely ancestor GML, and the meaning of its name:
-a class-wise Gaussian mixture over batch features (BF) and class prototypes (CP), and a graph contrastive
-loss. Every constant that is not BCL's is ours; three were tried on held-out training images
-(cgm_gcll_search.yaml).
+It is based on its read-me (numbers, networks, epochs), its likely ancestor GML, and its name: a class-wise
+Gaussian mixture over batch features (BF) and class prototypes (CP), and a graph contrastive loss. Constants
+that are not BCL's are ours; three were tried on held-out training images (cgm_gcll_search.yaml).
 """
 
 from __future__ import annotations
@@ -26,10 +25,10 @@ class CGMGCLL(BalancedContrast):
     """BCL's set-up with a class-mixture likelihood instead of its contrast, and a neighbour-graph term.
 
     Args:
-        graph_weight: of the graph term; 0 leaves CGM alone.
-        graph_from: share of the epochs after which the graph is trusted (20 of 200).
+        graph_weight: of the graph term; 0 is CGM alone.
+        graph_from: share of the epochs after which the graph term applies (20 of 200).
         graph_temperature: of the edge weights.
-        neighbours: of each node by cosine; a pair is joined if either names the other.
+        neighbours: of each node by cosine; a pair is joined if either is a neighbour of the other.
         classifier: "cosine" or "linear".
         scale: of the cosines.
         ce_weight: of the logit-adjusted cross-entropy.
@@ -78,8 +77,8 @@ def class_mixture_loss(
 ) -> Tensor:
     """Return mean_i CE([log S_c(i) + log pi_c]_c, y_i) of unit features (N, D) and prototypes (C, D).
 
-    S_c(i) is the mean of exp(z_i m / t) over the class's components: its other features in the batch and
-    its prototype. With no second feature of any class it is the cross-entropy over prototypes.
+    S_c(i) is the mean of exp(z_i m / t) over the class's components: its other features in the batch and its
+    prototype. If no class has a second feature, it is the cross-entropy over prototypes.
     """
     classes = torch.arange(len(prototypes), device=labels.device)
     components = torch.cat([features, prototypes])
@@ -98,9 +97,9 @@ def graph_contrast_loss(
 ) -> Tensor:
     """Return the mean over joined anchors i of -sum_j a_ij log(exp(z_i z_j / t) / sum_{m != i} ...).
 
-    Nodes (M, D) are unit vectors. Edges join each node with its nearest reliable ones, and weigh a_ij =
-    softmax_j(z_i z_j / t_edge) without gradient; classes may differ, so that the tail learns
-    from the head. No neighbour, no loss.
+    Nodes (M, D) are unit vectors. Edges join each node with its nearest reliable ones, with weights a_ij =
+    softmax_j(z_i z_j / t_edge) without gradient; classes may differ, so that the tail learns from the head. A
+    node without a neighbour has no loss.
     """
     count = len(nodes)
     cosines = inner_products(nodes, nodes)

@@ -13,18 +13,18 @@ from bench.registry import register
 from methods.cross_entropy import CrossEntropy
 from methods.ldam import LDAM
 from methods.logit_adjustment import LogitAdjustment
-from methods.parts.mixing import Mix, Mixed, batch_wide, cutmix, mixing_draws
+from methods.parts.mixing import Mix, Mixed, paste_extra, pasting_draws
 
 
 class CMO(Mixed):
-    """Paste boxes of images from a re-balanced batch into those of the usual one.
+    """Paste boxes of images from a re-balanced batch into those of the ordinary one.
 
     Args:
-        alpha: of the Beta distribution of the share of the image that is left.
-        probability: of a batch to be pasted into.
+        alpha: of the Beta distribution of the remaining share of the image.
+        probability: of pasting into a batch.
         rest: epochs without pasting: up to this one, and as many at the end.
-        foreground: who is pasted. quirk: the paper weighs classes by 1 / n_c ("reverse"); the authors'
-            code gives that weight to each image, so classes come alike ("class_balanced").
+        foreground: the sampler of the pasted images. quirk: the paper weights classes by 1 / n_c ("reverse");
+            the authors' code weights images by that, so that classes are equally frequent ("class_balanced").
     """
 
     pasting: Tensor
@@ -46,22 +46,14 @@ class CMO(Mixed):
         self.register_buffer("pasting", torch.tensor(False))
 
     def draws(self, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
-        own = mixing_draws(rng, size, self.alpha) | {"mix_switch": rng.random(size, dtype=np.float32)}
-        return super().draws(rng, size) | own
+        return super().draws(rng, size) | pasting_draws(rng, size, self.alpha)
 
     def before_epoch(self, clock: Clock) -> None:
         super().before_epoch(clock)
         self.pasting.fill_(self.rest < clock.epoch < clock.epochs - self.rest)
 
     def mix(self, batch: Batch) -> Mix:
-        assert batch.extra is not None
-        weights, centres, switch = (
-            batch_wide(batch.draws[name]) for name in ("mix_weight", "mix_centre", "mix_switch")
-        )
-        pasted = self.pasting & (switch < self.probability)
-        weights = torch.where(pasted, weights, 1.0)
-        extra = batch.extra
-        return cutmix(batch.images, batch.labels, extra.images, extra.labels, weights, centres)
+        return paste_extra(batch, torch.where(self.pasting, self.probability, 0.0))
 
 
 @register("cmo_ce")
@@ -72,9 +64,9 @@ class CMOCrossEntropy(CMO, CrossEntropy):
 
 @register("cmo", reweight_from=0.8)
 class CMOLDAM(CMO, LDAM):
-    """LDAM on images with boxes of rarer classes pasted in, the margin taken under either label.
+    """LDAM on images with boxes of rarer classes pasted in, with the margin at either label.
 
-    What is published as CMO on CIFAR-100-LT, 47.2 at imbalance factor 100, is this with DRW.
+    The CMO published on CIFAR-100-LT, 47.2 at imbalance factor 100, is this with DRW.
     """
 
 

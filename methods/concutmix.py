@@ -1,4 +1,4 @@
-"""ConCutMix: contrastive CutMix, its labels corrected by how mixed images look (Pan et al., TIP 2024)."""
+"""ConCutMix: contrastive CutMix, with labels corrected by the projections (Pan et al., TIP 2024)."""
 
 from __future__ import annotations
 
@@ -7,33 +7,32 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from bench.method import Batch, Clock, MakeBackbone
 from bench.registry import register
 from methods.bcl import BCL
-from methods.parts.mixing import batch_wide, cutmix, mixing_draws
+from methods.parts.mixing import paste_extra, pasting_draws, soft_cross_entropy
 
 
 @register("concutmix", golden=True, classifier="linear")
 class ConCutMix(BCL):
-    """BCL whose classified view has boxes of even classes pasted in, and soft labels late in training.
+    """BCL with boxes of class-balanced images pasted into the classified view, later with corrected labels.
 
-    The label of a mixed image is moved towards the classes whose centres lie nearest to its projection.
-    quirk: by the authors' constants, which are the defaults for any number of classes, by at most 0.12
-    % of it.
+    The label of a mixed image is moved towards the classes whose centres are nearest to its projection.
+    quirk: with the authors' constants, which are the defaults for any number of classes, it moves by at most
+    0.12 %.
 
-    Their first view on CIFAR has AutoAugment and no Cutout ("autoaugment"). As (tau, nearest) theirs are
-    (0.85, 0.3) on CIFAR-10 and (0.99, 0.03) on ImageNet-LT, with a cosine classifier there.
+    Their first view on CIFAR has AutoAugment and no Cutout ("autoaugment"). Their (tau, nearest) are (0.85,
+    0.3) on CIFAR-10 and (0.99, 0.03) on ImageNet-LT, there with a cosine classifier.
 
     Args:
         tau: of the log prior in the classifier's loss.
-        alpha: of the Beta distribution of the share of the image that is left.
-        probability: of a batch to be pasted into.
+        alpha: of the Beta distribution of the remaining share of the image.
+        probability: of pasting into a batch.
         correct_from: share of the epochs after which labels are corrected.
-        correction: how far, for each class there is.
-        nearest: share of the classes that a corrected label may go to.
+        correction: strength of the correction, divided by the number of classes.
+        nearest: share of the classes towards which a label may move.
     """
 
     extra_sampler = "class_balanced"
@@ -59,8 +58,7 @@ class ConCutMix(BCL):
         self.register_buffer("correcting", torch.zeros(()))
 
     def draws(self, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
-        own = mixing_draws(rng, size, self.alpha) | {"mix_switch": rng.random(size, dtype=np.float32)}
-        return super().draws(rng, size) | own
+        return super().draws(rng, size) | pasting_draws(rng, size, self.alpha)
 
     def before_epoch(self, clock: Clock) -> None:
         super().before_epoch(clock)
@@ -68,18 +66,9 @@ class ConCutMix(BCL):
         self.correcting.fill_(self.strength if late else 0.0)
 
     def loss(self, batch: Batch) -> Tensor:
-        assert batch.extra is not None
-        weights, centres, switch = (
-            batch_wide(batch.draws[name]) for name in ("mix_weight", "mix_centre", "mix_switch")
-        )
-        weights = torch.where(switch < self.probability, weights, 1.0)
-        extra = batch.extra
-        mix = cutmix(batch.images, batch.labels, extra.images, extra.labels, weights, centres)
+        mix = paste_extra(batch, self.probability)
         features = self.backbone(torch.cat([mix.images, *batch.views[1:]]))
-        images = len(batch.labels)
-        own, other = (F.one_hot(labels, self.num_classes) for labels in (mix.labels, mix.partners))
-        share = mix.weights[:, None]
-        targets = share * own + (1 - share) * other
+        images, targets = len(batch.labels), mix.targets(self.num_classes)
         with torch.no_grad():
             seen = self.projector.layers(features[:images]).float()
             known = self.prototype_projector.layers(self.head.weight).float()
@@ -92,7 +81,7 @@ class ConCutMix(BCL):
 
 
 def nearest_classes(projections: Tensor, centres: Tensor, count: int) -> Tensor:
-    """Return shares (B, C) of the `count` classes whose centres (C, D) lie nearest, by inverse distance."""
+    """Return shares (B, C) of the `count` classes with the nearest centres (C, D), by inverse distance."""
     inverse = 1 / torch.cdist(projections, centres).clamp(min=1e-12)
     highest = inverse.topk(count, dim=1)
     kept = torch.zeros_like(inverse).scatter(1, highest.indices, highest.values)
@@ -106,8 +95,3 @@ def corrected_labels(
     counts = class_counts.clamp(min=1).to(labels)
     weight = strength * (labels @ counts).log() / counts.log().sum().clamp(min=1e-12)
     return labels + weight[:, None] * (nearby - labels)
-
-
-def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Return the mean over images of -sum_c t_c log p_c."""
-    return -(targets * logits.log_softmax(dim=1)).sum(dim=1).mean()

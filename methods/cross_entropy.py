@@ -23,7 +23,7 @@ from methods.parts.weights import weighted_cross_entropy
 @register("cs_ce", golden=True, reweight_from=0.0, beta=1.0)
 @register("ce_drw", golden=True, reweight_from=0.8)
 class CrossEntropy(Classifier):
-    """Softmax cross-entropy, class-weighted once the weights switch on.
+    """Softmax cross-entropy, with class weights once they apply.
 
     Args:
         reduction: "weighted_mean" divides by the sum of the batch's weights (PyTorch, LDAM-DRW and

@@ -11,8 +11,7 @@ from methods.parts.frozen import FrozenBackbone
 class CRT(FrozenBackbone, CrossEntropy):
     """A new linear classifier on a trained, frozen backbone, from class-balanced batches."""
 
-    def mean_over_images(self) -> bool:
-        return super().mean_over_images()
+    mean_over_images = CrossEntropy.mean_over_images
 
     def sampler(self, epoch: int, epochs: int) -> str:
         return "class_balanced"

@@ -20,15 +20,16 @@ HIGHEST = 10
 
 
 class Curriculum(Method):
-    """Let each class's images be distorted as far as the network still recognises them.
+    """Distort each class's images as far as the network still recognises them.
 
-    Put it before the classifier: `class CUDALDAM(Curriculum, LDAM)`. Before every epoch each class is shown
-    freshly distorted training images at every level up to its own: if enough of each level are right, its
-    level rises by one, and else it falls by one. In training every other image is distorted.
+    Put it before the classifier: `class CUDALDAM(Curriculum, LDAM)`. Before every epoch the network
+    classifies newly distorted training images of each class at every level up to the class's own. If enough
+    are right at each level, the class's level rises by one, else it falls by one. In training every other
+    image is distorted.
 
     Args:
-        trials: images shown at level 0; at level s it is (s + 1) times as many.
-        accept: share that has to be exceeded at every level.
+        trials: images at level 0; level s has (s + 1) times as many.
+        accept: share of right answers to exceed at every level.
     """
 
     views = (View(strength_of="levels", chance=0.5),)
@@ -78,31 +79,28 @@ class Curriculum(Method):
 class CUDACrossEntropy(Curriculum, CrossEntropy):
     """Cross-entropy of images distorted as far as their class allows."""
 
-    def mean_over_images(self) -> bool:
-        return super().mean_over_images()
+    mean_over_images = CrossEntropy.mean_over_images
 
 
 @register("ldam_drw_cuda", reweight_from=0.8, golden=True)
 class CUDALDAM(Curriculum, LDAM):
     """LDAM on images distorted as far as their class allows."""
 
-    def mean_over_images(self) -> bool:
-        return super().mean_over_images()
+    mean_over_images = LDAM.mean_over_images
 
 
 @register("balanced_softmax_cuda", golden=True)
 class CUDABalancedSoftmax(Curriculum, LogitAdjustment):
     """Balanced softmax on images distorted as far as their class allows."""
 
-    def mean_over_images(self) -> bool:
-        return super().mean_over_images()
+    mean_over_images = LogitAdjustment.mean_over_images
 
 
 def next_levels(levels: np.ndarray, correct: np.ndarray, trials: np.ndarray, accept: float) -> np.ndarray:
-    """Return levels (C,) one higher where every level shown has more than `accept` right, else one lower.
+    """Return levels (C,), one higher if at every tried level more than `accept` are right, else one lower.
 
-    Of (C, 11) trials and right answers by class and level; shares are taken in float32, so that 6 of 10 are
-    not more than 0.6. A class that was not shown keeps its level.
+    `trials` and `correct` are (C, 11), by class and level; shares are in float32, so that 6 of 10 do not
+    exceed 0.6. A class without trials keeps its level.
     """
     shown = trials > 0
     share = correct.astype(np.float32) / np.maximum(trials, 1).astype(np.float32)

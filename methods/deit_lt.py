@@ -6,33 +6,34 @@ from typing import ClassVar, Literal
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bench.backbones import Backbone
 from bench.method import Batch, Clock, MakeBackbone, Method
 from bench.registry import register
-from methods.lift import enlarge, vit_of
-from methods.parts.mixing import batch_wide, cutmix, mixing_draws, mixup, shuffled
+from methods.lift import enlarge, input_side
+from methods.parts.mixing import Mix, batch_wide, cutmix, mixup, pasting_draws, shuffled, soft_cross_entropy
 from methods.parts.teacher import Teacher
 from methods.parts.weights import DeferredWeights, weighted_cross_entropy
 
 
 @register("deit_lt", golden=True)
 class DeiTLT(Method):
-    """A ViT with a class and a distillation token: one learns the labels, the other what the teacher says.
+    """A ViT with a class and a distillation token: one learns the labels, the other the teacher's.
 
-    Images are mixed by mixup or CutMix and the teacher sees the very same ones; what it says is a hard
-    label. Late in training nothing is mixed any more, and the second loss is weighted by the classes of
-    the teacher's labels. Scores are the mean of both heads. The teacher is the parent, a CNN of small
-    images, as PaCo's ResNet-32 (theirs has SAM too): `backbone` at its label in the recipe. The student
-    enlarges images to its input. The distillation token is one of timm's registers.
+    Images are mixed by mixup or CutMix, and the teacher sees the same mixed images; its predictions are hard
+    labels. Late in training images are not mixed, and the second loss is weighted by the classes of the
+    teacher's labels. The logits are the mean of both heads. The teacher is the parent, a CNN for small
+    images, such as PaCo's ResNet-32 (the authors' is trained with SAM too): set `backbone` at its label in
+    the recipe. The student enlarges images to its input size. The distillation token is one of timm's
+    registers.
 
     Args:
-        late_from: share of the epochs after which nothing is mixed and classes are weighted.
+        late_from: share of the epochs after which images are not mixed and classes are weighted.
         beta: of the effective number of samples, for those weights.
-        mixup_alpha: of mixup's Beta distribution; CutMix's is uniform, and each has every other batch.
-        smoothing: share of a label that is spread over all classes.
+        mixup_alpha: of mixup's Beta distribution; CutMix's is uniform, and each is used for half of the
+            batches.
+        smoothing: label smoothing.
     """
 
     needs_backbone: ClassVar[Literal["", "vit"]] = "vit"
@@ -55,7 +56,7 @@ class DeiTLT(Method):
         super().__init__(make_backbone, class_counts)
         self.mixup_alpha, self.smoothing = mixup_alpha, smoothing
         self.backbone = make_backbone(reg_tokens=1)
-        self.size = int(vit_of(self.backbone).patch_embed.img_size[0])
+        self.size = input_side(self.backbone)
         features = self.backbone.num_features
         self.head = nn.Linear(features, self.num_classes)
         self.distilled_head = nn.Linear(features, self.num_classes)
@@ -67,7 +68,7 @@ class DeiTLT(Method):
         self.teacher.take(parent)
 
     def draws(self, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
-        drawn = mixing_draws(rng, size, 1.0) | {"mix_switch": rng.random(size, dtype=np.float32)}
+        drawn = pasting_draws(rng, size, 1.0)
         blend = rng.beta(self.mixup_alpha, self.mixup_alpha, size).astype(np.float32)
         return drawn | {"blend_weight": blend}
 
@@ -76,12 +77,12 @@ class DeiTLT(Method):
         self.mixing.fill_(not self.class_weights.on(clock))
 
     def logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what the class token and the distillation token say, (B, C) each."""
+        """Return the logits of the class token and of the distillation token, (B, C) each."""
         tokens = self.backbone.feature_map(enlarge(images, self.size))
         return self.head(tokens[:, 0]), self.distilled_head(tokens[:, 1])
 
     def mixed(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return a batch's images, mixed while that lasts, and their soft targets (B, C)."""
+        """Return a batch's images, mixed unless it is late, and their soft targets (B, C)."""
         order = shuffled(batch.draws["mix_order"])
         others, partners = batch.images[order], batch.labels[order]
         switch, blend_weight, box_weight, centres = (
@@ -94,29 +95,28 @@ class DeiTLT(Method):
         images = torch.where(blend[:, None, None, None], blended.images, pasted.images)
         weights = torch.where(blend, blended.weights, pasted.weights)
         images = torch.where(self.mixing, images, batch.images)
-        weights = torch.where(self.mixing, weights, 1.0)[:, None]
-        own, other = (F.one_hot(y, self.num_classes) for y in (batch.labels, partners))
+        weights = torch.where(self.mixing, weights, 1.0)
         smooth = torch.where(self.mixing, self.smoothing, 0.0)
-        targets = (1 - smooth) * (weights * own + (1 - weights) * other) + smooth / self.num_classes
-        return images, targets
+        targets = Mix(images, batch.labels, partners, weights).targets(self.num_classes)
+        return images, (1 - smooth) * targets + smooth / self.num_classes
 
     def loss(self, batch: Batch) -> Tensor:
         images, targets = self.mixed(batch)
-        said, distilled = self.logits(images)
-        return deit_lt_loss(said, distilled, self.teacher(images), targets, self.class_weights.now)
+        classified, distilled = self.logits(images)
+        return deit_lt_loss(classified, distilled, self.teacher(images), targets, self.class_weights.now)
 
     def forward(self, images: Tensor) -> Tensor:
-        said, distilled = self.logits(images)
-        return (said + distilled) / 2
+        classified, distilled = self.logits(images)
+        return (classified + distilled) / 2
 
 
 def deit_lt_loss(
-    said: Tensor, distilled: Tensor, teacher: Tensor, targets: Tensor, class_weights: Tensor
+    classified: Tensor, distilled: Tensor, teacher: Tensor, targets: Tensor, class_weights: Tensor
 ) -> Tensor:
-    """Return half the cross-entropy to soft targets (B, C), and half a weighted one to the teacher's labels.
+    """Return the mean of the cross-entropies with soft targets (B, C) and with the teacher's labels.
 
-    The weights are of the teacher's classes, a mean by their sum over the batch.
+    The second is weighted by the classes of the teacher's labels, normalised over the batch.
     """
-    own = -(targets * said.log_softmax(dim=1)).sum(dim=1).mean()
+    own = soft_cross_entropy(classified, targets)
     learnt = weighted_cross_entropy(distilled, teacher.argmax(dim=1), class_weights)
     return own / 2 + learnt / 2

@@ -16,25 +16,25 @@ from methods.parts.adjusted_experts import AdjustedExperts
 
 @register("dirmixe", golden=True)
 class DirMixE(AdjustedExperts):
-    """Three experts, each for class distributions drawn about the training one, the even and the reversed.
+    """Three experts, for class distributions drawn around the training, the even and the reversed one.
 
-    Late in training the spread of the loss over what is drawn is penalised too. The authors draw all
-    distributions before training and shuffle them; here each epoch draws its own. quirk: their switch to the
-    second phase is at 0.8 of 200 epochs, however many there are; here of the run's.
+    Late in training the spread of the loss over the drawn distributions is penalised too. The authors draw
+    all distributions before training and shuffle them; here each epoch draws its own. quirk: their second
+    phase starts at 0.8 of 200 epochs for any number of epochs; here at 0.8 of the run's.
 
     The defaults are those for CIFAR-100; `spread_weight` is 15 on CIFAR-10, 1 on ImageNet-LT and iNaturalist,
     `power` 1.6 on ImageNet-LT, `concentration` 1e5 on iNaturalist.
 
     Args:
-        trials: distributions drawn for a batch; no more than it has images.
+        trials: distributions drawn for a batch, at most its number of images.
         power: of both priors in the adjustment; 1 would be exact.
-        concentration: of the Dirichlet distributions: the larger, the nearer to their centres.
+        concentration: of the Dirichlet distributions around their centres.
         spread_weight: of the upper semi-variance of the losses.
         spread_from: share of the epochs after which it counts.
     """
 
     adapts = True
-    test_views = "crop_flip_simclr_blur"  # its authors' scripts use SADE's weights unchanged
+    test_views = "crop_flip_simclr_blur"  # the authors' scripts use SADE's weights
     centres: Tensor
     spread: Tensor
 
@@ -78,7 +78,7 @@ class DirMixE(AdjustedExperts):
 
 
 def prior_centres(class_counts: Tensor) -> Tensor:
-    """Return the training prior, the even one, and the training one with ranks reversed, (3, C)."""
+    """Return the training prior, the even one, and the training prior with ranks reversed, (3, C)."""
     counts = class_counts.clamp(min=1).double()
     prior = counts / counts.sum()
     order = prior.argsort(descending=True, stable=True)

@@ -14,10 +14,10 @@ from methods.parts.weights import power_weights, weighted_cross_entropy
 
 
 class AlignedHead(nn.Module):
-    """A linear classifier whose logits are scaled and shifted class by class, image by image.
+    """A linear classifier whose logits are scaled and shifted by class and image.
 
-    With a confidence s in 0..1 of each image, z'_c = (1 + s a_c) z_c + s b_c. The authors' layer starts
-    from a = 1 and b = 0, the confidence's weights from 0.1 (the paper writes 1 + a as alpha).
+    With a confidence s in 0..1 of each image, z'_c = (1 + s a_c) z_c + s b_c. As in the authors' layer, a
+    starts at 1, b at 0, and the confidence's weights at 0.1 (the paper writes 1 + a as alpha).
     """
 
     def __init__(self, features: int, classes: int) -> None:
@@ -39,7 +39,7 @@ class DisAlign(FrozenBackbone):
     """Scales, shifts and a confidence on a trained, frozen classifier, from plain batches.
 
     Args:
-        rho: of the class weights, which are proportional to 1 / n_c^rho: 0 weighs all alike; 1.2 is the
+        rho: of the class weights, which are proportional to 1 / n_c^rho: 0 for equal weights; 1.2 is the
             authors' on ImageNet-LT.
         batch_norm: of the frozen backbone, see "crt".
     """

@@ -1,7 +1,7 @@
 """DSCL and PBSD: decoupled supervised contrastive learning and patch-based self-distillation.
 
-Xuan & Zhang, AAAI 2024. Stage 1 (here) trains an encoder with a momentum encoder and a queue; stage 2
-("dscl_linear") trains the classifier whose row is compared with published ones.
+Xuan & Zhang, AAAI 2024. Stage 1 trains an encoder with a momentum encoder and a queue; stage 2
+("dscl_linear") trains the classifier whose accuracy is published.
 """
 
 from __future__ import annotations
@@ -30,23 +30,23 @@ _KEY: dict[Crops, str] = {"small": "dscl_key", "large": "dscl_key_large"}
 @register("pbsd", version=2, golden=True, beta=None)
 @register("dscl_pbsd", version=2, golden=True)
 class DSCL(Method):
-    """Supervised contrast whose pull to the own key does not depend on how frequent the class is.
+    """Supervised contrast whose pull to the own key does not depend on the frequency of the class.
 
     The authors train ImageNet-LT and iNaturalist at 224 pixels with `queue` 65536, `patch_size` 64 and
-    `crops` "small"; the defaults are ours for 32 pixels, where they published no code. Blur is theirs in
-    shares of the image, so next to none there. Evaluated by itself, it scores an image by the distance of its
-    key to the mean key of each class in the queue.
+    `crops` "small"; they published no code for 32 pixels, for which the defaults are ours. Blur is theirs in
+    shares of the image, which is almost none at 32 pixels. Evaluated alone, its logits are the distances of
+    an image's key to the mean key of each class in the queue.
 
     Args:
-        beta: weight of all other samples of the class together, where the own key has 1; None weights
-            the own key like any other: plain supervised contrast, to which "pbsd" adds its patches.
+        beta: weight of all other samples of the class together, relative to the own key; None weights the own
+            key like the others: plain supervised contrast, to which "pbsd" adds its patches.
         distill: weight of the patch distillation; 0 leaves the patches out.
         patches: boxes per image.
-        patch_size: side to which a box is resized, in pixels, or as a share of the image's side: 0.5 is 16 of
+        patch_size: side to which a box is resized, in pixels or as a share of the image's side: 0.5 is 16 of
             32 pixels.
         temperature: of all similarities.
         queue: number of keys kept.
-        momentum: of the key encoder; the authors' 0.999 looks back over 1.1 % of their 90,400 steps.
+        momentum: of the key encoder; the authors' 0.999 averages over about 1.1 % of their 90,400 steps.
         dim: of the projections.
         crops: of query and key, at least 0.08 ("small") or 0.2 ("large") of the image.
     """
@@ -95,7 +95,7 @@ class DSCL(Method):
         query_view, key_view, *patches = batch.views
         feature_map = self.backbone.feature_map(query_view)
         query = unit(self.projector(self.backbone.pool(feature_map)))
-        # The authors normalise each patch's batch by itself, so these are not one forward.
+        # one forward for each patch, as the authors normalise each patch's batch by itself
         students = [unit(self.projector(self.backbone(patch))) for patch in patches]
         with torch.no_grad():
             key = self._keys(key_view)
@@ -119,15 +119,15 @@ class DSCL(Method):
         return unit(self.key_projector(self.key_backbone(images)))
 
     def after_step(self, clock: Clock, batch: Batch) -> None:
-        # The same as the authors' update before the next step's keys: both encoders start equal.
+        # the same as the authors' update before the next step's keys, as both encoders start equal
         self.key_backbone.update(self.backbone)
         self.key_projector.update(self.projector)
         self.queue.enqueue(batch.labels)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return minus the squared distance to each class's mean key; one without keys is farthest.
+        """Return minus the squared distance to each class's mean key; a class without keys is farthest.
 
-        By the key encoder: the query encoder's batch norm statistics have seen mostly patches.
+        It uses the key encoder, because the query encoder's batch norm statistics come mostly from patches.
         """
         means, present = self.queue.class_means(self.num_classes)
         cosines = self._keys(images) @ means.mT
@@ -139,7 +139,7 @@ class DSCLLinear(CRT):
     """The second stage of DSCL, PBSD and both: a linear classifier on the frozen encoder.
 
     Args:
-        crops: as the encoder's query had them.
+        crops: as for the encoder's query.
     """
 
     usual_parent = "dscl_pbsd"
@@ -160,7 +160,7 @@ class DSCLLinear(CRT):
 def draw_boxes(rng: np.random.Generator, size: int) -> np.ndarray:
     """Draw boxes (size, 4) as x0, y0, x1, y1 in shares of the side.
 
-    The area is uniform in 0.05 to 0.6, the aspect ratio log-uniform in 3/4 to 4/3: the authors' code
+    The area is uniform in 0.05 to 0.6, the aspect ratio log-uniform in 3/4 to 4/3, as in the authors' code
     (the supplement's Algorithm 1 draws the side instead). Such a box always fits.
     """
     area = rng.uniform(0.05, 0.6, size)
@@ -206,9 +206,9 @@ def dscl_loss(
 def pbsd_loss(teacher: Tensor, student: Tensor, key: Tensor, queue: Tensor, temperature: float) -> Tensor:
     """Return KL(teacher || student) of the softmax of similarities to the own key and the queue.
 
-    Both are (patches, *lead, B, D), unit norm: what is pooled for a box from the full view's map, and
-    the encoded crop of that box. No gradient reaches the teacher, which is the same network; the paper's
-    cross-entropy has the same gradient, and is larger by the teacher's entropy, which drifts.
+    Both are (patches, *lead, B, D), unit norm: the features of a box pooled from the full view's map, and
+    those of the encoded crop of that box. The teacher, the same network, gets no gradient. The paper's
+    cross-entropy has the same gradient and is larger by the teacher's entropy.
     """
 
     def log_p(features: Tensor) -> Tensor:
@@ -223,9 +223,9 @@ def pbsd_loss(teacher: Tensor, student: Tensor, key: Tensor, queue: Tensor, temp
 def roi_mean(feature_map: Tensor, boxes: Tensor) -> Tensor:
     """Average a box of each image's feature map, as the mean over the 2x2 bins of ROIAlign.
 
-    It equals torchvision's `roi_align(map, boxes, (2, 2)).mean((2, 3))`. Sampling a box on a grid is a
-    product of two axes, so the mean of its bilinear samples is a weighted sum of rows and columns.
-    quirk: cell i of the map lies at coordinate i, half a cell off (`aligned=False`), as in the authors' code.
+    It equals torchvision's `roi_align(map, boxes, (2, 2)).mean((2, 3))`. The grid of samples is separable, so
+    the mean of the bilinear samples is a weighted sum of rows and columns. quirk: cell i of the map lies at
+    coordinate i, half a cell off (`aligned=False`), as in the authors' code.
 
     Args:
         feature_map: (*lead, B, D, h, w).
@@ -241,9 +241,9 @@ def roi_mean(feature_map: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _sample_weights(low: Tensor, high: Tensor, cells: int) -> Tensor:
-    """Return what each cell of an axis contributes to the mean of a box's samples, (B, cells).
+    """Return the weight of each cell of an axis in the mean of a box's samples, (B, cells).
 
-    ROIAlign takes ceil(bin size) samples in each of the two bins, and a box spans at least one cell.
+    ROIAlign takes ceil(bin size) samples in each of the two bins; a box spans at least one cell.
     """
     span = ((high - low) * cells).clamp(min=1)
     samples = 2 * (span / 2).ceil()

@@ -1,4 +1,4 @@
-"""DSCL + PBSD with RIDE's experts: the paper's ensemble, of which the authors published no code."""
+"""DSCL + PBSD with RIDE's experts: the paper's ensemble, whose code is not published."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from methods.parts.queue import KeyQueue
 
 @register("dscl_pbsd_ensemble", version=2, reconstruction=True)
 class DSCLEnsemble(DSCL):
-    """DSCL + PBSD on experts: each has its projector and its keys in the queue; losses are averaged.
+    """DSCL + PBSD on experts, each with its own projector and keys; losses are averaged.
 
     Args:
         experts: how many.

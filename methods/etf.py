@@ -1,4 +1,4 @@
-"""A fixed simplex (ETF) instead of a learnt classifier: dot regression, and DisA's transport to its vertices.
+"""A fixed simplex (ETF) instead of a learnt classifier: dot regression, and DisA's optimal transport to it.
 
 Yang et al., NeurIPS 2022 (ETF + DR); Gao et al., ICML 2024 (DisA).
 """
@@ -21,10 +21,10 @@ from methods.parts.mixing import Mixup
 
 
 class ETFHead(nn.Module):
-    """Score features, after batch norm and at unit length, by their products with fixed vertices (D, C).
+    """Products of features, after batch norm and at unit length, with fixed vertices (D, C).
 
-    A simplex of C vertices needs D >= C. With fewer features the first D coordinates of a larger one
-    stand for it, and its angles are no longer alike: the authors widen the network instead.
+    A simplex of C vertices needs D >= C. With fewer features the first D coordinates of a larger one are
+    used, whose angles are not all equal; the authors widen the network instead.
     """
 
     vertices: Tensor
@@ -35,7 +35,7 @@ class ETFHead(nn.Module):
         self.register_buffer("vertices", simplex(max(features, classes), classes)[:features])
 
     def directions(self, features: Tensor) -> Tensor:
-        """Return features (B, D) normed over the batch, then at unit length."""
+        """Return features (B, D) after batch norm, at unit length."""
         return unit(self.norm(features))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -50,8 +50,8 @@ class ETF(Mixup):
     width (128), on ImageNet-LT 4,096.
 
     Args:
-        batch_lengths: let vertices be the longer the rarer their class is in the batch, as the authors' code
-            does (quirk: the paper has this as an option, and fixed lengths as its method).
+        batch_lengths: make vertices longer for classes that are rarer in the batch, as in the authors' code
+            (quirk: in the paper this is an option, and the method has fixed lengths).
     """
 
     head: ETFHead
@@ -83,16 +83,18 @@ class ETF(Mixup):
 
 @register("disa", golden=True)
 class DisA(Mixup, CrossEntropy):
-    """Mixup cross-entropy, and the cost of transporting the batch's features evenly to a simplex's vertices.
+    """Mixup cross-entropy, plus the cost of transporting the batch's features evenly to a simplex's vertices.
 
-    The classifier learns here. quirk left out: the authors' optimiser holds the backbone alone, so their
-    linear classifier and the norm before the simplex stay as they are drawn.
+    The classifier is learnt here. quirk left out: the authors' optimiser has only the backbone's parameters,
+    so their linear classifier and the norm before the simplex keep their initial values.
 
     Args:
         transport_weight: of the transport's cost.
-        rounds: of Sinkhorn's iteration at most; it stops once it hardly moves, as the authors' of 200, which
-            took 2 on the stored cases.
+        rounds: maximum of Sinkhorn's iteration, which stops on convergence; the authors' maximum is 200, and
+            theirs took 2 on the stored cases.
     """
+
+    takes_label_smoothing = CrossEntropy.takes_label_smoothing
 
     def __init__(
         self,
@@ -106,9 +108,6 @@ class DisA(Mixup, CrossEntropy):
         super().__init__(make_backbone, class_counts, **common)
         self.transport_weight, self.rounds = transport_weight, rounds
         self.simplex = ETFHead(self.backbone.num_features, self.num_classes)
-
-    def takes_label_smoothing(self) -> bool:
-        return super().takes_label_smoothing()
 
     def loss(self, batch: Batch) -> Tensor:
         mix = self.mix(batch)
@@ -135,7 +134,7 @@ def lengths_in_batch(labels: Tensor, classes: int) -> Tensor:
 def dot_regression(features: Tensor, vertices: Tensor, labels: Tensor, length_weight: float = 0.0) -> Tensor:
     """Return 1/2 mean_i (h_i m_y - |m_y| |h_i|)^2 / |h_i| + w mean |h_i|: h (B, D), vertices m (D, C).
 
-    |h_i| has a gradient in the last term alone, which is for features that are not normalised (the authors'
+    |h_i| has a gradient only in the last term, which is for features that are not normalised (the authors'
     ImageNet-LT: w 0.01).
     """
     own = vertices.T[labels]
@@ -149,8 +148,8 @@ def dot_regression(features: Tensor, vertices: Tensor, labels: Tensor, length_we
 def transport_cost(costs: Tensor, rounds: int, stop: float = 0.1) -> Tensor:
     """Return the cost of the entropic optimal transport between uniform measures, by `costs` (B, C).
 
-    Sinkhorn's iteration on dual potentials at regularisation 1, differentiated through its rounds; it rests
-    once the potentials of a round moved by less than `stop` in all.
+    Sinkhorn's iteration on dual potentials at regularisation 1, differentiated through its rounds; it stops
+    when the row potentials change by less than `stop` in sum.
     """
     images, classes = costs.shape
     mass_u, mass_v = math.log(1 / images + 1e-8), math.log(1 / classes + 1e-8)

@@ -19,13 +19,13 @@ from methods.parts.classifier import Classifier
 @register("cb_focal", golden=True, form="sigmoid", reweight_from=0.0)
 @register("cb_sigmoid", golden=True, form="sigmoid", gamma=0.0, reweight_from=0.0)
 class Focal(Classifier):
-    """Cross-entropy that fades for well-classified images, by the factor (1 - p)^gamma.
+    """Cross-entropy that is reduced for well-classified images by the factor (1 - p)^gamma.
 
     Args:
-        gamma: how fast it fades; 1 in LDAM-DRW and class-balanced loss, 2 in detection.
+        gamma: of the factor; 1 in LDAM-DRW and class-balanced loss, 2 in detection.
         form: "softmax" (LDAM-DRW) or "sigmoid", C one-vs-all terms per image (the paper; class-balanced
-            loss). The sigmoid form starts from a bias of -log(C - 1) that is not decayed, as in the
-            class-balanced paper's code: without it the loss starts near C log 2.
+            loss). The sigmoid form starts from a bias of -log(C - 1) without weight decay, as in the
+            class-balanced paper's code; otherwise the loss starts near C log 2.
         detach: no gradient through the factor (Long-Tailed-Recognition.pytorch, LADE); softmax form.
         ldam_compat: quirk of LDAM-DRW: the class weight enters p, p = exp(-w CE); softmax form.
     """

@@ -19,18 +19,18 @@ from methods.parts.weights import power_weights
 
 @register("glmc", golden=True, version=2)
 class GLMC(Method):
-    """A mixup and a CutMix view that agree, and a loss that shifts from plain to weighted labels.
+    """Consistency of a mixup and a CutMix view, and a loss that shifts from plain to weighted labels.
 
-    The published CIFAR numbers have a ResNet-32 four times as wide (the backbone option `width` 4, 7.5
-    million parameters). As (consistency, label_weighting, resample) the authors have on CIFAR-100 at factor
+    The published CIFAR numbers are of a ResNet-32 four times as wide (the backbone option `width` 4, 7.5
+    million parameters). The authors' (consistency, label_weighting, resample) are on CIFAR-100 at factor
     100, 50, 10: (4, 1.2, false), (6, 1.2, true), (4, 1.2, true); on CIFAR-10 at 50: (1, 1.2, false), at 10:
     (2, 1, true), and at 100 (1, 1.2, false) or, in an update of their README, consistency 4.
 
     Args:
         label_weighting: class weights are n^-label_weighting; 1.2 on CIFAR, 1 on ImageNet-LT.
         consistency: weight of the similarity of the two views.
-        resample: whether the second batch draws classes by n^0.8, each image weighed n^-0.2, instead of by n;
-            it is drawn with replacement in both cases.
+        resample: draw the second batch's classes by n^0.8 (images by n^-0.2) instead of by n; with
+            replacement in both cases.
         dim: of the projection and its prediction.
     """
 
@@ -61,7 +61,7 @@ class GLMC(Method):
         self.register_buffer("alpha", torch.tensor(1.0))
 
     def draws(self, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
-        # quirk: the weight is uniform; the authors' option --beta 0.5 is read and not used
+        # quirk: the weight is uniform; the authors' option --beta 0.5 has no effect
         return {
             "mix_weight": rng.random(size, dtype=np.float32),
             "mix_centre": rng.random((size, 2), dtype=np.float32),
@@ -72,7 +72,7 @@ class GLMC(Method):
 
     def loss(self, batch: Batch) -> Tensor:
         mixes = self.mix(batch)
-        # quirk: one pass for each view, so each has its own batch statistics
+        # quirk: one forward pass per view, each with its own batch statistics
         features = [self.backbone(mix.images) for mix in mixes]
         labelled = [
             glmc_loss(self.plain_head(f), self.head(f), mix, self.class_weights, self.alpha)
@@ -86,7 +86,7 @@ class GLMC(Method):
     def mix(self, batch: Batch) -> tuple[Mix, Mix]:
         """Blend the first views and paste the second ones, both with the extra batch, by one weight.
 
-        quirk: labels of the pasted views go by the drawn weight, not by the area that the image kept.
+        quirk: the labels of the pasted views are weighted by the drawn weight, not by the remaining area.
         """
         assert batch.extra is not None
         (first, second), (other, another) = batch.views, batch.extra.views

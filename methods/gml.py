@@ -1,6 +1,6 @@
 """GML: Gaussian mixture likelihood contrast with a teacher's queue (Suh & Seo, ICML 2023).
 
-The published ancestor of the CGM-BF-CP reconstruction.
+The CGM-BF-CP reconstruction builds on it.
 """
 
 from __future__ import annotations
@@ -18,50 +18,38 @@ from bench.method import Batch, MakeBackbone, Method, View
 from bench.registry import register
 from methods.logit_adjustment import LogitAdjustment
 from methods.parts.contrast import inner_products
+from methods.parts.cosines import CosineClassifier
 from methods.parts.heads import CosineHead
 from methods.parts.projector import Projector
 from methods.parts.weights import log_class_prior
 
 
 @register("gml_teacher")
-class GMLTeacher(LogitAdjustment):
-    """Logit-adjusted cross-entropy on scaled cosines: what GML's authors train as its teacher.
+class GMLTeacher(CosineClassifier, LogitAdjustment):
+    """Logit-adjusted cross-entropy on scaled cosines: the teacher of GML's authors.
 
     On CIFAR theirs is a ResNet-56, on ImageNet-LT a ResNeXt-101.
-
-    Args:
-        scale: of the cosines.
     """
 
-    def __init__(
-        self, make_backbone: MakeBackbone, class_counts: np.ndarray, *, scale: float = 30.0, **common: Any
-    ) -> None:
-        self.scale = scale
-        super().__init__(make_backbone, class_counts, **common)
-
-    def mean_over_images(self) -> bool:
-        return super().mean_over_images()
-
-    def make_head(self, features: int, classes: int) -> nn.Module:
-        return CosineHead(features, classes, self.scale)
+    mean_over_images = LogitAdjustment.mean_over_images
 
 
 @register("gml", golden=True, version=2)
 class GML(Method):
     """Contrast with class mixtures of a frozen teacher's features, distillation, and logit adjustment.
 
-    The first view is classified and distilled, the second queries, and the teacher's features of the third
-    wait in a queue with slots for each class, embedded anew at every step. The parent is the teacher: the
-    authors' is "gml_teacher" on a larger network (they say the size is not essential), and any balanced one
-    serves. A teacher that follows the training prior, as LDAM-DRW's logits do, costs the student its rare
-    classes.
+    The first view is classified and distilled, the second is the query, and the teacher's features of the
+    third enter a queue with slots for each class, whose embeddings are recomputed at every step. The parent
+    is the teacher: the authors' is "gml_teacher" on a larger network (they call the size not essential); any
+    balanced method works. With a teacher that follows the training prior, such as LDAM-DRW, the student does
+    badly on rare classes.
 
     Args:
         distill: weight of the distillation (0 on ImageNet-LT and iNaturalist).
         contrast_weight: of the two contrastive terms.
         ce_weight: of the logit-adjusted cross-entropy.
         queue: slots in all (16384 on ImageNet-LT).
-        base_slots: slots that every class has at least (3 on ImageNet-LT).
+        base_slots: minimum slots of a class (3 on ImageNet-LT).
         temperature: initial, then learned.
         distill_temperature: of the softened predictions.
         scale: of the classifier's cosines.
@@ -69,7 +57,7 @@ class GML(Method):
         dim: of the embeddings.
     """
 
-    capturable = False  # what enters the queue depends on the batch
+    capturable = False  # the rows that the queue gets depend on the batch
     needs_parent = True
     usual_parent = "gml_teacher"
     scores = "balanced"
@@ -152,12 +140,12 @@ class GML(Method):
         logits = self.head(classified)
         ce = F.cross_entropy(logits + self.log_prior, batch.labels)
         taught_loss = distillation_loss(logits, teacher_logits, self.distill_temperature)
-        self.enqueue(latest, batch)  # first: an image's own key is in the queue, as the first copy wants it
+        self.enqueue(latest, batch)  # first, so that an image's own key is in the queue for the first copy
         contrast = self.contrast(self.embed_query(queried), batch)
         return self.ce_weight * ce + self.distill * taught_loss + self.contrast_weight * contrast
 
     def contrast(self, query: Tensor, batch: Batch) -> Tensor:
-        """Return the contrast of queries (B, dim) with all keys of the queue, embedded as they are now."""
+        """Return the contrast of queries (B, dim) with the current embeddings of all keys of the queue."""
         cosines = inner_products(query, self.embed_key(self.keys.clone()))
         filled = self.key_labels.masked_fill(self.key_index < 0, -1)
         other_image = batch.positions[:, None] != self.key_index
@@ -171,7 +159,7 @@ class GML(Method):
         member = F.one_hot(batch.labels, self.num_classes)
         rank = (member.cumsum(0) - 1).gather(1, batch.labels[:, None])[:, 0]
         slots = self.slots[batch.labels]
-        last = rank >= member.sum(0)[batch.labels] - slots  # what the batch itself would overwrite stays out
+        last = rank >= member.sum(0)[batch.labels] - slots  # leaves out rows that the batch would overwrite
         at = (self.first_slot[batch.labels] + (self.written[batch.labels] + rank) % slots)[last]
         self.keys[at] = latest[last].to(self.keys)
         self.key_index[at] = batch.positions[last]
@@ -197,16 +185,16 @@ def mixture_contrast_loss(
     log_temperature: Tensor,
     log_prior: Tensor,
 ) -> Tensor:
-    """Return the likelihood loss twice: for the embeddings, and for the temperature.
+    """Return the sum of two copies of the likelihood loss, for the embeddings and for the temperature.
 
-    The first copy has a fixed temperature and all keys, those of the same image too; the second has fixed
-    embeddings and leaves these out, and with them the anchors whose class has no other key (the authors' code
-    divides by zero there).
+    The first copy has a fixed temperature and all keys, including those of the same image. The second has
+    fixed embeddings, and leaves out keys of the same image and anchors whose class has no other key (where
+    the authors' code divides by zero).
 
     Args:
         cosines: (N, M) of queries with keys; `labels` (N,) are the queries'.
         key_labels: (M,), -1 for an empty slot.
-        other_image: which keys are of another image than the query, (N, M).
+        other_image: whether a key is of another image than the query, (N, M).
         log_prior: log pi, (C,).
     """
     temperature = log_temperature.exp()
@@ -223,12 +211,12 @@ def mixture_contrast_loss(
 def log_mixtures(logits: Tensor, member: Tensor, allowed: Tensor) -> Tensor:
     """Return log S_c, (N, C), where S_c is the mean of exp(logits) over the allowed keys of class c.
 
-    `logits` and `allowed` are (N, M), `member` (M, C) says which keys are of which class. A class without an
-    allowed key gets the row's least likely value there is, instead of minus infinity.
+    `logits` and `allowed` are (N, M); `member` (M, C) is the keys' classes. A class without an allowed key
+    gets the smallest finite value instead of minus infinity.
     """
     allowed = allowed & member.any(dim=1)
     top = logits.detach().masked_fill(~allowed, -torch.inf).amax(dim=1, keepdim=True).clamp(min=-1e4)
-    weights = (logits - top).masked_fill(~allowed, -torch.inf).exp()  # what is left out may be beyond exp
+    weights = (logits - top).masked_fill(~allowed, -torch.inf).exp()  # masked again, as exp may overflow
     sums = inner_products(weights, member.T.to(logits))
     sizes = inner_products(allowed.to(logits), member.T.to(logits))
     tiny = torch.finfo(logits.dtype).tiny

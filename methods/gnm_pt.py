@@ -27,19 +27,18 @@ LATE = 60 / 70
 @register("vpt_ce_gnm", loss_of="ce", pretrained=True)
 @register("vpt_ce", loss_of="ce", distance=0.0, pretrained=True)
 class GNMPT(LIFT):
-    """Deep visual prompts and a cosine classifier, each step's gradient taken at weights displaced by noise.
+    """Deep visual prompts and a cosine classifier, with the gradient at weights displaced by noise.
 
-    The loss is GCL's, class-weighted late in training, or cross-entropy of the same logits. The backbone
-    is a ViT-B/16 of ImageNet-21k; 70 epochs of batches of 128 at lr 0.005, cosine, weight decay 1e-3,
-    AutoAugment and Cutout. quirk: the last block's prompts are averaged with the class token. quirk left
-    out: dropout before the classifier, which the authors' training switches off for good after its first
-    evaluation.
+    The loss is GCL's, class-weighted late in training, or cross-entropy of the same logits. The backbone is a
+    ViT-B/16 of ImageNet-21k; 70 epochs of batches of 128 at lr 0.005, cosine, weight decay 1e-3, AutoAugment
+    and Cutout. quirk: the last block's prompts are averaged with the class token. quirk left out: dropout
+    before the classifier, which the authors' code switches off for good after its first evaluation.
 
     Args:
         prompts: tokens in each block.
-        distance: of the noise, for weights drawn at one; it halves every 59 epochs. 0 leaves it out.
-        noise: amplitude of GCL's, in cosines, for the rarest class.
-        margin: taken off at the label.
+        distance: size of the weights' noise; it halves every 59 epochs. 0 leaves it out.
+        noise: amplitude of GCL's noise, in cosines, for the rarest class.
+        margin: subtracted at the label.
         loss_of: GCL's loss, or cross-entropy.
     """
 
@@ -79,10 +78,8 @@ class GNMPT(LIFT):
         torch.nn.init.trunc_normal_(head.weight, std=0.02)
         return head
 
-    def tune(self, backbone: Backbone) -> int:
-        vit = frozen_vit(backbone)
-        insert_prompts(vit, self.prompts, keep_last=True)
-        return int(vit.patch_embed.img_size[0])
+    def tune(self, backbone: Backbone) -> None:
+        insert_prompts(frozen_vit(backbone), self.prompts, keep_last=True)
 
     def mean_over_images(self) -> bool:
         return self.unweighted()

@@ -1,4 +1,4 @@
-"""H2T: features fused from head to tail while the classifier is re-trained (Li et al., AAAI 2024)."""
+"""H2T: fusion of head and tail features while the classifier is re-trained (Li et al., AAAI 2024)."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import torch
 from torch import Tensor
 
 from bench.errors import BenchError
-from bench.method import Batch, MakeBackbone, Method
+from bench.method import Batch, MakeBackbone
 from bench.registry import register
 from methods.cross_entropy import CrossEntropy
 from methods.gcl import GCL
 from methods.mislas import MiSLAS
-from methods.parts.frozen import FrozenBackbone, load_linear
+from methods.parts.frozen import FrozenBackbone
 
-#: Random numbers that each image brings for the choice of channels: sixteen images bring enough for all.
+#: The images that together draw the random numbers for the choice of channels.
 _SHARE = 16
 
 
 class FusedFeatures(FrozenBackbone):
-    """Let a second stage see images of even classes with some channels of ordinary, mostly common ones.
+    """Replace, in a second stage, some channels of class-balanced images by those of ordinary ones.
 
-    Put it before the stage: `class MiSLASH2T(FusedFeatures, MiSLAS)`. Batch norm sees the two kinds of images
-    one after the other; the label is that of the even ones.
+    Put it before the stage: `class MiSLASH2T(FusedFeatures, MiSLAS)`. Batch norm sees the two batches one
+    after the other; the label is the class-balanced image's.
 
     Args:
         replaced: share of the channels of the last feature maps, one choice for a whole batch.
@@ -42,7 +42,7 @@ class FusedFeatures(FrozenBackbone):
         return "class_balanced"
 
     def mean_over_images(self) -> bool:
-        return False  # pieces of a batch would have channels of their own
+        return False  # pieces of a batch would choose other channels
 
     def draws(self, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
         channels = -(-self.backbone.num_features // _SHARE)
@@ -53,13 +53,13 @@ class FusedFeatures(FrozenBackbone):
 
     @torch.no_grad()
     def fused(self, images: Tensor, batch: Batch) -> Tensor:
-        """Return features (B, D) of images of even classes, some channels being those of `batch.extra`."""
+        """Return features (B, D) of images, with some channels of `batch.extra`."""
         assert batch.extra is not None
-        even, usual = (self.backbone.feature_map(x) for x in (images, batch.extra.images))
-        if even.dim() != 4:
+        balanced, ordinary = (self.backbone.feature_map(x) for x in (images, batch.extra.images))
+        if balanced.dim() != 4:
             raise BenchError("H2T fuses channels of feature maps; choose a ResNet")
-        channels = chosen_channels(batch.draws["channels"], even.shape[1], self.replaced)
-        return self.backbone.pool(fuse_channels(even, usual, channels))
+        channels = chosen_channels(batch.draws["channels"], balanced.shape[1], self.replaced)
+        return self.backbone.pool(fuse_channels(balanced, ordinary, channels))
 
 
 @register("dr_h2t", golden=True)
@@ -71,10 +71,7 @@ class H2T(FusedFeatures, CrossEntropy):
     """
 
     usual_parent = "mixup"
-
-    def start_from(self, parent: Method) -> None:
-        super().start_from(parent)
-        load_linear(self.head, parent)  # type: ignore[arg-type]
+    keeps_head = True
 
 
 @register("mislas_h2t", golden=True)
@@ -86,8 +83,8 @@ class MiSLASH2T(FusedFeatures, MiSLAS):
 class GCLH2T(FusedFeatures, GCL):
     """GCL's second stage with H2T.
 
-    The authors released no configuration of it. Here all of GCL's stage stays as it is, mixup included, and
-    its mixed images take the channels of ordinary ones, which are not mixed.
+    The authors released no configuration of it. Here GCL's stage is unchanged, mixup included, and its mixed
+    images take channels of ordinary ones, which are not mixed.
     """
 
     def loss(self, batch: Batch) -> Tensor:

@@ -19,15 +19,16 @@ from methods.parts.contrast import count_of_class
 class INC(CrossEntropy):
     """Cross-entropy, with terms that pull features to learnt class means and push these means apart.
 
-    The defaults are those of the authors' code for ImageNet-LT; it has none for CIFAR. The means are
-    learnt by a plain descent of their own, at a constant rate.
+    The defaults are those of the authors' code for ImageNet-LT; it has none for CIFAR. The means are learnt
+    separately, by plain gradient descent at a constant rate.
 
     Args:
-        within: weight of the features' distances from their class means; the means feel it at weight 1.
+        within: weight of the features' distances to their class means; for the means the weight is 1.
         between: weight of the angles between the means.
         mean_rate: learning rate of the means.
     """
 
+    takes_label_smoothing = CrossEntropy.takes_label_smoothing
     means: Tensor
     pull: Tensor
 
@@ -49,9 +50,6 @@ class INC(CrossEntropy):
     def mean_over_images(self) -> bool:
         return False
 
-    def takes_label_smoothing(self) -> bool:
-        return super().takes_label_smoothing()
-
     def loss_of_features(self, features: Tensor, labels: Tensor) -> Tensor:
         with torch.autocast(features.device.type, enabled=False):
             rows, means = features.float(), self.means.detach().clone().requires_grad_()
@@ -60,7 +58,7 @@ class INC(CrossEntropy):
                 (pull,) = torch.autograd.grad(own, means)
             self.pull.copy_(pull)
             near = within_classes(rows, self.means.clone(), labels)
-        between = self.between * apart(means.detach())  # for its value: the means have a step of their own
+        between = self.between * apart(means.detach())  # only for its value, as the means have their own step
         return super().loss_of_features(features, labels) + self.within * near + between
 
     def after_step(self, clock: Clock, batch: Batch) -> None:
@@ -71,7 +69,7 @@ class INC(CrossEntropy):
 def within_classes(features: Tensor, means: Tensor, labels: Tensor) -> Tensor:
     """Return (1/C) sum_c (1/count_c) sum_{i in c} ||f_i - mean_c||^2 over the batch (NC1).
 
-    quirk: a class that the batch lacks counts as 1e-12, which hardly shows.
+    quirk: a class that is not in the batch counts as 1e-12.
     """
     squares = (features - means[labels]).square().sum(dim=1)
     counts = count_of_class(labels, len(means)).to(features)
@@ -81,12 +79,8 @@ def within_classes(features: Tensor, means: Tensor, labels: Tensor) -> Tensor:
 
 def apart(means: Tensor) -> Tensor:
     """Return minus the mean angle of each centred class mean (C, D) to the nearest other one (NC2)."""
-    cosines = _cosines(means)
+    directions = F.normalize(means - means.mean(dim=0), dim=1)
+    cosines = directions @ directions.T
     itself = torch.eye(len(means), dtype=torch.bool, device=means.device)
     nearest = cosines.masked_fill(itself, -torch.inf).amax(dim=1)
     return -nearest.clamp(-0.99999, 0.99999).acos().mean()
-
-
-def _cosines(means: Tensor) -> Tensor:
-    directions = F.normalize(means - means.mean(dim=0), dim=1)
-    return directions @ directions.T

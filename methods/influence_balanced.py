@@ -18,13 +18,13 @@ from methods.parts.classifier import Classifier
 @register("ib_cb", golden=True, reweight_from=0.5)
 @register("ib_focal", golden=True, reweight_from=0.5, beta=1.0, gamma=1.0)
 class InfluenceBalanced(Classifier):
-    """Cross-entropy in which, once the class weights apply, influential images count less.
+    """Cross-entropy in which influential images count less, once the class weights apply.
 
-    The authors divide the learning rate by 100 from that epoch on, which is the protocol's to do.
+    The authors divide the learning rate by 100 from that epoch on, which is part of the protocol.
 
     Args:
         alpha: scale of the loss; 1000 in the authors' script.
-        gamma: of a focal factor (IB + Focal); 0 is none.
+        gamma: of a focal factor (IB + Focal); 0 for none.
     """
 
     balancing: Tensor
@@ -59,8 +59,8 @@ def ib_loss(
 ) -> Tensor:
     """Return the batch mean of w_y CE alpha / (|p - onehot|_1 |f|_1 + 0.001), eq. 10.
 
-    quirk: the factor, a weight in the paper, has a gradient in the authors' code, to the features too;
-    and the focal factor is (1 - q)^gamma with q = exp(-w_y CE), the class weight inside.
+    quirk: the factor, a weight in the paper, has a gradient in the authors' code, also to the features; and
+    the focal factor is (1 - q)^gamma with q = exp(-w_y CE), which includes the class weight.
     """
     ce = F.cross_entropy(logits, labels, class_weights, reduction="none")
     errors = F.softmax(logits, dim=1) - F.one_hot(labels, logits.shape[1])

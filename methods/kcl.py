@@ -1,7 +1,7 @@
 """KCL: k-positive contrastive learning (Kang et al., ICLR 2021).
 
-Stage 1 (here) trains an encoder with a momentum encoder and a queue; stage 2 ("kcl_linear") trains the
-classifier whose row is compared with published ones.
+Stage 1 trains an encoder with a momentum encoder and a queue; stage 2 ("kcl_linear") trains the classifier
+whose accuracy is published.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from methods.parts.queue import KeyQueue
 class KCL(Method):
     """Supervised contrast in which a frequent class has no more positives than a rare one.
 
-    The authors train ImageNet-LT at 224 pixels with `queue` 65536; ours is for 32 pixels. Which of the
-    class's keys are the positives, they leave to the order of equals in a sort; we draw them, as TSC's
-    authors do, to whose code the loss is held. Evaluated by itself, it scores an image by its cosine to the
-    running mean of each class.
+    The authors train ImageNet-LT at 224 pixels with `queue` 65536; our default is for 32 pixels. In their
+    code the order of ties in a sort decides which of the class's keys are positives; we draw them, as in
+    TSC's code, with which the loss is compared. Evaluated alone, its logits are the cosines of an image to
+    the running class means.
 
     Args:
-        positives: at most so many keys of the anchor's class pull it, beside its own.
+        positives: maximum number of the class's keys that are positives, beside the own key.
         temperature: of all similarities.
         queue: number of keys kept.
         momentum: of the key encoder.
@@ -58,7 +58,7 @@ class KCL(Method):
         self.projector = nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, dim))
         self.key_encoder = MomentumCopy(self.encoder, momentum)
         self.queue = KeyQueue(queue, dim, self.num_classes)
-        self.queue.labels.fill_(-1)  # quirk: a slot not yet filled is a random negative of no class
+        self.queue.labels.fill_(-1)  # quirk: an unfilled slot is a random negative without a class
         self.prototypes = RunningPrototypes(self.num_classes, dim)
 
     @property
@@ -101,9 +101,9 @@ class KCLLinear(DSCLLinear):
 
 
 def pick(positive: Tensor, draws: Tensor) -> Tensor:
-    """Pick, in each row of `positive` (B, K) bool, one entry per draw (B, k) in [0, 1), without repeats.
+    """Pick, in each row of `positive` (B, K) bool, one true element per draw (B, k) in [0, 1), all different.
 
-    A row with fewer entries than draws is picked whole.
+    Of a row with fewer true elements than draws all are picked.
     """
     left = positive
     for draw in draws.T:
@@ -116,8 +116,8 @@ def pick(positive: Tensor, draws: Tensor) -> Tensor:
 def kcl_loss(query: Tensor, key: Tensor, others: Tensor, weights: Tensor, temperature: float) -> Tensor:
     """Return the mean over queries of -[log p(own key) + sum_x w_x log p(x)] / (1 + #{x: w_x > 0}).
 
-    p is a softmax of similarities over the own key and all `others`; other images of the batch are not
-    contrasted with. In KCL, w is 1 for the picked positives and 0 for the rest.
+    p is a softmax of similarities over the own key and all `others`; other images of the batch are not in it.
+    In KCL, w is 1 for the picked positives and 0 for the rest.
 
     Args:
         query, key: (B, D), unit norm; `others`: (M, D), unit norm.

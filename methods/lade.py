@@ -16,7 +16,7 @@ from methods.logit_adjustment import LogitAdjustment
 
 @register("lade", golden=True)
 class LADE(LogitAdjustment):
-    """Logit-adjusted cross-entropy, plus a bound that keeps the raw logits free of the training prior.
+    """Logit-adjusted cross-entropy, plus a bound that keeps the training prior out of the logits.
 
     The authors' (alpha, remine) are (0.1, 0.01) on CIFAR-100-LT, the default, (0.05, 0.5) on ImageNet-LT
     and iNaturalist, and (0.005, 0.1) on Places-LT.
@@ -46,8 +46,8 @@ class LADE(LogitAdjustment):
 def lade_bound(logits: Tensor, labels: Tensor, log_prior: Tensor, remine: float) -> Tensor:
     """Return sum_c pi_c (a_c - b_c - remine b_c^2), the regularised Donsker-Varadhan bound (eq. 9).
 
-    a_c is the mean of z_c over the batch's images of class c, 0 without any; b_c is the log of the batch
-    mean of exp(z_c - log pi_c - log C), so over all images.
+    a_c is the mean of z_c over the batch's images of class c, or 0 if there are none; b_c is the log of the
+    mean of exp(z_c - log pi_c - log C) over all images.
     """
     size, classes = logits.shape
     is_label = F.one_hot(labels, classes)

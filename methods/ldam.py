@@ -6,18 +6,17 @@ from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from bench.method import MakeBackbone
 from bench.registry import register
-from methods.parts.classifier import Classifier
-from methods.parts.heads import CosineHead
+from methods.parts.cosines import CosineMargin
 from methods.parts.weights import weighted_cross_entropy
 
 
 @register("ldam", golden=True)
 @register("ldam_drw", golden=True, reweight_from=0.8)
-class LDAM(Classifier):
+class LDAM(CosineMargin):
     """Cross-entropy on scaled cosines with a margin that is largest for the rarest class.
 
     Args:
@@ -33,22 +32,13 @@ class LDAM(Classifier):
         class_counts: np.ndarray,
         *,
         max_margin: float = 0.5,
-        scale: float = 30.0,
         **common: Any,
     ) -> None:
         super().__init__(make_backbone, class_counts, **common)
-        self.scale = scale
         self.register_buffer("margins", ldam_margins(self.class_counts, max_margin))
-
-    def make_head(self, features: int, classes: int) -> nn.Module:
-        return CosineHead(features, classes)
 
     def mean_over_images(self) -> bool:
         return self.unweighted()
-
-    def forward(self, images: Tensor) -> Tensor:
-        # scaled as in training: argmax does not care, calibration and later adjustment do
-        return self.scale * super().forward(images)
 
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return ldam_loss(outputs, labels, self.margins, self.scale, self.class_weights.now)

@@ -1,8 +1,8 @@
-"""The sum of the mini-ImageNet-LT collection: LDAM + SupCon + RSG, and margin heads beside them.
+"""The combination of the mini-ImageNet-LT collection: LDAM + SupCon + RSG, with optional margin heads.
 
 "Optimizing Accuracy for Image Classification under Long-tail Distribution", a public collection of
-re-implementations on a ResNeXt-50; its weights and margins are kept. How it makes its two views and its
-projection could not be read, so these are ours.
+re-implementations on a ResNeXt-50; its weights and margins are kept. Its code for the two views and the
+projection was not readable, so these are ours.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from methods.supcon import supcon_loss
     "ldam_supcon_rsg", reconstruction=True, max_margin=0.3, resample=True, centers=3, contrast_width=128
 )
 class LDAMSupConRSG(RSGMethod):
-    """LDAM on what RSG enlarges, supervised contrast of the images' two views, optional margin heads.
+    """LDAM on batches enlarged by RSG, supervised contrast of two views, and optional margin heads.
 
-    The collection's own default run never generates (its threshold lies beyond its last epoch);
-    `generate_from` 1 is that run. Margin heads come in by `auxiliary`, at full weight as there.
+    The collection's default run never generates (its threshold is after its last epoch); `generate_from` 1 is
+    that run. Margin heads are added by `auxiliary`, at full weight as in the collection.
 
     Args:
         ldam_weight: of LDAM.

@@ -17,28 +17,30 @@ from bench.method import Batch, MakeBackbone
 from bench.registry import register
 from bench.vision import timm
 from methods.logit_adjustment import LogitAdjustment
+from methods.parts.cosines import CosineClassifier
 from methods.parts.heads import CosineHead
 
 
 @register("lift", version=2, pretrained=True)
 @register("lift_tte", version=2, expand=24, pretrained=True)
-class LIFT(LogitAdjustment):
+class LIFT(CosineClassifier, LogitAdjustment):
     """Adapters beside every MLP of a frozen ViT, and a cosine classifier, trained with adjusted logits.
 
     The backbone is timm's, with the option `pretrained: true`: `vit_base_patch16_clip_quickgelu_224.openai`
-    (without "quickgelu" it has another activation than its weights were trained with), or
-    `vit_base_patch16_224.augreg_in21k_ft_in1k`, which the authors' code loads as "IN21k" (quirk: it was tuned
-    on ImageNet-1k). Images are to be normalised as the network was trained, not by their own data set: see
-    recipes/lift_clip.yaml. Smaller ones are enlarged to the network's size; at test to 256 of 224 pixels, of
-    which the centre is scored. The authors start CLIP's classifier from text features, which a method here
-    cannot read, and IN21k's from class means, as we do for either.
+    (without "quickgelu" its activation differs from that of its weights), or
+    `vit_base_patch16_224.augreg_in21k_ft_in1k`, which the authors' code loads as "IN21k" (quirk: it was
+    fine-tuned on ImageNet-1k). Images must be normalised as for the network, not by their data set: see
+    recipes/lift_clip.yaml. Smaller images are enlarged to the network's size; at test to 256 of 224 pixels,
+    of which the centre is used. The authors start CLIP's classifier from text features, which this method
+    cannot read, and IN21k's from class means, which we use for both.
 
     Args:
         scale: of the cosines.
         head_start: of each class vector: the mean feature of its training images, or a random direction.
-        expand: pixels by which a test image is enlarged further, to score its four corners and its centre
-            and average (the paper's test-time ensemble: 24); 0 scores the centre alone. quirk: of images on
-            disk the loader has already cut the margin off, where the authors' five crops see the whole.
+        expand: pixels by which a test image is enlarged further, to average the logits of its four corners
+            and its centre (the paper's test-time ensemble: 24); 0 for the centre alone. quirk: for images on
+            disk the loader has already cropped the margin, while the authors' five crops cover the whole
+            image.
     """
 
     needs_backbone: ClassVar[Literal["", "vit"]] = "vit"
@@ -55,18 +57,16 @@ class LIFT(LogitAdjustment):
         expand: int = 0,
         **common: Any,
     ) -> None:
-        self.scale, self.head_start, self.expand = scale, head_start, expand
+        self.head_start, self.expand = head_start, expand
         if common.get("embedding"):
             raise BenchError("embedding: LIFT adapts a frozen network and has none; leave it out")
-        super().__init__(make_backbone, class_counts, **common)
-        self.size = self.tune(self.backbone)
+        super().__init__(make_backbone, class_counts, scale=scale, **common)
+        self.tune(self.backbone)
+        self.size = input_side(self.backbone)
 
-    def tune(self, backbone: Backbone) -> int:
-        """Make the backbone ready to be tuned, and return its input's side in pixels."""
-        return insert_adapters(backbone, self.num_classes)
-
-    def make_head(self, features: int, classes: int) -> CosineHead:
-        return CosineHead(features, classes, self.scale)
+    def tune(self, backbone: Backbone) -> None:
+        """Freeze the backbone, and add what is tuned."""
+        insert_adapters(backbone, self.num_classes)
 
     def train(self, mode: bool = True) -> LIFT:
         super().train(mode)
@@ -102,7 +102,7 @@ class LIFT(LogitAdjustment):
 
 
 class AdaptFormer(nn.Module):
-    """A bottleneck that changes nothing at first: its way up starts at 0 (Chen et al., NeurIPS 2022)."""
+    """A bottleneck whose output starts at 0 (Chen et al., NeurIPS 2022)."""
 
     def __init__(self, width: int, rank: int) -> None:
         super().__init__()
@@ -118,7 +118,7 @@ class AdaptFormer(nn.Module):
 
 
 class AdaptedBlock(nn.Module):
-    """A frozen transformer block with an adapter beside its MLP: both read the attention's outcome."""
+    """A frozen transformer block with an adapter beside its MLP; both read the attention's output."""
 
     def __init__(self, block: Any, rank: int) -> None:
         super().__init__()
@@ -132,11 +132,16 @@ class AdaptedBlock(nn.Module):
 
 
 def vit_of(backbone: Backbone) -> Any:
-    """Return timm's model of a vision transformer."""
+    """Return timm's model of a ViT."""
     vit = getattr(next(iter(backbone.stages.values())), "model", None)
     if not isinstance(vit, timm.models.VisionTransformer):
         raise BenchError("this method needs a vision transformer; choose a backbone vit_... of timm")
     return vit
+
+
+def input_side(backbone: Backbone) -> int:
+    """Return the side of a ViT's input in pixels."""
+    return int(vit_of(backbone).patch_embed.img_size[0])
 
 
 def frozen_vit(backbone: Backbone) -> Any:
@@ -146,16 +151,15 @@ def frozen_vit(backbone: Backbone) -> Any:
     return vit
 
 
-def insert_adapters(backbone: Backbone, classes: int) -> int:
-    """Freeze a ViT, put an adapter into each of its blocks, and return its input's side in pixels."""
+def insert_adapters(backbone: Backbone, classes: int) -> None:
+    """Freeze a ViT, and put an adapter into each of its blocks."""
     vit = frozen_vit(backbone)
     rank = adapter_rank(classes, len(vit.blocks))
     vit.blocks = nn.Sequential(*(AdaptedBlock(block, rank) for block in vit.blocks))
-    return int(vit.patch_embed.img_size[0])
 
 
 def adapter_rank(classes: int, blocks: int) -> int:
-    """Return 2^floor(log2(C / 2L)), at least 1: all adapters together have about the head's parameters."""
+    """Return 2^floor(log2(C / 2L)), at least 1: all adapters together are about as large as the head."""
     return 2 ** max(0, math.floor(math.log2(classes / (2 * blocks))))
 
 

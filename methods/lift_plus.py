@@ -1,4 +1,4 @@
-"""LIFT+ (Shi et al., 2025) and its league: linear probe, full fine-tuning, visual prompts."""
+"""LIFT+ (Shi et al., 2025) and its baselines: linear probe, full fine-tuning, visual prompts."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ Tuner = Literal["adaptformer", "prompts", "full", "none"]
 @register("clip_full_fine_tuning", tuner="full", pretrained=True)
 @register("clip_prompt_tuning", tuner="prompts", pretrained=True)
 class LIFTPlus(LIFT):
-    """LIFT in half its epochs, on crops that grow to the whole image, from text features if there are any.
+    """LIFT in half its epochs, on crops that grow to the whole image, optionally from text features.
 
-    What is tuned beside the classifier makes its league. Their rates are 0.02 (full fine-tuning 0.001),
-    without a warm-up, batches of 128, a weight decay of 5e-4. With `tuner: none`, `epochs: 0` and text
-    features it is the zero-shot classifier, but for CLIP's own scale. CoOp learns the words of the prompt:
-    it needs CLIP's text encoder, which timm does not have, and is not built.
+    The authors' rates are 0.02 (full fine-tuning 0.001), without a warm-up, with batches of 128 and a weight
+    decay of 5e-4. With `tuner: none`, `epochs: 0` and text features it is the zero-shot classifier, except
+    for CLIP's scale. CoOp, which learns the words of the prompt, is not implemented: it needs CLIP's text
+    encoder, which timm does not have.
 
     Args:
         tuner: adapters beside every MLP, prompts in every block, all weights, or nothing.
-        text_features: a .npy file of one vector per class (C, D), in the space of the backbone's features,
-            that the classifier starts from; made outside by the model's text encoder.
+        text_features: a .npy file with one vector per class (C, D), in the space of the backbone's features,
+            from which the classifier starts; computed elsewhere by the model's text encoder.
     """
 
     views = (View("minimal_crop"),)
@@ -54,16 +54,15 @@ class LIFTPlus(LIFT):
         self.tuner, self.text_features = tuner, text_features
         super().__init__(make_backbone, class_counts, **common)
 
-    def tune(self, backbone: Backbone) -> int:
+    def tune(self, backbone: Backbone) -> None:
         if self.tuner == "adaptformer":
-            return insert_adapters(backbone, self.num_classes)
+            insert_adapters(backbone, self.num_classes)
+            return
         vit = frozen_vit(backbone)
-        size = int(vit.patch_embed.img_size[0])
         if self.tuner == "prompts":
             insert_prompts(vit, prompt_count(self.num_classes, len(vit.blocks)))
         elif self.tuner == "full":
             backbone.requires_grad_(True)
-        return size
 
     def mean_over_images(self) -> bool:
         return self.unweighted()
@@ -77,7 +76,7 @@ class LIFTPlus(LIFT):
 
 
 def read_vectors(file: Path, like: Tensor) -> Tensor:
-    """Read a vector per class (C, D) from a .npy file, as a tensor like another one."""
+    """Read vectors (C, D) from a .npy file, with the shape, type and device of `like`."""
     try:
         vectors = np.load(file, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -1,4 +1,4 @@
-"""LiVT: a ViT that first fills in masked patches of the long-tailed images (Xu et al., CVPR 2023)."""
+"""LiVT: a ViT pretrained by filling in masked patches of the long-tailed images (Xu et al., CVPR 2023)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bench.method import Batch, MakeBackbone, Method
 from bench.registry import register
 from bench.vision import timm
 from methods.balanced_bce import BalancedBCE
-from methods.lift import enlarge, vit_of
+from methods.lift import enlarge, input_side, vit_of
 from methods.parts.contrast import unit
 from methods.parts.frozen import load_backbone
 from methods.parts.prototypes import RunningPrototypes
@@ -26,13 +26,13 @@ class MaskedAutoencoder(Method):
     """The first stage: a ViT sees a quarter of the patches, and a small decoder fills in the others.
 
     This is masked auto-encoding (He et al., CVPR 2022) on the training images alone, without their labels;
-    800 epochs in LiVT. Positions are timm's learnt ones, where the authors' are fixed. Evaluated by itself,
-    it scores an image by its cosine to the running mean of each class.
+    800 epochs in LiVT. Positions are timm's learnt ones, the authors' are fixed. Evaluated alone, its logits
+    are the cosines of an image to the running class means.
 
     Args:
         masked: share of the patches that the encoder does not see.
         decoder_blocks: depth of the decoder.
-        decoder_width: of the decoder, as a share of the encoder's, in heads of 32; 2/3 is 512 of 768.
+        decoder_width: as a share of the encoder's width, in heads of 32; 2/3 is 512 of 768.
     """
 
     needs_backbone: ClassVar[Literal["", "vit"]] = "vit"
@@ -51,7 +51,7 @@ class MaskedAutoencoder(Method):
         super().__init__(make_backbone, class_counts)
         self.backbone = make_backbone()
         vit = vit_of(self.backbone)
-        self.size, self.patch = int(vit.patch_embed.img_size[0]), int(vit.patch_embed.patch_size[0])
+        self.size, self.patch = input_side(self.backbone), int(vit.patch_embed.patch_size[0])
         self.patches = int(vit.patch_embed.num_patches)
         self.seen = int(self.patches * (1 - masked))
         if not 0 < self.seen < self.patches:
@@ -113,18 +113,19 @@ class Decoder(nn.Module):
 
 @register("livt")
 class LiVT(BalancedBCE):
-    """The second stage: the whole ViT is trained by balanced binary cross-entropy, its first blocks slowest.
+    """The second stage: the whole ViT, trained by balanced binary cross-entropy with layer-wise rates.
 
     The authors fine-tune for 100 epochs with AdamW and a drop path of 0.1, on the mean of the patches
     (`options: {global_pool: avg}` at the backbone of both stages).
 
     Args:
-        layer_decay: of the learning rate from each block to the one before it; the authors' script has 0.65.
+        layer_decay: of the learning rate from each block to the previous one; 0.65 in the authors' script.
     """
 
     needs_backbone: ClassVar[Literal["", "vit"]] = "vit"
     needs_parent = True
     usual_parent = "livt_pretrain"
+    mean_over_images = BalancedBCE.mean_over_images
     backbone: Backbone
 
     def __init__(
@@ -137,11 +138,11 @@ class LiVT(BalancedBCE):
     ) -> None:
         super().__init__(make_backbone, class_counts, **common)
         self.layer_decay = layer_decay
-        self.size = int(vit_of(self.backbone).patch_embed.img_size[0])
+        self.size = input_side(self.backbone)
 
     def start_from(self, parent: Method) -> None:
         if not isinstance(parent, MaskedAutoencoder):
-            raise BenchError(f"livt goes on with livt_pretrain, not with {type(parent).__name__}")
+            raise BenchError(f"livt starts from livt_pretrain, not from {type(parent).__name__}")
         load_backbone(self.backbone, parent)
 
     def param_groups(self) -> list[dict[str, Any]]:
@@ -159,9 +160,6 @@ class LiVT(BalancedBCE):
             | ({} if decays else {"weight_decay": 0.0})
             for (layer, decays), members in groups.items()
         ]
-
-    def mean_over_images(self) -> bool:
-        return super().mean_over_images()
 
     def loss(self, batch: Batch) -> Tensor:
         return self.loss_of_features(self.backbone(enlarge(batch.images, self.size)), batch.labels)

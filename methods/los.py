@@ -5,38 +5,34 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from torch import Tensor, nn
+from torch import Tensor
 
-from bench.method import MakeBackbone, Method
+from bench.method import MakeBackbone
 from bench.registry import register
 from methods.cross_entropy import CrossEntropy
-from methods.parts.frozen import FrozenBackbone, load_linear
+from methods.parts.frozen import FrozenBackbone
 from methods.parts.weights import weighted_cross_entropy
 
 
 @register("los", golden=True)
 class LOS(FrozenBackbone, CrossEntropy):
-    """A trained classifier, trained further on labels smoothed until they are almost uniform.
+    """A trained classifier, trained further with labels smoothed until they are almost uniform.
 
-    The target of the label hardly exceeds those of the others, which levels the logits of all classes; no
-    count is asked for. The authors' first stage is cross-entropy with a weight decay of 5e-3 on a ResNet-34,
-    and this one has lr 5e-4 without decay, over 20 epochs of ordinary batches.
+    The label's target is hardly larger than the others, which makes the logits of all classes similar; class
+    counts are not used. The authors' first stage is cross-entropy with a weight decay of 5e-3 on a ResNet-34;
+    this one has lr 5e-4 without decay, over 20 epochs of ordinary batches.
 
     Args:
-        smoothing: share of a label that is spread over all classes.
+        smoothing: label smoothing.
     """
 
-    head: nn.Linear
+    keeps_head = True
 
     def __init__(
         self, make_backbone: MakeBackbone, class_counts: np.ndarray, *, smoothing: float = 0.98, **common: Any
     ) -> None:
         super().__init__(make_backbone, class_counts, **common)
         self.smoothing = smoothing
-
-    def start_from(self, parent: Method) -> None:
-        super().start_from(parent)
-        load_linear(self.head, parent)
 
     def mean_over_images(self) -> bool:
         return self.unweighted()

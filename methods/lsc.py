@@ -1,7 +1,7 @@
 """LSC: a trained ensemble corrected for the class shares of its test set (2024).
 
-What shares a test set has is estimated from the mean logits of its images, without their labels, by a small
-network that is learnt on training images alone. So it answers a whole test set at once.
+A small network, learnt on training images alone, estimates the shares from the mean logits of the test
+images, without their labels. So it needs a whole test set at once.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from bench.randomness import generator
 from bench.registry import register
 from methods.ncl import NCL
 
-#: Head, medium and tail classes end at these shares of the classes in the order of their counts.
+#: Head and medium classes end at these shares of the classes, ordered by count.
 HEAD, MEDIUM = 0.36, 0.7
 
-#: A tail of that much more than another one makes a test set forward or backward.
+#: The ratio of head to tail from which a test set counts as forward, and the reverse as backward.
 SURE = 1.5
 
 
 @register("lsc", golden=True)
 class LSC(Method):
-    """NCL's networks, their logits shifted by the class shares that are estimated for a test set.
+    """NCL's networks, with logits corrected by the estimated class shares of a test set.
 
-    Image by image it is NCL: on a test set of even classes the authors correct nothing.
+    For single images it is NCL: on a balanced test set the authors correct nothing.
 
     Args:
-        networks: how many NCL has.
-        recall: of its own class among an image's largest logits, by which it is chosen how many are kept.
-        largest_factor: of the tails that the estimator learns from, up to this one and against it, in steps
-            of 0.1.
-        temper: by which the correction is divided.
+        networks: number of NCL's networks.
+        recall: the number of largest logits kept is the smallest with more than this recall of the label.
+        largest_factor: the estimator learns from tails of imbalance factors up to this, in steps of 0.1,
+            forward and reversed.
+        temper: divisor of the correction.
         epochs: of the estimator, over all these tails in batches of 1024.
-        lr: of its Adam.
+        lr: of its Adam optimiser.
     """
 
     needs_parent = True
@@ -74,7 +74,8 @@ class LSC(Method):
     def start_from(self, parent: Method) -> None:
         if not isinstance(parent, NCL) or parent.experts != self.experts:
             raise BenchError(
-                f"lsc corrects ncl of as many networks ({self.experts}), not this {type(parent).__name__}"
+                f"lsc starts from an ncl of as many networks ({self.experts}), not from this "
+                f"{type(parent).__name__}"
             )
         self.parent = parent
 
@@ -107,22 +108,22 @@ class LSC(Method):
 
 
 def largest(logits: Tensor, count: int) -> Tensor:
-    """Keep each row's `count` largest logits (..., C), and put 0 for the others."""
+    """Keep each row's `count` largest logits (..., C), and set the others to 0."""
     values, at = logits.topk(count, dim=-1)
     return torch.zeros_like(logits).scatter(-1, at, values)
 
 
 def kept_for(logits: Tensor, labels: Tensor, recall: float) -> int:
-    """Return the smallest k: of more than `recall`, the label is among the k largest logits (N, C)."""
+    """Return the smallest k with the label among the k largest logits (N, C) for a share above `recall`."""
     rank = (logits > logits.gather(1, labels[:, None])).sum(dim=1)
     share = rank.bincount(minlength=logits.shape[1]).cumsum(0) / len(labels)
     return int((share <= recall).sum()) + 1
 
 
 def shifted_sizes(largest_class: int, classes: int, largest_factor: float) -> Tensor:
-    """Return class sizes (S, C) of tails by factors 1, 1.1, ... below the largest, each and its mirror.
+    """Return class sizes (S, C) of tails with factors 1, 1.1, ... below the largest, each with its reverse.
 
-    quirk: the first of each two rises, as the authors' factor stands under one.
+    quirk: the first of each pair rises, because the authors' factor is inverted.
     """
     factors = torch.arange(10, round(10 * largest_factor), dtype=torch.float64) / 10
     position = torch.arange(classes - 1, -1, -1, dtype=torch.float64) / max(classes - 1, 1)
@@ -131,9 +132,9 @@ def shifted_sizes(largest_class: int, classes: int, largest_factor: float) -> Te
 
 
 def shifted_sets(rows: Tensor, labels: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
-    """Draw sets of rows (N, D) with so many of each class (S, C), and return their means and class shares.
+    """Draw sets of rows (N, D) with given class sizes (S, C), and return their means and class shares.
 
-    Rows are drawn with replacement; of a class without rows none are drawn.
+    Rows are drawn with replacement; none are drawn of a class without rows.
     """
     rng, classes = generator("label shift", 0), sizes.shape[1]
     members = [np.flatnonzero(labels.numpy() == c) for c in range(classes)]
@@ -160,23 +161,23 @@ def fit(estimator: nn.Module, means: Tensor, shares: Tensor, epochs: int, lr: fl
 def label_shift(
     estimator: nn.Module, logits: Tensor, weights: Tensor, order: Tensor, kept: int
 ) -> Tensor | None:
-    """Return the class shares (C,) of a test set of logits (N, K, C), None where its tail is not clear.
+    """Return the class shares (C,) of a test set with logits (N, K, C), or None if its tail is not clear.
 
-    The estimator sees mean logits of which ten different numbers are kept, and `kept`. By the mean of what it
-    says, the set is forward, backward or neither; its shares are then what the estimator says of those means
-    that hold most of the head, or of the tail.
+    The estimator gets mean logits with ten different numbers of logits kept, and with `kept`. By the mean
+    estimate the set is forward, backward or neither. The result is the estimate for those means that have
+    most of the head, or of the tail.
 
     Args:
-        weights: of each image (N,), its share of the test set.
-        order: the classes, the commonest first.
+        weights: (N,), the images' shares of the test set.
+        order: the classes, the most frequent first.
     """
     classes = len(order)
     counts = [*dict.fromkeys(max(1, round(classes * tenth / 10)) for tenth in range(1, 11)), kept]
     share = (weights / weights.sum()).to(logits)
     means = torch.stack([torch.einsum("n,nkc->kc", share, largest(logits, count)) for count in counts])
-    said = estimator(means.flatten(1)).softmax(dim=1).mean(dim=0)[order]
+    estimate = estimator(means.flatten(1)).softmax(dim=1).mean(dim=0)[order]
     head, tail = round(HEAD * classes), round(MEDIUM * classes)
-    many, medium, few = said[:head].mean(), said[head:tail].mean(), said[tail:].mean()
+    many, medium, few = estimate[:head].mean(), estimate[head:tail].mean(), estimate[tail:].mean()
     held = means.sum(dim=1)[:, order]
     if many > SURE * few and many > medium:
         chosen = (held[:, :head].sum(dim=1) / held.sum(dim=1)).topk(2).indices

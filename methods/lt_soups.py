@@ -17,15 +17,14 @@ from methods.lift_plus import LIFTPlus
 
 @register("lt_soups_merge", golden=True, tuner="full", pretrained=True)
 class Soup(LIFTPlus):
-    """The weights of several full fine-tunings, averaged one after the other; nothing is trained.
+    """The weights of several full fine-tunings, averaged one after another; nothing is trained.
 
-    Its parents are "clip_full_fine_tuning" on subsamples, from even classes to the whole tail (`protocol:
-    {subsample: 1}`, 2, 4, ...). The authors fine-tune twice for each and take the mean of the two, from
-    the best of five evaluations of an average over the steps (0.99); here it is one, and its last
-    weights.
+    Its parents are "clip_full_fine_tuning" on subsamples, from balanced classes to the whole tail (`protocol:
+    {subsample: 1}`, 2, 4, ...). The authors fine-tune twice for each and take the mean of the two, each the
+    best of five evaluations of a weight average (0.99); here it is the last weights of one.
 
     Args:
-        share: of the next fine-tuning when it is merged; the last has this share of the whole.
+        share: weight of each next fine-tuning in the running average.
     """
 
     needs_parent = True
@@ -52,14 +51,14 @@ class Soup(LIFTPlus):
             for name in kept
         ):
             raise BenchError(
-                "lt_soups_merge averages networks of one kind; name parents clip_full_fine_tuning, alike but "
-                "for protocol.subsample"
+                "lt_soups_merge averages networks of one kind; name parents clip_full_fine_tuning that "
+                "differ only in protocol.subsample"
             )
         start |= {name: members[0][name] for name in kept if name.startswith("head.")}
         self.load_state_dict(start | merged({name: start[name] for name in kept}, members, self.share))
 
     def before_training(self, training_set: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Leave the classifier as it was merged."""
+        """Keep the merged classifier."""
 
 
 @register("lt_soups", tuner="none", pretrained=True)
@@ -72,18 +71,16 @@ class LTSoups(LIFTPlus):
     needs_parent = True
     usual_parent = "lt_soups_merge"
     views = (View("resized_crop_flip"),)
-
-    def mean_over_images(self) -> bool:
-        return super().mean_over_images()
+    mean_over_images = LIFTPlus.mean_over_images
 
     def start_from(self, parent: Method) -> None:
         if not isinstance(parent, LIFTPlus):
-            raise BenchError(f"lt_soups goes on with lt_soups_merge, not with {type(parent).__name__}")
+            raise BenchError(f"lt_soups starts from lt_soups_merge, not from {type(parent).__name__}")
         self.backbone.load_state_dict(parent.backbone.state_dict())
         self.head.load_state_dict(parent.head.state_dict())
 
     def before_training(self, training_set: Iterable[tuple[Tensor, Tensor]]) -> None:
-        """Leave the classifier where the soup's is."""
+        """Keep the soup's classifier."""
 
 
 @torch.no_grad()

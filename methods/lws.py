@@ -14,7 +14,7 @@ from methods.parts.heads import linear_head
 
 
 class ScaledHead(nn.Module):
-    """A linear classifier whose logits, biases included, are scaled class by class; the scales start at 1."""
+    """A linear classifier whose logits, biases included, have a scale for each class, which starts at 1."""
 
     def __init__(self, features: int, classes: int) -> None:
         super().__init__()

@@ -25,11 +25,11 @@ from methods.parts.weights import weighted_cross_entropy
 class MarginSoftmax(Classifier):
     """Cross-entropy of cosines with the same margin for every class at the label.
 
-    With the embedding that face recognition has before its heads; compared with "ce", give it the same one.
+    It has face recognition's embedding before the head; for a comparison with "ce", give that the same one.
 
     Args:
         margin_head: which margin: "arcface" (angle), "cosface" (cosine), "sphereface" (multiplied angle).
-        margin: in radians, in cosine, or the whole-number factor of the angle.
+        margin: in radians, in cosine, or as an integer factor of the angle.
         scale: of the cosines, 30 for tens to thousands of classes (64 in face recognition, which learns
             slowly with few classes); SphereFace has none.
     """

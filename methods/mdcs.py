@@ -1,4 +1,4 @@
-"""MDCS: experts of more diversity that distil themselves (Zhao et al., ICCV 2023)."""
+"""MDCS: more diverse experts with consistency self-distillation (Zhao et al., ICCV 2023)."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from bench.method import Batch, Clock, MakeBackbone, View
 from bench.registry import register
 from methods.parts.adjusted_experts import AdjustedExperts
 
-#: The power of the class counts that each expert's logits are adjusted by.
+#: The powers of the class counts in the experts' logit adjustment.
 POWERS = (-0.5, 1.0, 2.5)
 
 
 @register("mdcs", golden=True)
 class MDCS(AdjustedExperts):
-    """Three experts for head, balance and tail; weak views that are classified rightly teach strong ones.
+    """Three experts for head, balance and tail; correctly classified weak views teach strong ones.
 
     The authors' weak view is crop, flip and a rotation by up to 15 degrees ("crop_flip_rotate"); on CIFAR
-    they train 400 epochs, at batches of 64 images.
+    they train 400 epochs with batches of 64 images.
 
     Args:
-        distil_weight: of the divergences from weak to strong views, once they have their full weight.
+        distil_weight: final weight of the divergences from weak to strong views.
         distil_warmup: epochs over which it grows to that.
     """
 
@@ -66,10 +66,10 @@ def mdcs_adjustments(class_counts: Tensor) -> Tensor:
 
 
 def mdcs_loss(logits: Tensor, labels: Tensor, adjustments: Tensor, distil_weight: Tensor | float) -> Tensor:
-    """Return sum_k CE(z_k + a_k) over both views + w sum_k KL(weak_k || strong_k) of what weak_k has right.
+    """Return sum_k CE(z_k + a_k) over both views + w sum_k KL(weak_k || strong_k) where weak_k is right.
 
-    `logits` are (K, 2B, C), weak views first. The divergence is a mean over the images that the weak view of
-    this expert classifies rightly, adjusted, and teaches without gradient.
+    `logits` are (K, 2B, C), weak views first. The divergence is a mean over the images whose weak view this
+    expert classifies correctly, adjusted; the weak view has no gradient.
     """
     adjusted = logits + adjustments[:, None]
     both = labels.repeat(2)

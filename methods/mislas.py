@@ -29,18 +29,18 @@ class MiSLASStage1(MixupCrossEntropy):
 class MiSLAS(LWS):
     """The second stage: the classifier, trained further with scales and smoothed labels on a frozen backbone.
 
-    The defaults are the authors' for CIFAR-100 at imbalance factor 100. As (smooth_head, smooth_tail,
-    batch_norm, lr_factor) theirs are, on CIFAR-100 at 50: (0.3, 0, train, 0.1), at 10: (0.2, 0, train,
+    The defaults are the authors' for CIFAR-100 at imbalance factor 100. Their (smooth_head, smooth_tail,
+    batch_norm, lr_factor) are, on CIFAR-100 at 50: (0.3, 0, train, 0.1), at 10: (0.2, 0, train,
     0.1); on CIFAR-10 at 100: (0.3, 0, eval, 0.5), at 50: (0.2, 0, eval, 0.2), at 10: (0.1, 0, eval, 0.2);
     on ImageNet-LT and iNaturalist (0.3, 0, train, 0.05).
 
     Args:
-        smooth_head: how much the label of the commonest class is smoothed.
-        smooth_tail: how much that of the rarest is.
+        smooth_head: label smoothing of the most frequent class.
+        smooth_tail: label smoothing of the rarest class.
         shape: how smoothing grows with the count between them.
-        lr_factor: of the classifier's learning rate; the scales have the whole rate.
-        batch_norm: of the frozen backbone; "train" is the shifted batch norm, which adapts its
-            statistics to the balanced batches.
+        lr_factor: of the classifier's learning rate; the scales have the full rate.
+        batch_norm: of the frozen backbone; "train" is the shifted batch norm, whose statistics adapt to the
+            balanced batches.
     """
 
     usual_parent = "mislas_stage_1"
@@ -75,10 +75,10 @@ class MiSLAS(LWS):
 
 
 def label_aware_smoothing(class_counts: Tensor, head: float, tail: float, shape: Shape) -> Tensor:
-    """Return how much each class's label is smoothed, (C,), from `tail` to `head` with its count.
+    """Return the label smoothing of each class, (C,), which grows from `tail` to `head` with its count.
 
     With r = (n - n_min) / (n_max - n_min), "concave" grows by sin(pi r / 2), "linear" by r, "convex" by
-    1 - cos(pi r / 2). Where all counts are equal it is `tail`.
+    1 - cos(pi r / 2). If all counts are equal it is `tail`.
     """
     counts = class_counts.clamp(min=1).double()
     rank = (counts - counts.min()) / (counts.max() - counts.min()).clamp(min=1)
@@ -90,7 +90,7 @@ def label_aware_smoothing(class_counts: Tensor, head: float, tail: float, shape:
 def smoothed_cross_entropy(logits: Tensor, labels: Tensor, smoothing: Tensor) -> Tensor:
     """Return the mean of -(1 - e_y) log p_y - e_y mean_c log p_c, with e the smoothing (C,).
 
-    quirk: as in the authors' code, e_y is spread over all classes, y included (the paper: all but y).
+    quirk: as in the authors' code, e_y is spread over all classes including y (the paper: all but y).
     """
     log_p = logits.log_softmax(dim=1)
     share = smoothing[labels]

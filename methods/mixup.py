@@ -12,9 +12,9 @@ from methods.parts.mixing import Mix, Mixup, batch_wide, cutmix, shuffled
 @register("mixup")
 @register("mixup_drw", reweight_from=0.8, reduction="batch")
 class MixupCrossEntropy(Mixup, CrossEntropy):
-    """Cross-entropy on blends of two images of a batch, under both labels.
+    """Cross-entropy on blends of two images of a batch, with both labels.
 
-    mixup-DRW is imbalanced-DL's: its class weights are not divided by their sum over the batch.
+    mixup-DRW is that of imbalanced-DL: class weights are not divided by their sum over the batch.
     """
 
 
@@ -25,7 +25,7 @@ class MixupBalancedSoftmax(Mixup, LogitAdjustment):
 
 @register("cutmix")
 class CutMixCrossEntropy(Mixup, CrossEntropy):
-    """Cross-entropy on images with a box of another one pasted in, labels weighed by area."""
+    """Cross-entropy on images with a box of another one pasted in, with labels weighted by area."""
 
     def mix(self, batch: Batch) -> Mix:
         other = shuffled(batch.draws["mix_order"])

@@ -16,15 +16,15 @@ from bench.registry import register
 
 @register("ncl", golden=True, version=2)
 class NCL(Method):
-    """Whole networks that learn by balanced softmax and from each other, on all and on the hardest classes.
+    """Networks that learn by balanced softmax and from each other, on all and on the hardest classes.
 
-    Scores are their mean. The paper's optional contrastive term is left out, as in the authors' plain CIFAR
-    settings.
+    The logits are their mean. The paper's optional contrastive term is left out, as in the authors' plain
+    CIFAR settings.
 
     Args:
-        networks: how many; they share nothing.
+        networks: how many; they share no weights.
         diversity: weight of the divergences between networks, on all classes and on the hardest.
-        hardest: share of the classes that counts as hard for an image, its own included.
+        hardest: share of the classes that are hard for an image, including its own.
     """
 
     log_counts: Tensor
@@ -41,7 +41,7 @@ class NCL(Method):
     ) -> None:
         super().__init__(make_backbone, class_counts)
         if networks < 2:
-            raise BenchError(f"ncl: networks: {networks} have nobody to learn from; give at least 2")
+            raise BenchError(f"ncl: networks: {networks}: they learn from each other; give at least 2")
         self.experts = networks
         backbones = [make_backbone() for _ in range(networks)]
         heads = [nn.Linear(backbone.num_features, self.num_classes) for backbone in backbones]
@@ -71,7 +71,8 @@ def ncl_loss(
     """Return the collaborative loss of z + log n on all classes plus that on the hardest.
 
     `logits` are (K, B, C). The hardest classes of an image are its own and those of the first network's
-    highest logits, unadjusted. quirk: the others' logits become 0 instead of leaving the softmax.
+    highest logits, unadjusted. quirk: the others' logits are set to 0 instead of being left out of the
+    softmax.
     """
     own_first = logits[0].detach().scatter(1, labels[:, None], torch.inf)
     hard = torch.zeros_like(own_first).scatter(1, own_first.topk(hard_classes, dim=1).indices, 1)
@@ -83,7 +84,7 @@ def ncl_loss(
 def collaborative_loss(logits: Tensor, labels: Tensor, diversity: float) -> Tensor:
     """Return sum_k CE(z_k) + diversity / (K - 1) sum_{i != j} KL(p_j || p_i), a mean over the batch.
 
-    quirk: the student's term is log(p + 1e-9), and the teacher has a gradient as well.
+    quirk: the student's term is log(p + 1e-9), and the teacher has a gradient too.
     """
     log_p = logits.log_softmax(dim=2)
     student = (log_p.exp() + 1e-9).log()

@@ -18,8 +18,8 @@ from methods.parts.frozen import load_backbone
 class NCM(Method):
     """Minus the squared distance to each class's mean feature; nothing is trained.
 
-    Features are centred by the mean of the whole training set and brought to unit length; the class
-    means of these are not (the authors' "cl2n"). A class without a training image is farthest.
+    Features are centred by the mean of the whole training set and normalised to unit length, their class
+    means are not (the authors' "cl2n"). A class without a training image is farthest.
     """
 
     centre: Tensor
@@ -42,7 +42,7 @@ class NCM(Method):
     @torch.no_grad()
     def before_training(self, training_set: Iterable[tuple[Tensor, Tensor]]) -> None:
         self.eval()
-        # on the host, where sums are made in one order
+        # on the host, where sums have a fixed order
         seen = [(self.backbone(images).float().cpu(), labels.cpu()) for images, labels in training_set]
         features, labels = (torch.cat(parts) for parts in zip(*seen, strict=True))
         centre, means = class_means(features, labels, self.num_classes)
@@ -52,12 +52,11 @@ class NCM(Method):
 
     def forward(self, images: Tensor) -> Tensor:
         distances = minus_distances(self.backbone(images).float(), self.centre, self.means)
-        return distances.masked_fill(~self.present, -4.0)  # of unit vectors none is farther
+        return distances.masked_fill(~self.present, -4.0)  # the largest distance of unit vectors
 
 
 def class_means(features: Tensor, labels: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Return the mean (D,) of features (N, D), and each class's mean (C, D) of their unit directions
-    from there; an absent class has 0."""
+    """Return the mean (D,) of features (N, D), and class means (C, D) of their directions from it or 0."""
     centre = features.mean(dim=0)
     sums = features.new_zeros(classes, features.shape[1])
     sums.index_add_(0, labels, F.normalize(features - centre))

@@ -23,14 +23,13 @@ from methods.parts.weights import log_class_prior
 class GPaCo(Method):
     """One softmax over the classifier's logits and the similarities to other images; both views are anchors.
 
-    The defaults are the authors' for CIFAR-100-LT; on ImageNet-LT `alpha` is 0.045 (ResNet-50),
-    `temperature` 0.2 and `queue` 8192. On CIFAR they blur the second view less often (0.2 of the images)
-    than PaCo does (0.5); we blur as PaCo does.
+    The defaults are the authors' for CIFAR-100-LT; on ImageNet-LT `alpha` is 0.045 (ResNet-50), `temperature`
+    0.2 and `queue` 8192. On CIFAR they blur 0.2 of the second views, PaCo 0.5; we blur as PaCo.
 
     Args:
-        alpha: weight of each image of the class, where the class's own logit has 1.
-        temperature: of the similarities; the logits have 1.
-        smoothing: of the labels of the logits.
+        alpha: weight of each image of the class, relative to the class's own logit.
+        temperature: of the similarities; that of the logits is 1.
+        smoothing: label smoothing of the logits.
         queue: number of keys kept.
         dim: of the projections.
     """
@@ -65,7 +64,7 @@ class GPaCo(Method):
 
     def encode(self, query_view: Tensor, key_view: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the anchors' logits (A, C), the query and the key projections (B, dim)."""
-        query, key = self.backbone(query_view), self.backbone(key_view)  # each with its own batch statistics
+        query, key = self.backbone(query_view), self.backbone(key_view)  # with separate batch statistics
         logits = self.head(torch.cat([query, key]))
         return logits, unit(self.projector(query)), unit(self.projector(key))
 
@@ -91,7 +90,7 @@ class GPaCo(Method):
 
 @register("paco", golden=True)
 class PaCo(GPaCo):
-    """One softmax over the classifier's logits and the similarities to other images, keys of a slow encoder.
+    """One softmax over the classifier's logits and the similarities to keys of a momentum encoder.
 
     The defaults are the authors' for CIFAR-100-LT; on ImageNet-LT `alpha` is 0.05, `temperature` 0.2 and
     `queue` 8192.

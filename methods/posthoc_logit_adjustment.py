@@ -32,8 +32,8 @@ class PosthocLogitAdjustment(Method):
     def start_from(self, parent: Method) -> None:
         if parent.scores != "train_prior":
             raise BenchError(
-                f"the parent's scores are {parent.scores!r}: adjusting them again would count the "
-                "prior twice; start from a method whose scores follow the training prior, such as ce"
+                f"the parent's scores are {parent.scores!r}: adjusting them again would count the prior "
+                "twice; start from a method whose scores follow the training prior, such as ce"
             )
         self.parent = parent
 

@@ -22,9 +22,9 @@ from methods.parts.projector import Projector
 class ProCo(LogitAdjustment):
     """Contrast with infinitely many samples of each class, drawn from a von Mises-Fisher distribution.
 
-    Each class's distribution is fitted to the mean of its projections over the last epoch and this one. The
-    defaults are the authors' for CIFAR; for ImageNet-LT and iNaturalist `temperature` is 0.07, `hidden` 2048
-    and `dim` 1024.
+    Each class's distribution is fitted to the mean of its projections in the previous and the current epoch.
+    The defaults are the authors' for CIFAR; for ImageNet-LT and iNaturalist `temperature` is 0.07, `hidden`
+    2048 and `dim` 1024.
 
     Args:
         contrast_weight: of the contrastive term beside the logit-adjusted cross-entropy.
@@ -72,9 +72,9 @@ class ProCo(LogitAdjustment):
 
 
 class ClassMeans(nn.Module):
-    """The mean (C, D) of all projections folded in so far; a class without any has one of length 0.9.
+    """The running mean (C, D) of projections; a class without any has a random one of length 0.9.
 
-    quirk: that length and its random direction stand for a class that was not seen, as in the authors' code.
+    quirk: that length and direction are those of the authors' code.
     """
 
     unseen: Tensor
@@ -88,7 +88,7 @@ class ClassMeans(nn.Module):
         self.register_buffer("counts", torch.zeros(classes))
 
     def restart(self) -> None:
-        """Forget everything folded in."""
+        """Reset all means."""
         self.means.copy_(self.unseen)
         self.counts.zero_()
 
@@ -107,13 +107,13 @@ class ClassMeans(nn.Module):
 def proco_logits(projections: Tensor, means: Tensor, temperature: float) -> Tensor:
     """Return the log of E[exp(z x / t)] over x of each class's distribution, (B, C).
 
-    That of a von Mises-Fisher distribution with direction m and concentration k is g(|k m + z / t|) - g(k),
-    and k is estimated from the mean's length R as D R / (1 - R^2), at most 1e5. In double precision: g
-    grows with k, and of the two only the difference counts.
+    For a von Mises-Fisher distribution with direction m and concentration k it is g(|k m + z / t|) - g(k); k
+    is estimated from the mean's length R as D R / (1 - R^2), at most 1e5. It is computed in double precision,
+    as g grows with k and only the difference matters.
 
     Args:
-        projections: (B, D), unit norm; gradient flows to them alone.
-        means: (C, D), no longer than 1.
+        projections: (B, D), unit norm; only they have a gradient.
+        means: (C, D), of length at most 1.
     """
     z, means = projections.double() / temperature, means.double()
     dim = means.shape[1]
@@ -125,10 +125,10 @@ def proco_logits(projections: Tensor, means: Tensor, temperature: float) -> Tens
 
 
 def log_bessel(order: float, x: Tensor) -> Tensor:
-    """Return log I_order(x) - order log x, finite from x = 0 on, by the expansion for large orders.
+    """Return log I_order(x) - order log x, finite for x >= 0, by the expansion for large orders.
 
-    Abramowitz & Stegun 9.7.7 to its fifth term. The absolute error is below 1e-6 from order 7 on (16
-    dimensions) and 1e-8 from order 15 on, where the authors' recurrence is off by 1e-3 at x = 100.
+    Abramowitz & Stegun 9.7.7 up to the fifth term. The absolute error is below 1e-6 for orders from 7 (16
+    dimensions) and 1e-8 for orders from 15, where the authors' recurrence has an error of 1e-3 at x = 100.
     """
     root = (1 + (x / order) ** 2).sqrt()
     p = 1 / root

@@ -18,11 +18,11 @@ from methods.parts.mixing import Mix, Mixup
 
 
 class Remix(Mixup):
-    """Blend as mixup does, but give the rarer of two very unequal classes the whole label.
+    """Blend as in mixup, but give the rarer of two very unequal classes the whole label.
 
     Args:
-        kappa: how many times more images one class must have than the other.
-        tau: the commoner class keeps its share of the label from this weight on.
+        kappa: the ratio of class counts from which this applies.
+        tau: from this weight on the more frequent class keeps its share of the label.
     """
 
     def __init__(
@@ -40,7 +40,7 @@ class Remix(Mixup):
     def mix(self, batch: Batch) -> Mix:
         mix = super().mix(batch)
         weights = remix_weights(mix, self.class_counts, self.kappa, self.tau)
-        # a weight of 0 or 1 is the same as both labels being one: so the batch keeps one weight
+        # instead of a weight of 0 or 1 both labels are set to one, so that the batch keeps one weight
         labels = torch.where(weights == 0, mix.partners, mix.labels)
         partners = torch.where(weights == 1, mix.labels, mix.partners)
         return replace(mix, labels=labels, partners=partners)
@@ -66,7 +66,7 @@ class RemixCrossEntropy(Remix, CrossEntropy):
 
 @register("remix_ldam_drw", golden=True, reweight_from=0.8)
 class RemixLDAM(Remix, LDAM):
-    """LDAM on blends whose labels favour the rarer class, the margin taken under either label."""
+    """LDAM on blends whose labels favour the rarer class, with the margin at either label."""
 
 
 @register("remix_balanced_softmax", golden=True)

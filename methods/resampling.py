@@ -15,12 +15,14 @@ from methods.cross_entropy import CrossEntropy
 @register("sqrt_sampling", sampling="sqrt")
 @register("progressive_sampling", sampling="progressive")
 class Resampling(CrossEntropy):
-    """Cross-entropy with a sampler; an epoch keeps its number of steps.
+    """Cross-entropy with another sampler; the number of steps per epoch stays the same.
 
     Args:
         sampling: class probabilities: "class_balanced" 1/C, "sqrt" proportional to the square root of
             the count, "progressive" from the counts to 1/C over the epochs.
     """
+
+    mean_over_images = CrossEntropy.mean_over_images
 
     def __init__(
         self,
@@ -33,9 +35,6 @@ class Resampling(CrossEntropy):
         super().__init__(make_backbone, class_counts, **common)
         self.sampling = sampling
         self.scores = "balanced" if sampling != "sqrt" else "train_prior"
-
-    def mean_over_images(self) -> bool:
-        return super().mean_over_images()
 
     def sampler(self, epoch: int, epochs: int) -> str:
         return self.sampling

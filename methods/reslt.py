@@ -13,16 +13,16 @@ from bench.registry import register
 
 @register("reslt")
 class ResLT(Method):
-    """Three batch norms on one feature map, for all, for medium and tail, and for tail classes, summed up.
+    """The sum of three batch norm branches, for all, for medium and tail, and for tail classes.
 
-    The branches share a linear classifier. Classes go into groups by the rank of their counts; the
-    authors' code goes by class number, which is the same on CIFAR-LT.
+    The branches share a linear classifier. Classes are grouped by the rank of their counts; the authors' code
+    groups by class number, which is the same on CIFAR-LT.
 
     Args:
-        own_loss: weight of the branches' own losses against the sum's; CIFAR-100 at factor 100, 50 and 10:
-            0.995, 0.99, 0.72; CIFAR-10: 0.998, 0.998, 0.96.
-        medium_from: rank, as a share of the classes from the most frequent, where medium classes begin;
-            CIFAR-100 0.35, CIFAR-10 0.2, ImageNet-LT 0.175.
+        own_loss: weight of the branches' own losses relative to the sum's; CIFAR-100 at factor 100, 50 and
+            10: 0.995, 0.99, 0.72; CIFAR-10: 0.998, 0.998, 0.96.
+        medium_from: where medium classes begin, as a share of the classes from the most frequent; CIFAR-100
+            0.35, CIFAR-10 0.2, ImageNet-LT 0.175.
         tail_from: where tail classes begin; CIFAR-100 0.7, CIFAR-10 0.4, ImageNet-LT 0.78.
     """
 
@@ -69,7 +69,7 @@ def reslt_loss(logits: Tensor, labels: Tensor, members: Tensor, own_loss: float)
     """Return b L_own + (1 - b) CE(sum_k z_k) of branches (K, B, C) and their classes (K, C).
 
     L_own is the mean cross-entropy over all pairs of a branch and an image of its classes.
-    quirk: it takes log(p + 1e-7), so it stops at 16.
+    quirk: it uses log(p + 1e-7), so it is at most 16.
     """
     own = -(logits.softmax(dim=2) + 1e-7).log()
     own = own.gather(2, labels.expand(len(logits), -1)[:, :, None]).squeeze(2)

@@ -18,11 +18,11 @@ from methods.parts.weights import DeferredWeights
 
 @register("ride", golden=True, reweight_from=0.8)
 class RIDE(ExpertEnsemble, LDAM):
-    """Experts on a shared trunk, each trained by LDAM and kept apart from their mean.
+    """Experts on a shared trunk, each trained by LDAM and pushed away from their mean.
 
     Args:
         diversity: weight of the divergence from the mean, 0.45 on CIFAR; the authors use 0.2 elsewhere.
-        reweight_factor: how far the temperature of a class follows its frequency once the class weights
+        reweight_factor: how far the temperature of a class depends on its frequency once the class weights
             apply; 0.05, on ImageNet-LT 0.02, on iNaturalist 0.015.
     """
 
@@ -54,10 +54,10 @@ class _DeferredTemperature(DeferredWeights):
 
     def __init__(self, class_counts: Tensor, start: float | None, reweight_factor: float) -> None:
         super().__init__(class_counts, start, beta=0.0)
-        self.balanced = class_temperatures(class_counts, reweight_factor)
+        self.balanced = ride_temperatures(class_counts, reweight_factor)
 
 
-def class_temperatures(class_counts: Tensor, reweight_factor: float) -> Tensor:
+def ride_temperatures(class_counts: Tensor, reweight_factor: float) -> Tensor:
     """Return r C pi_c + (1 - r), (C,), divided by its maximum; r = `reweight_factor`."""
     share = class_counts.double() / class_counts.sum()
     temperatures = reweight_factor * len(class_counts) * share + (1 - reweight_factor)
@@ -76,8 +76,8 @@ def ride_loss(
     """Return sum_k [LDAM(z_k) - diversity mean(T)^2 KL(softmax(mean z / T) || softmax(z_k / T))].
 
     `logits` (K, B, C) are scaled cosines, T is (C,), and KL is a mean over the batch.
-    quirk: the paper sums the divergences of all pairs of experts; the authors' code takes those from
-    the experts' mean, without gradient through it.
+    quirk: the paper sums the divergences of all pairs of experts; the authors' code uses those from the
+    experts' mean, without its gradient.
     """
     margin_loss = sum(ldam_loss(z / scale, labels, margins, scale, class_weights) for z in logits)
     mean = F.softmax(logits.detach().mean(dim=0) / temperature, dim=-1)

@@ -20,10 +20,10 @@ from methods.ride import RIDE
 
 @register("ride_distill", reweight_from=0.8, diversity=0.2)
 class RIDEDistilled(RIDE):
-    """RIDE that also learns from a trained RIDE, usually of six experts.
+    """RIDE with distillation from a trained RIDE, usually of six experts.
 
-    The parent is that teacher (`params: {experts: 6}`); its logits are the mean of its experts. The authors'
-    `diversity` is 0.2 here, and the teacher's 0.45.
+    The parent is the teacher (`params: {experts: 6}`); its logits are the mean of its experts. The authors'
+    `diversity` is 0.2 here, and 0.45 for the teacher.
 
     Args:
         distil_weight: of the divergence from the teacher.
@@ -57,7 +57,7 @@ class RIDEDistilled(RIDE):
         learnt = divergence(
             self.teacher(batch.images), self.scale * outputs.mean(dim=0), self.distil_temperature
         )
-        # quirk: the authors' loop over the experts adds both terms, already sums over them, once for each
+        # quirk: the authors' loop adds both terms, which are sums over the experts, once for each expert
         return self.experts * (own + self.distil_weight * learnt)
 
 
@@ -70,17 +70,17 @@ def divergence(teacher: Tensor, student: Tensor, temperature: float) -> Tensor:
 
 @register("ride_routed")
 class RIDERouted(ExpertEnsemble, LDAM):
-    """A trained RIDE that asks its next expert only where its router says that this would help.
+    """A trained RIDE that uses its next expert only where its router predicts that this helps.
 
-    The experts are frozen; one router per expert but the last is learnt, from class-balanced batches. Here
-    every expert is computed for every image, and those not asked are left out of the mean: it shows the
-    accuracy of routing, not what it saves. The authors' stage has 5 epochs of batches of 512 at lr 0.01,
+    The experts are frozen; one router for each expert except the last is learnt, from class-balanced batches.
+    Here every expert is computed for every image, and unused ones are left out of the mean: it shows the
+    accuracy of routing, not the saved time. The authors' stage has 5 epochs with batches of 512 at lr 0.01,
     cosine.
 
     Args:
-        help_weight: of the images that a later expert would put right.
-        top: of the mean logits so far, the router sees so many; no more than there are classes.
-        hidden: width of a router's own layer.
+        help_weight: of the images that a later expert would correct.
+        top: number of the largest mean logits that the router sees, at most the number of classes.
+        hidden: width of a router's layer.
     """
 
     needs_parent = True
@@ -100,7 +100,7 @@ class RIDERouted(ExpertEnsemble, LDAM):
     ) -> None:
         super().__init__(make_backbone, class_counts, experts=experts, width=width, scale=scale)
         if experts < 2:
-            raise BenchError(f"ride_routed: experts: {experts} leave nobody to ask; give at least 2")
+            raise BenchError(f"ride_routed: experts: {experts} need no routing; give at least 2")
         self.help_weight, self.top = help_weight, min(top, self.num_classes)
         features = self.backbone.num_features
         self.routers = nn.ModuleList(nn.Linear(features, hidden) for _ in range(experts - 1))
@@ -111,7 +111,7 @@ class RIDERouted(ExpertEnsemble, LDAM):
     def start_from(self, parent: Method) -> None:
         if not isinstance(parent, RIDE) or parent.experts != self.experts:
             raise BenchError(
-                f"ride_routed goes on with a ride of as many experts ({self.experts}), not with this "
+                f"ride_routed starts from a ride of as many experts ({self.experts}), not from this "
                 f"{type(parent).__name__}"
             )
         self.backbone.load_state_dict(parent.backbone.state_dict())
@@ -155,7 +155,8 @@ class RIDERouted(ExpertEnsemble, LDAM):
 def routing_loss(means: Tensor, verdicts: Tensor, labels: Tensor, help_weight: float) -> Tensor:
     """Return the mean over routers of BCE(verdict, wrong so far and right after some later expert).
 
-    `means` (K, B, C) are the mean logits after each expert, `verdicts` (K - 1, B) logits of asking the next.
+    `means` (K, B, C) are the mean logits after each expert, `verdicts` (K - 1, B) the logits of using the
+    next.
     """
     right = means.argmax(dim=2) == labels
     later = torch.stack([right[k + 1 :].any(dim=0) for k in range(len(verdicts))])
@@ -165,7 +166,7 @@ def routing_loss(means: Tensor, verdicts: Tensor, labels: Tensor, help_weight: f
 
 
 def route(means: Tensor, ask: Tensor) -> Tensor:
-    """Return the mean logits (B, C) of the experts asked: the next only where `ask` (K - 1, B) says so."""
+    """Return the mean logits (B, C) of the experts used: the next only where `ask` (K - 1, B) is true."""
     logits, asked = means[0], torch.ones_like(ask[0])
     for mean, further in zip(means[1:], ask, strict=True):
         asked = asked & further

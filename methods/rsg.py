@@ -1,7 +1,7 @@
 """RSG: a Rare-class Sample Generator inside the network (Wang et al., CVPR 2021).
 
-Between two late stages it takes what varies among head-class feature maps and adds it to tail-class
-ones, so the stages behind it see more tail images. It is dropped at test time.
+Between two late stages it adds the variation of head-class feature maps to tail-class ones, so that the later
+stages see more tail images. It is not used at test.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from methods.ldam import LDAM
 
 @register("rsg", golden=True, version=2, reweight_from=0.8)
 class RSGMethod(LDAM):
-    """LDAM-DRW on a batch that the generator enlarges by tail-class feature maps.
+    """LDAM-DRW on a batch to which the generator adds tail-class feature maps.
 
     The defaults are the authors' for CIFAR. On ImageNet-LT, as in the mini-ImageNet-LT collection, the margin
     is 0.3, and batches are re-sampled instead of re-weighted (`resample` true, `reweight_from` null).
 
     Args:
-        generate_from: share of the epochs after which maps are generated; 0.8 is epoch 160 of 200. At 1
-            nothing is ever generated.
-        resample: whether batches are drawn by effective numbers from then on.
-        head_share: share of the classes, by count, that variation is taken from.
+        generate_from: share of the epochs after which maps are generated; 0.8 is epoch 160 of 200, 1 is
+            never.
+        resample: draw batches by effective numbers from then on.
+        head_share: share of the classes, by count, whose variation is used.
         centers: feature centres of each class.
-        contrast_width: channels of the module that says whether two maps are of one class.
-        strength: how many maps are generated, as a share of the head-class maps of a batch.
+        contrast_width: channels of the module that classifies whether two maps are of one class.
+        strength: number of generated maps, as a share of the head-class maps of a batch.
         cesc_weight: of the centre-estimation and sample-contrast loss.
         mv_weight: of the maximised-vector loss.
     """
@@ -61,7 +61,7 @@ class RSGMethod(LDAM):
         self.generate_from, self.resample, self.strength = generate_from, resample, strength
         self.cesc_weight, self.mv_weight = cesc_weight, mv_weight
         if len(self.backbone.stage_names) < 2:
-            raise BenchError("rsg stands between the last stages of a backbone; choose a ResNet")
+            raise BenchError("rsg needs a backbone with several stages; choose a ResNet")
         self.after = self.backbone.stage_names[-2]
         channels = _output_channels(self.backbone.split(self.after)[0])
         self.generator = Generator(self.num_classes, channels, centers, contrast_width)
@@ -85,7 +85,7 @@ class RSGMethod(LDAM):
         return self.loss_of_features(features, labels) + (self.cesc_weight * cesc + self.mv_weight * mv)
 
     def enlarged(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return features and labels, generated ones behind the images' own, L_CESC and L_MV."""
+        """Return features and labels, the generated ones last, L_CESC and L_MV."""
         before, behind = self.backbone.split(self.after)
         pairs = head_tail_pairs(self.is_head[labels], self.strength) if self.generating else None
         maps, labels, cesc, mv = self.generator(before.feature_map(images), labels, pairs)
@@ -100,7 +100,7 @@ def _output_channels(stages: nn.Module) -> int:
 class Generator(nn.Module):
     """Centres of each class with a soft gate, a contrastive module, and a vector transformation.
 
-    It sees maps detached: the stages before it learn from the task alone.
+    Its input is detached, so that the stages before it learn only from the task.
     """
 
     def __init__(self, classes: int, channels: int, centers: int, contrast_width: int) -> None:
@@ -124,11 +124,11 @@ class Generator(nn.Module):
     def forward(
         self, maps: Tensor, labels: Tensor, pairs: list[tuple[Tensor, Tensor]] | None
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Return maps (B, C, H, W) and labels with generated ones behind them, L_CESC and L_MV.
+        """Return maps (B, C, H, W) and labels with the generated ones appended, L_CESC and L_MV.
 
         Args:
             pairs: rows of head-class and tail-class maps (see `head_tail_pairs`); None while the centres and
-                the contrastive module are still learnt, and nothing is generated.
+                the contrastive module are learnt and nothing is generated.
         """
         seen, mv = maps.detach(), maps.new_zeros(())
         gates = self.gates(seen, labels)
@@ -150,19 +150,19 @@ class Generator(nn.Module):
         return maps, labels, cesc, mv
 
     def gates(self, maps: Tensor, labels: Tensor) -> Tensor:
-        """Return how much each centre of its class has of a map, (B, K), summing to one."""
+        """Return the weights of the class's centres for each map, (B, K), summing to one."""
         pooled = maps.mean(dim=(2, 3))
         logits = torch.einsum("bc,bck->bk", pooled, self.gate_weight[labels]) + self.gate_bias[labels]
         return logits.softmax(dim=1)
 
     def center_loss(self, maps: Tensor, labels: Tensor, gates: Tensor) -> Tensor:
-        """Return the squared distance of maps to the centres of their class, by their gates."""
+        """Return the squared distance of maps to the centres of their class, weighted by the gates."""
         offsets = maps[:, None] - self.centers[labels][:, :, :, None, None]  # (B, K, C, H, W)
         return (gates * offsets.square().sum(dim=(2, 3, 4))).sum() / len(maps)
 
     def contrast_loss(self, maps: Tensor, labels: Tensor) -> Tensor:
-        """Return the CE of saying whether the i-th maps of both halves are of one class."""
-        half = len(maps) // 2  # an odd batch leaves one out
+        """Return the CE of classifying whether the i-th maps of both halves are of one class."""
+        half = len(maps) // 2  # one is left out of an odd batch
         if not half:
             return maps.new_zeros(())
         pairs = torch.cat([maps[:half], maps[half : 2 * half]], dim=1)
@@ -170,10 +170,10 @@ class Generator(nn.Module):
         return F.cross_entropy(self.contrast(pairs), same)
 
     def vector_loss(self, heads: Tensor, before: Tensor, after: Tensor, tails: Tensor) -> Tensor:
-        """Return L_MV: the moved variation keeps its length, points as the tail's, and leaves its class.
+        """Return L_MV: the moved variation keeps its length, points like the tail's, and leaves its class.
 
-        quirk: rows are C values that lie side by side in memory, not one pixel's channels, and one is
-        taken off every element of the product of unit rows; as in the survey codebase's RSG.
+        quirk: rows are C adjacent values in memory, not one pixel's channels, and one is subtracted from
+        every element of the product of unit rows; as in the survey codebase's RSG.
         """
         count, channels = len(heads), heads.shape[1]
         other_class = torch.zeros(count, dtype=torch.long, device=heads.device)
@@ -187,8 +187,8 @@ class Generator(nn.Module):
 def head_tail_pairs(is_head: Tensor, strength: float) -> list[tuple[Tensor, Tensor]]:
     """Return rows of head-class and tail-class maps of a batch, in blocks of the smaller group's size.
 
-    The smaller group meets one block of the larger after the other; `strength` is the share of these that are
-    taken, at least one. Without one of the groups there are none.
+    The smaller group is paired with one block of the larger after another; `strength` is the share of blocks
+    that are used, at least one. If a group is empty there are no pairs.
     """
     heads, tails = is_head.nonzero()[:, 0], (~is_head).nonzero()[:, 0]
     fewer, more = sorted((len(heads), len(tails)))

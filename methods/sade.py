@@ -17,13 +17,13 @@ from methods.parts.weights import log_class_prior
 
 @register("sade", golden=True)
 class SADE(AdjustedExperts):
-    """Three experts, skilled in the long-tailed, the uniform and the inversely long-tailed distribution.
+    """Three experts, for the long-tailed, the uniform and the inversely long-tailed distribution.
 
-    Scores are the plain mean of the experts, as for a uniform test set. On the test-agnostic track it has the
-    paper's weights besides, learnt from unlabelled test images.
+    The logits are the mean of the experts, as for a uniform test set. On the test-agnostic track it also has
+    the paper's weights, learnt from unlabelled test images.
 
     Args:
-        tau: how far the third expert leans to the tail; 2, on iNaturalist 1.
+        tau: strength of the third expert's adjustment to the tail; 2, on iNaturalist 1.
     """
 
     adapts = True
@@ -45,7 +45,7 @@ class SADE(AdjustedExperts):
 
 
 def sade_adjustments(class_counts: Tensor, tau: float) -> Tensor:
-    """Return 0, log pi and log pi - tau log pi', (3, C), pi' being the prior in reversed order of rank."""
+    """Return 0, log pi and log pi - tau log pi', (3, C), where pi' is the prior with ranks reversed."""
     log_prior = log_class_prior(class_counts)
     rising, order = log_prior.sort(stable=True)
     log_inverse = torch.empty_like(log_prior).scatter(0, order, rising.flip(0))

@@ -11,7 +11,7 @@ from torch import Tensor
 from bench.method import Batch, Clock, MakeBackbone, Method, View
 from bench.registry import register
 from methods.ldam import LDAM
-from methods.parts.contrast import inner_products
+from methods.parts.contrast import count_of_class, inner_products
 from methods.parts.frozen import FrozenBackbone
 from methods.parts.kmeans import kmeans
 from methods.parts.projector import Projector
@@ -21,22 +21,21 @@ from methods.supcon import supcon_loss
 
 @register("sbcl_stage_1", golden=True)
 class SBCLStage1(Method):
-    """Contrast by sub-class first and by class second; frequent classes are split until all are alike.
+    """Contrast by sub-class and by class; frequent classes are split into sub-classes of similar size.
 
-    After a warm-up of plain SupCon, classes are clustered anew every few epochs by the projections of their
-    images: the authors' are augmented once, ours are as they are, and clustered by Euclidean distance of unit
-    vectors from starts spread over the class. Theirs is 1,000 epochs on CIFAR.
+    After a warm-up of plain SupCon, classes are clustered every few epochs by the projections of their
+    images. The authors' images are augmented once, ours are not; ours are clustered by Euclidean distance of
+    unit vectors, from starts spread over the class. The authors train 1,000 epochs on CIFAR.
 
     Args:
-        least: images that a sub-class has at least: 10 on CIFAR, 20 on ImageNet-LT.
+        least: minimum images of a sub-class: 10 on CIFAR, 20 on ImageNet-LT.
         every: epochs between clusterings.
         warmup: epochs of SupCon before the first.
-        class_weight: of the term of the class beside that of the sub-class.
+        class_weight: of the class term, relative to the sub-class term.
         temperature: of the similarities.
         base_temperature: the sub-class term is multiplied by temperature / base_temperature.
-        ranked: let the class term have a temperature of each class, higher for those spread wide, and not
-        push
-            away what is of the same sub-class.
+        ranked: give the class term a temperature for each class, higher for those spread wider, and leave
+            the same sub-class out of its denominator.
         dim: of the projections.
     """
 
@@ -87,7 +86,7 @@ class SBCLStage1(Method):
         points, labels = (torch.cat(parts) for parts in zip(*read, strict=True))
         self.subclasses[: len(labels)] = split_classes(points, labels, self.clusters)
         self.temperatures.copy_(
-            class_temperatures(points, labels, self.class_counts, self.clusters, self.temperature)
+            sbcl_temperatures(points, labels, self.class_counts, self.clusters, self.temperature)
         )
 
     def loss(self, batch: Batch) -> Tensor:
@@ -114,7 +113,7 @@ class SBCLStage1(Method):
 class SBCL(FrozenBackbone, LDAM):
     """The classifier of SBCL: class-weighted LDAM on the frozen encoder, from ordinary batches.
 
-    The weights apply from the first epoch, whatever DRW says. The authors' stage has 200 epochs at lr 0.1,
+    The weights apply from the first epoch, unlike in DRW. The authors' stage has 200 epochs at lr 0.1,
     without weight decay.
     """
 
@@ -122,14 +121,14 @@ class SBCL(FrozenBackbone, LDAM):
 
 
 def clusters_per_class(class_counts: Tensor, least: int) -> Tensor:
-    """Return into how many sub-classes each class is split, n_c / max(n_min, least) rounded down, (C,)."""
+    """Return the number of sub-classes of each class, n_c / max(n_min, least) rounded down, (C,)."""
     present = class_counts[class_counts > 0]
     size = max(int(present.min()) if len(present) else 1, least)
     return (class_counts // size).clamp(min=1)
 
 
 def split_classes(points: Tensor, labels: Tensor, clusters: list[int]) -> Tensor:
-    """Return sub-classes (N,), numbered over all classes, of unit vectors (N, D) with labels (N,)."""
+    """Return the sub-classes (N,), numbered over all classes, of unit vectors (N, D) with labels (N,)."""
     found, before = torch.zeros_like(labels), 0
     for label, count in enumerate(clusters):
         own = (labels == label).nonzero()[:, 0]
@@ -145,17 +144,16 @@ def split_classes(points: Tensor, labels: Tensor, clusters: list[int]) -> Tensor
     return found
 
 
-def class_temperatures(
+def sbcl_temperatures(
     points: Tensor, labels: Tensor, class_counts: Tensor, clusters: list[int], temperature: float
 ) -> Tensor:
-    """Return each class's temperature (C,): T times its spread over the mean spread; T for those not split.
+    """Return each class's temperature (C,): T times its spread over the mean spread, or T if it is not split.
 
-    Spread is the mean distance to the class mean over log(n_c + 10), held between the 20th and the 80th
+    The spread is the mean distance to the class mean over log(n_c + 10), clamped to the 20th and 80th
     percentile of all classes.
     """
     classes = len(class_counts)
-    counts = torch.zeros(classes, device=labels.device).index_add(0, labels, torch.ones_like(points[:, 0]))
-    counts = counts.clamp(min=1)
+    counts = count_of_class(labels, classes).clamp(min=1)
     sums = torch.zeros(classes, points.shape[1], device=labels.device).index_add(0, labels, points)
     distances = (points - (sums / counts[:, None])[labels]).norm(dim=1)
     mean_distance = torch.zeros_like(counts).index_add(0, labels, distances) / counts
@@ -165,7 +163,7 @@ def class_temperatures(
 def spread_temperatures(
     mean_distance: Tensor, class_counts: Tensor, clusters: list[int], temperature: float
 ) -> Tensor:
-    """Return temperatures (C,) of mean distances (C,) to the class means, see `class_temperatures`."""
+    """Return temperatures (C,) for mean distances (C,) to the class means, see `sbcl_temperatures`."""
     spread = mean_distance.double() / (class_counts.double() + 10).log()
     low, high = spread.quantile(0.2), spread.quantile(0.8)
     spread = spread.clamp(low, high)
@@ -185,9 +183,9 @@ def sbcl_loss(
 ) -> Tensor:
     """Return the mean over anchors, unit vectors (V, B, D), of -(T / T0) mean_S log p - g mean_P log q.
 
-    p is a softmax over all but the anchor at T, S what is of its sub-class. Without `ranked` q is p and P
-    what is of its class. With `ranked` temperatures (C,) q has the anchor's class's, over what is of another
-    sub-class and the anchor's other views, and P is what of those is of its class.
+    p is a softmax over all but the anchor at T, and S its sub-class. Without `ranked` q is p and P its class.
+    With `ranked` temperatures (C,) q has that of the anchor's class, over other sub-classes and the anchor's
+    other views, and P is those of its class.
     """
     count, size, _ = views.shape
     points = views.flatten(0, 1)

@@ -20,7 +20,7 @@ from methods.parts.weights import log_class_prior
 
 
 class FusedEnsemble(Method):
-    """Experts on features of different depths, scored by the mean of their scaled cosines.
+    """Experts on features of different depths; the logits are the mean of their scaled cosines.
 
     Args:
         experts: how many.
@@ -53,11 +53,12 @@ class FusedEnsemble(Method):
 class SHIKE(FusedEnsemble):
     """Experts on features of different depths that distil each other and suppress hard negatives.
 
-    The authors' network has convolutions in its shortcuts (1.28 million parameters), ours the backbone's.
+    The authors' network has convolutions in its shortcuts (1.28 million parameters), ours the backbone's
+    shortcuts.
 
     Args:
-        hardest_negative: weight of the hardest-negative suppression; set for 100 classes, it weighs more
-            with fewer, as the term is a mean over classes.
+        hardest_negative: weight of the hardest-negative suppression, chosen for 100 classes; with fewer the
+            term is larger, as it is a mean over classes.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class SHIKE(FusedEnsemble):
 class SHIKERetrained(FusedEnsemble):
     """The second stage: new classifiers on the frozen experts, by balanced softmax.
 
-    quirk: the batches are ordinary ones, and batch norm goes on adapting to them, as in the authors' code.
+    quirk: the batches are ordinary ones, and batch norm's statistics still adapt, as in the authors' code.
     """
 
     log_prior: Tensor
@@ -97,7 +98,7 @@ class SHIKERetrained(FusedEnsemble):
     def start_from(self, parent: Method) -> None:
         if not isinstance(parent, SHIKE) or len(parent.head.each) != len(self.head.each):
             raise BenchError(
-                f"shike goes on with shike_stage_1 and as many experts ({len(self.head.each)}), not with "
+                f"shike starts from shike_stage_1 with as many experts ({len(self.head.each)}), not from "
                 f"this {type(parent).__name__}"
             )
         self.backbone.load_state_dict(parent.backbone.state_dict())
@@ -113,7 +114,7 @@ class SHIKERetrained(FusedEnsemble):
 def shike_loss(logits: Tensor, labels: Tensor, hardest_negative: float) -> Tensor:
     """Return sum_k CE(z_k) + w sum_k HNS_k + sum_{i != j} KL(p_j || p_i) of logits (K, B, C).
 
-    quirk: both divergences are means over all B * C elements, so C times smaller than the paper's.
+    quirk: both divergences are means over all B * C elements, C times smaller than the paper's.
     """
     log_p = logits.log_softmax(dim=2)
     pairs = permutations(range(len(logits)), 2)
@@ -144,7 +145,7 @@ def hardest_negative_suppression(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 class FusedExperts(ExpertBackbone):
-    """A backbone whose last stage exists once per expert, times convolutions of a shallower stage.
+    """A backbone whose last stage exists once per expert, multiplied by convolutions of a shallower stage.
 
     Expert i starts from stage i of those shared, in turn: on a CIFAR ResNet from layer1, layer2, layer1.
     """
@@ -158,13 +159,8 @@ class FusedExperts(ExpertBackbone):
         super().__init__({name: whole.stages[name] for name in shared}, whole._pool, whole.num_features)
         self.deep = nn.ModuleList(branch.stages[last] for branch in branches)
         channels = _channels(whole)[1:]
-        sources = [i % len(self.shallow_names) for i in range(experts)]
-        self.shallow = nn.ModuleList(_descent(channels[source:]) for source in sources)
-
-    @property
-    def shallow_names(self) -> tuple[str, ...]:
-        """The shared stages that shallow features come from: all but the stem."""
-        return self.stage_names[1:]
+        sources = len(shared) - 1  # shallow features come from the shared stages, without the stem
+        self.shallow = nn.ModuleList(_descent(channels[i % sources :]) for i in range(experts))
 
     def feature_map(self, images: Tensor) -> Tensor:
         """Return the experts' last feature maps, the product of their two parts."""

@@ -1,4 +1,4 @@
-"""Supervised contrastive learning (Khosla et al., NeurIPS 2020): beside a classifier, or before one."""
+"""Supervised contrastive learning (Khosla et al., NeurIPS 2020), with a classifier or before one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class SupCon(CrossEntropy):
     """Cross-entropy on one view and supervised contrast between two others, in one forward pass.
 
     Args:
-        contrast_weight: of the contrastive term beside the cross-entropy.
+        contrast_weight: of the contrastive term.
         temperature: of the similarities.
         base_temperature: the loss is multiplied by temperature / base_temperature. The authors' default of
             0.07 scales it by 1.43 at temperature 0.1; ours equals the temperature, which scales by 1.
@@ -64,9 +64,9 @@ class SupCon(CrossEntropy):
 
 @register("supcon_pretrain", golden=True, version=3)
 class SupConPretrain(Method):
-    """The first of two stages: supervised contrast alone; a linear stage follows.
+    """The first of two stages: only supervised contrast; a linear stage follows.
 
-    Evaluated by itself, it scores an image by the cosines of its projection to running class means.
+    Evaluated alone, its logits are the cosines of an image's projection to the running class means.
 
     Args:
         temperature: of the similarities.
@@ -111,9 +111,9 @@ class SupConPretrain(Method):
 class SupConLinear(CRT):
     """The second stage: a linear classifier on the frozen encoder, from class-balanced batches.
 
-    Its images are resized crops, as the encoder's were, and the encoder's batch norm stays as it is: both as
-    the authors evaluate. On padded crops, which the encoder has never seen, the head would learn to do
-    without much of what it knows.
+    As in the authors' evaluation, its images are resized crops, like the encoder's, and the encoder's batch
+    norm is fixed. On padded crops, which the encoder has not seen, the head would ignore much of the
+    features.
     """
 
     usual_parent = "supcon_pretrain"
@@ -139,8 +139,8 @@ def supcon_loss(
 ) -> Tensor:
     """Return (t / t_base) * mean_i -1/|P(i)| sum_{p in P(i)} log p_ip of unit vectors (V, B, D), eq. 2.
 
-    Without labels only an image's own views are positives (SimCLR). quirk: an anchor without a positive
-    contributes 0 and still counts in the mean, as in the authors' code since December 2023.
+    Without labels only an image's own views are positives (SimCLR). quirk: an anchor without a positive is 0
+    and counts in the mean, as in the authors' code since December 2023.
     """
     count, size, _ = views.shape
     everything = views.flatten(0, 1)

@@ -1,4 +1,4 @@
-"""SURE: a bundle of recipes for reliable networks, as used on long tails (Li et al., CVPR 2024)."""
+"""SURE: a combination of techniques for reliable networks, as used on long tails (Li et al., CVPR 2024)."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from bench.errors import BenchError
 from bench.method import Batch, MakeBackbone, Method
 from bench.registry import register
 from methods.cross_entropy import CrossEntropy
+from methods.parts.cosines import CosineClassifier
 from methods.parts.frozen import load_backbone
-from methods.parts.heads import CosineHead
 from methods.parts.mixing import Mixup
 
 
-@register("sure", golden=True, alpha=10.0)
-class SURE(Mixup, CrossEntropy):
+@register("sure", golden=True, alpha=10.0, scale=8.0)
+class SURE(Mixup, CosineClassifier, CrossEntropy):
     """Cross-entropy of plain and of mixed images on a cosine classifier, with SAM.
 
-    Averaging of the weights, its last part, is the protocol's: `averaging: {kind: swa, start: 0.6}`. The
-    ranking of confidences has weight 0 in the authors' scripts for CIFAR-LT, and is left out. Their
-    ResNet-32 is four times as wide (`width: 4`). quirk: each of SAM's two passes mixes anew there; here
-    both see one mix.
+    Its weight averaging is set in the protocol: `averaging: {kind: swa, start: 0.6}`. The ranking of
+    confidences has weight 0 in the authors' scripts for CIFAR-LT, and is left out. Their ResNet-32 is four
+    times as wide (`width: 4`). quirk: in their code SAM's two passes have different mixes; here they share
+    one.
 
     Args:
         mix_weight: of the mixed images' loss.
@@ -42,17 +42,12 @@ class SURE(Mixup, CrossEntropy):
         class_counts: np.ndarray,
         *,
         mix_weight: float = 1.0,
-        scale: float = 8.0,
         rho: float = 0.05,
         **common: Any,
     ) -> None:
-        self.scale = scale
         super().__init__(make_backbone, class_counts, **common)
         self.mix_weight = mix_weight
         self.sharpness = Sharpness(form="sam", rho=rho)
-
-    def make_head(self, features: int, classes: int) -> nn.Module:
-        return CosineHead(features, classes, self.scale)
 
     def loss(self, batch: Batch) -> Tensor:
         mix = self.mix(batch)
@@ -61,12 +56,12 @@ class SURE(Mixup, CrossEntropy):
         return plain + self.mix_weight * mixed
 
 
-@register("sure_re_weighting")
-class SUREReweighted(CrossEntropy):
-    """A trained SURE goes on, images weighted by how little it was sure of them, batch norm fixed.
+@register("sure_re_weighting", scale=8.0)
+class SUREReweighted(CosineClassifier, CrossEntropy):
+    """A trained SURE, trained further with images weighted by low confidence and fixed batch norm.
 
-    The authors' stage has 50 epochs at lr 0.005 on CIFAR-100 at imbalance factor 100. quirk left out: the
-    second of SAM's passes is unweighted there; here there is no second pass.
+    The authors' stage has 50 epochs at lr 0.005 on CIFAR-100 at imbalance factor 100. quirk left out: their
+    second SAM pass is unweighted; here there is no second pass.
 
     Args:
         sharpen: weights are exp(-sharpen * confidence), scaled to a mean of 1.
@@ -83,20 +78,15 @@ class SUREReweighted(CrossEntropy):
         class_counts: np.ndarray,
         *,
         sharpen: float = 1.0,
-        scale: float = 8.0,
         **common: Any,
     ) -> None:
-        self.scale = scale
         super().__init__(make_backbone, class_counts, **common)
         self.sharpen = sharpen
         self.register_buffer("image_weights", torch.ones(int(self.class_counts.sum())))
 
-    def make_head(self, features: int, classes: int) -> nn.Module:
-        return CosineHead(features, classes, self.scale)
-
     def start_from(self, parent: Method) -> None:
         if not isinstance(parent, SURE):
-            raise BenchError(f"sure_re_weighting goes on with sure, not with {type(parent).__name__}")
+            raise BenchError(f"sure_re_weighting starts from sure, not from {type(parent).__name__}")
         load_backbone(self.backbone, parent)
         self.head.load_state_dict(parent.head.state_dict())
 
@@ -110,9 +100,11 @@ class SUREReweighted(CrossEntropy):
     @torch.no_grad()
     def before_training(self, training_set: Iterable[tuple[Tensor, Tensor]]) -> None:
         self.eval()
-        sure = torch.cat([self(images).float().softmax(dim=1).amax(dim=1) for images, _ in training_set])
-        weights = (-self.sharpen * sure).exp()
-        self.image_weights[: len(sure)] = (weights / weights.mean()).clamp(1e-4, 1)
+        confidence = torch.cat(
+            [self(images).float().softmax(dim=1).amax(dim=1) for images, _ in training_set]
+        )
+        weights = (-self.sharpen * confidence).exp()
+        self.image_weights[: len(confidence)] = (weights / weights.mean()).clamp(1e-4, 1)
 
     def mean_over_images(self) -> bool:
         return not self.auxiliary

@@ -13,13 +13,13 @@ from methods.parts.frozen import load_backbone, load_linear
 
 @register("tau_norm")
 class TauNorm(Method):
-    """The parent's linear classifier with weights brought closer to one length; nothing is trained.
+    """The parent's linear classifier with normalised weights; nothing is trained.
 
     quirk: the bias is dropped, as in the authors' code, even at tau 0.
 
     Args:
-        tau: 0 leaves the weights, 1 makes all of length 1. The authors choose it among 0, 0.1, ... 2 on
-            held-out images; without such images, list a few in a recipe.
+        tau: 0 keeps the weights, 1 gives all length 1. The authors choose it among 0, 0.1, ... 2 on held-out
+            images; without such images, list a few values in a recipe.
     """
 
     needs_parent = True

@@ -19,15 +19,16 @@ from methods.parts.contrast import count_of_class
 
 @register("tsc", golden=True)
 class TSC(KCL):
-    """Contrast that also pulls each class to a target of its own, the targets spread evenly on the sphere.
+    """Contrast that also pulls each class to its own target; the targets are spread evenly on the sphere.
 
-    It goes on from a trained KCL, with a new optimiser and schedule: the two halves of the authors' run are
-    two cells, of half the epochs each. Which target is whose is solved anew at every step, so that the
-    classes move as little as possible; with thousands of classes that takes longer than the step.
-    The authors' CIFAR numbers come from another code (SupCon's, 1000 epochs), which is not public in whole.
+    It starts from a trained KCL, with a new optimiser and schedule: the two halves of the authors' run are
+    two cells of half the epochs. The assignment of targets to classes is solved at every step, so that the
+    classes move as little as possible; with thousands of classes this takes longer than the step. The
+    authors' CIFAR numbers come from another code (based on SupCon's, 1000 epochs), which is only partly
+    public.
 
     Args:
-        target_weight: of the pull to the target, where the own key's is 1.
+        target_weight: of the pull to the target, relative to that of the own key.
     """
 
     capturable = False  # the assignment is solved on the host
@@ -52,13 +53,11 @@ class TSC(KCL):
 
     def start_from(self, parent: Method) -> None:
         if not isinstance(parent, KCL):
-            raise BenchError(f"tsc goes on from kcl, not from {type(parent).__name__}; name a kcl in from:")
+            raise BenchError(f"tsc starts from kcl, not from {type(parent).__name__}; name a kcl in from:")
         try:
             self.load_state_dict(parent.state_dict(), strict=False)
         except RuntimeError as error:
-            raise BenchError(
-                "tsc needs its parent's backbone, queue and dim; give kcl and it the same"
-            ) from error
+            raise BenchError("tsc needs its parent's backbone, queue and dim; give both the same") from error
 
     def before_epoch(self, clock: Clock) -> None:
         super().before_epoch(clock)
@@ -89,21 +88,21 @@ def follow_centroids(centroids: Tensor, query: Tensor, labels: Tensor, momentum:
 
 
 def assign(centroids: Tensor, targets: Tensor) -> Tensor:
-    """Return the target's number for each class, (C,): the assignment with the largest sum of cosines."""
+    """Return the index of each class's target, (C,): the assignment with the largest sum of cosines."""
     cosines = (centroids @ targets.T).cpu().numpy()
     return torch.from_numpy(linear_sum_assignment(cosines, maximize=True)[1]).to(targets.device)
 
 
 def uniformity(points: Tensor, temperature: float = 0.07) -> Tensor:
-    """Return mean_i log sum_j exp(x_i x_j / t) of unit points (C, D); lower is more even."""
+    """Return mean_i log sum_j exp(x_i x_j / t) of unit points (C, D); lower means more even."""
     return (points @ points.T / temperature).logsumexp(dim=1).mean()
 
 
 def spread(points: Tensor, temperature: float = 0.07, iterations: int = 50) -> Tensor:
     """Spread points (C, D) over the unit sphere; up to D + 1 of them become a regular simplex.
 
-    The authors take 10000 steps of Adam on `uniformity`, most of which is the constant self term. Without
-    it, L-BFGS comes to lower values of it in 50 iterations.
+    The authors make 10000 steps of Adam on `uniformity`, most of which is a constant, the self-similarities.
+    Without them, L-BFGS reaches lower values in 50 iterations.
     """
     itself = torch.eye(len(points), dtype=torch.bool, device=points.device)
     free = points.detach().double().requires_grad_()

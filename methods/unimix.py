@@ -19,7 +19,7 @@ from methods.parts.mixing import mixed_loss, mixup
 
 @register("unimix", golden=True)
 class UniMix(LogitAdjustment):
-    """Blend each image with a likely rare one of its batch, mostly to the rarer one's favour.
+    """Blend each image with a probably rare one of its batch, mostly in favour of the rarer one.
 
     The Bayias-compensated loss, CE(z + log prior - log uniform), is the logit-adjusted loss.
 
@@ -39,7 +39,7 @@ class UniMix(LogitAdjustment):
     ) -> None:
         super().__init__(make_backbone, class_counts, **common)
         if self.auxiliary:
-            raise BenchError("unimix weighs each image on its own: leave auxiliary margin heads out")
+            raise BenchError("unimix weights each image separately: leave auxiliary margin heads out")
         self.alpha, self.partner_tau = alpha, partner_tau
 
     def draws(self, rng: np.random.Generator, size: int) -> dict[str, np.ndarray]:
@@ -60,7 +60,7 @@ class UniMix(LogitAdjustment):
 
 
 def partner_probabilities(labels: Tensor, class_counts: Tensor, tau: float) -> Tensor:
-    """Return each image's probability (B,) to be a partner: n_y^tau over the batch's sum."""
+    """Return each image's probability (B,) of being a partner: n_y^tau over the batch's sum."""
     weights = class_counts[labels].clamp(min=1).float() ** tau
     return weights / weights.sum()
 
@@ -71,7 +71,7 @@ def drawn(probabilities: Tensor, uniform: Tensor) -> Tensor:
 
 
 def unimix_weights(labels: Tensor, partners: Tensor, class_counts: Tensor, shift: Tensor) -> Tensor:
-    """Return the weights (B,) of images and labels alike: shift + n' / (n + n'), less 1 above 1."""
+    """Return the weights (B,) of images and labels: shift + n' / (n + n'), minus 1 if above 1."""
     own, partner = (class_counts[y].clamp(min=1).float() for y in (labels, partners))
     weights = shift + partner / (own + partner)
     return torch.where(weights > 1, weights - 1, weights)

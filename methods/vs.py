@@ -48,7 +48,7 @@ class VectorScaling(LogitAdjustment):
 
 
 def class_temperatures(class_counts: Tensor, gamma: float) -> Tensor:
-    """Return Delta_c = (n_max / n_c)^gamma, (C,): 1 for the commonest class, more for the others."""
+    """Return Delta_c = (n_max / n_c)^gamma, (C,): 1 for the most frequent class, more for the others."""
     counts = class_counts.clamp(min=1).double()
     return ((counts.max() / counts) ** gamma).float()
 

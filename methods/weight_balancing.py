@@ -9,22 +9,23 @@ from torch import Tensor, nn
 
 from bench.method import Batch, Clock, MakeBackbone, Method
 from bench.registry import register
-from methods.parts.frozen import BatchNorm, FrozenBackbone, load_linear
+from methods.parts.frozen import BatchNorm, FrozenBackbone
 
 
 @register("weight_balancing", golden=True)
 class WeightBalancing(FrozenBackbone):
-    """A trained linear classifier that goes on under class weights, weight decay and a limit on its norms.
+    """A trained linear classifier, trained further with class weights, weight decay and a limit on its norms.
 
-    The authors' parent is cross-entropy with weight decay 5e-3; in this stage weight decay is 0.1. Both
-    are the recipe's. After each step rows longer than the limit are brought back to it; the bias is free.
+    The authors' parent is cross-entropy with weight decay 5e-3; this stage has weight decay 0.1. Both are set
+    in the recipe. After each step rows longer than the limit are shortened to it; the bias has no limit.
 
     Args:
-        limit: on the norms, as a share of the way from the parent's shortest row (0) to its longest (1).
+        limit: on the norms, from the parent's shortest row (0) to its longest (1).
         beta: of the effective number of samples, for the class weights.
         batch_norm: of the frozen backbone, see "crt".
     """
 
+    keeps_head = True
     head: nn.Linear
     max_norm: Tensor
 
@@ -43,25 +44,24 @@ class WeightBalancing(FrozenBackbone):
 
     def start_from(self, parent: Method) -> None:
         super().start_from(parent)
-        load_linear(self.head, parent)
         self.max_norm.copy_(norm_limit(self.head.weight, self.limit))
 
     def criterion(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return binary_class_balanced_loss(outputs, labels, self.class_weights.now)
 
     def after_step(self, clock: Clock, batch: Batch) -> None:
-        # the authors' code does so only once an epoch, after its last step
+        # the authors' code does this only after the last step of an epoch
         self.head.weight.data.copy_(within_norm(self.head.weight.data, self.max_norm))
 
 
 def norm_limit(weight: Tensor, share: float) -> Tensor:
-    """Return the norm that lies that share of the way from the shortest to the longest row of (C, D)."""
+    """Return the norm at that share between the shortest and the longest row of (C, D)."""
     norms = weight.detach().norm(dim=1)
     return norms.min() + share * (norms.max() - norms.min())
 
 
 def within_norm(weight: Tensor, limit: Tensor) -> Tensor:
-    """Return weight (C, D), its rows longer than the limit shortened to it."""
+    """Return weight (C, D) with rows longer than the limit shortened to it."""
     norms = weight.norm(dim=1, keepdim=True)
     return torch.where(norms > limit, weight * (limit / norms), weight)
 

@@ -77,7 +77,7 @@ def test_importing_bench_imports_nothing_heavy() -> None:
 def test_methods_are_those_of_the_project_and_ones_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_entries", dict(registry.methods()))
+    monkeypatch.setattr(registry, "_specs", dict(registry.methods()))
     assert {"ce", "ldam_drw", "bccl"} <= set(bench.methods().index)
     (tmp_path / "gentle.py").write_text(METHOD)
     table = bench.methods(tmp_path / "gentle.py")

@@ -413,12 +413,12 @@ def test_a_method_without_the_card_is_told_with_those_there_are(tmp_path):
     )
     with pytest.raises(BenchError) as error:
         load(file)
-    told = str(error.value).split("\n")
-    assert "r.yaml:3: methods.tau_norm: no card 'authors' of 'tau_norm' for cifar100 at 100" in told[0]
-    assert "there are: none; say card: none here" in told[0]
-    assert "authors (cifar100), authors (imagenet_lt)" in told[1]
-    assert "authors_400 (cifar100)" in told[1]
-    assert "r.yaml:6: methods.plain: needs a backbone: here, or in grid:" in told[2]
+    lines = str(error.value).split("\n")
+    assert "r.yaml:3: methods.tau_norm: no card 'authors' of 'tau_norm' for cifar100 at 100" in lines[0]
+    assert "there are: none; write card: none here" in lines[0]
+    assert "authors (cifar100), authors (imagenet_lt)" in lines[1]
+    assert "authors_400 (cifar100)" in lines[1]
+    assert "r.yaml:6: methods.plain: needs a backbone: here, or in grid:" in lines[2]
 
 
 def test_two_cards_for_one_training_are_refused(tmp_path, monkeypatch):

@@ -85,11 +85,11 @@ def test_what_starts_from_a_label_is_trained_again_from_its_control(recipe):
 def test_the_grid_file_says_which_runs_are_whose_controls(recipe):
     entries = {entry["run_id"]: entry for entry in grid_file(recipe)["cells"]}
     for seed in (0, 1):
-        told = entries[cell(recipe, "bcl", seed=seed).run_id]["controls"]
-        assert told["no_contrast"] == cell(recipe, "bcl-no_contrast", seed=seed).run_id
-        assert set(told) == {"no_contrast", "plain_views", "ce_weight_1"}
-        assert told.keys() & entries.keys() == set()
-        assert set(told.values()) <= set(entries)
+        named = entries[cell(recipe, "bcl", seed=seed).run_id]["controls"]
+        assert named["no_contrast"] == cell(recipe, "bcl-no_contrast", seed=seed).run_id
+        assert set(named) == {"no_contrast", "plain_views", "ce_weight_1"}
+        assert named.keys() & entries.keys() == set()
+        assert set(named.values()) <= set(entries)
     assert "controls" not in entries[cell(recipe, "ce").run_id]
 
 
@@ -115,7 +115,7 @@ def test_without_the_word_there_are_no_controls_and_a_label_may_not_have_ones_na
     (point,) = load(file).points
     assert point.controls == {}
     file.write_text("controls: true\nmethods:\n  bcl: {}\n  bcl-no_contrast: {method: ce}\n" + grid)
-    with pytest.raises(BenchError, match=r"r.yaml:4: .*is what a control of 'bcl' is called; rename"):
+    with pytest.raises(BenchError, match=r"r.yaml:4: .*is the name of a control of 'bcl'; rename this label"):
         load(file)
 
 

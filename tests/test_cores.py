@@ -27,9 +27,9 @@ def test_a_task_of_slurm_has_the_cores_it_asked_for_though_it_sees_all() -> None
 
 @pytest.mark.parametrize(("gpus", "each"), [(1, MOST_WORKERS), (4, 10), (64, 1)])
 def test_the_gpus_of_a_machine_share_its_cores(gpus: int, each: int) -> None:
-    places = local.places(None, [str(gpu) for gpu in range(gpus)])
-    assert len(places) == gpus
-    read_with(places[0].cores)
+    slots = local.slots_for(None, [str(gpu) for gpu in range(gpus)])
+    assert len(slots) == gpus
+    read_with(slots[0].cores)
     assert readers(on_gpu=True) == each
 
 

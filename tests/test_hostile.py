@@ -101,7 +101,7 @@ def test_a_recipe_whose_name_would_run_or_take_a_page_is_refused(
     (tmp_path / f"{name}.yaml").write_text(GRID % "digits")
     code, out = bench("plan", tmp_path / f"{name}.yaml", "--results", tmp_path / "results")
     assert code == 2
-    assert "its report takes the file's name" in out
+    assert "its report has the file's name" in out
 
 
 def test_a_hostile_title_and_notes_are_text_everywhere(tmp_path: Path, bench: Bench) -> None:

@@ -225,13 +225,13 @@ def test_what_is_committed_is_not_trained_but_where_its_weights_are_needed(
     assert Results(results).needed([child, other]) == [parent.run_id]
     assert {state.status for state in run_grid([other]).values()} == {"done"}
     assert starts(data) == [parent.run_id, other.run_id]
-    run_grid([parent, child], over=[parent.run_id, child.run_id])
+    run_grid([parent, child], rerun=[parent.run_id, child.run_id])
     assert starts(data)[2:] == [parent.run_id, child.run_id]
     shutil.rmtree(results / "runs")
-    run_grid([child], over=[child.run_id])
+    run_grid([child], rerun=[child.run_id])
     assert starts(data)[4:] == [parent.run_id, child.run_id]
     shutil.rmtree(results / "runs")
-    run_grid([parent], anew=[parent.run_id])  # as a job of a cluster, whose child is another job's
+    run_grid([parent], needed=[parent.run_id])  # as a job of a cluster, whose child is another job's
     assert starts(data)[6:] == [parent.run_id]
 
 

@@ -20,7 +20,7 @@ from records_factory import CIFAR10, finish, make_cell
 from bench import ledger, registry
 from bench.cell import BackboneChoice, DataSet, Protocol
 from bench.data.split import load as split
-from bench.launch.anew import begin
+from bench.launch.rerun import begin
 from bench.records import Results, RunDir, equal
 from bench.stale import Now, rests_on
 from bench.train.run import run_cell
@@ -207,7 +207,7 @@ def forget() -> Callable[[], None]:
     """Forget methods files, as another process would."""
 
     def call() -> None:
-        registry._entries.pop("own_loss", None)
+        registry._specs.pop("own_loss", None)
         for name in [name for name in sys.modules if name.startswith("user_methods_own_loss")]:
             del sys.modules[name]
 

@@ -105,7 +105,7 @@ def test_an_older_version_of_a_method_is_told(
     from bench import registry
 
     newer = {"ce": replace(registry.find("ce"), version=9)}
-    monkeypatch.setattr(registry, "_entries", {**registry.methods(), **newer})
+    monkeypatch.setattr(registry, "_specs", {**registry.methods(), **newer})
     out = bench("check-submission", submit(tmp_path, line), "--results", tmp_path)[1]
     assert "ce is of version 1, and now of 9: train it again" in out
 

@@ -90,9 +90,9 @@ def run(
     from bench.cell import families
     from bench.cli.estimate import training_images
     from bench.cli.grids import as_now, gpus_of
-    from bench.launch.anew import pending
     from bench.launch.local import run_grid
     from bench.launch.progress import watch
+    from bench.launch.rerun import pending
     from bench.loggers import chosen
     from bench.loggers.relay import noted
     from bench.recipe import Recipe, grid_file
@@ -128,7 +128,7 @@ def run(
             gpus=gpus_of(None) if gpus is None else gpus,
             per_gpu=per_gpu,
             retry_failed=retry_failed,
-            over=over,
+            rerun=over,
             methods=files,
             listen=listen,
         )

@@ -18,7 +18,7 @@ from bench.cli.tables import GAP
 from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
-    from bench.registry import Entry
+    from bench.registry import MethodSpec
 
 Row = dict[str, Any]
 
@@ -144,7 +144,7 @@ def _registered(name: str, *, alone: bool) -> Row:
     }
 
 
-def _params(entry: Entry) -> dict[str, Row]:
+def _params(entry: MethodSpec) -> dict[str, Row]:
     import inspect
 
     meanings = entry.arguments
@@ -158,7 +158,7 @@ def _params(entry: Entry) -> dict[str, Row]:
     }
 
 
-def _views(entry: Entry) -> Sequence[str]:
+def _views(entry: MethodSpec) -> Sequence[str]:
     """Name the augmentation policies of a method's views, which may depend on its hyper-parameters."""
     import numpy as np
 

@@ -124,7 +124,7 @@ def send(cells: Sequence[Cell], results: Path, data: Path, ask: Ask, **options: 
     from bench.launch.slurm import submit
 
     family = families(cells)
-    before = {job.array for run_id, job in queue.jobs(results).items() if run_id in family}
+    before = {task.array for run_id, task in queue.queued(results).items() if run_id in family}
     if before:
         print_line(f"already in the queue: {_jobs(before)}")
     submitted = submit(cells, results, data, ask, **options)

@@ -131,7 +131,7 @@ def _show_tail(dataset: DataSet, factor: float, data: Path) -> None:
         lines.append(f"not drawn by the papers' rule: {dataset.tail}")
     known = subsets.recognise(found.image_hashes, found.class_counts, factor)
     if known is not None:
-        lines.append(known.told())
+        lines.append(known.describe())
     elif found.image_hashes:
         lines.append("not the images of a published long tail that is known here")
     console().print(f"\nimbalance factor {factor:g}", style="bold", highlight=False)
@@ -202,7 +202,7 @@ def check(
     shown = table(f"{name}: {dataset.title}", "", "list", *columns, "files there", "", numbers=columns)
     for part in findings.parts:
         sizes = (part.images, part.classes, part.most, part.least, *part.shots)
-        there = findings.there.get(part.part)
+        there = findings.present.get(part.part)
         found = "not counted" if there is None else f"{there:,}"
         shown.add_row(part.part, part.file.name, *(f"{n:,}" for n in sizes), found, part.verdict)
     if findings.parts:
@@ -236,14 +236,14 @@ def prepare(
     """
     from bench.data.read.listing import listed
     from bench.data.read.readers import KINDS, items
-    from bench.data.read.shards import pack, place_of
+    from bench.data.read.shards import folder_of, pack
 
     dataset = _find(name, recipe)
     if not dataset.on_disk:
         raise BenchError(f"{name} is not streamed but read into memory, so there is nothing to pack")
     lists = listed(dataset, data)
     for part, listing in lists.parts.items():
-        target = place_of(data, str(dataset.folder), listing, short_side, dataset.upright)
+        target = folder_of(data, str(dataset.folder), listing, short_side, dataset.upright)
         files = listing.files(lists.root)
         contents = None
         if dataset.source in KINDS:

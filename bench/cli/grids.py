@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from bench.cell import Cell
     from bench.recipe import Recipe as Grid
     from bench.records import Results, State
+    from bench.search.record import SearchRecord
     from bench.stale import Now
 
 
@@ -35,14 +36,11 @@ def labels_of(grid: Grid) -> dict[str, str]:
     return {point.cell.run_id: point.label for point in grid.points}
 
 
-def tell_search(grid: Grid, runs: Results) -> None:
-    """Print the progress of both phases of a recipe's search, if it has one."""
-    from bench.search.outcome import phases
+def print_search(search: SearchRecord, cells: Iterable[Cell], runs: Results, prefix: str = "") -> None:
+    """Print the progress of both phases of a search."""
+    from bench.search.outcome import progress
 
-    if grid.search is not None:
-        cells = {point.cell.run_id: point.cell for point in grid.points}
-        told = phases(grid.search.record(), cells, runs)
-        console().print(told, soft_wrap=True, highlight=False)
+    print_line(prefix + progress(search, cells, runs))
 
 
 def as_now(data: Path, methods: list[Path] | None = None) -> Now:

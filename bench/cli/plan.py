@@ -24,7 +24,7 @@ from bench.cli.common import (
     print_line,
     table,
 )
-from bench.cli.grids import as_now, gpus_of, labels_of, print_stale, read_cells, tell_search
+from bench.cli.grids import as_now, gpus_of, labels_of, print_search, print_stale, read_cells
 from bench.errors import BenchError
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ def plan(
     from bench.cell import families
     from bench.cli import horizon
     from bench.cli.estimate import Pace
-    from bench.launch.anew import pending
-    from bench.launch.local import places
+    from bench.launch.local import slots_for
+    from bench.launch.rerun import pending
     from bench.report.text import duration
     from bench.stale import refuse_other_content
 
-    slots = places(jobs, gpus_of(gpus))
+    slots = slots_for(jobs, gpus_of(gpus))
     now = as_now(data, methods)
     runs = records.Results(results, now)
     grid, cells = read_cells(recipe, only, set_, runs)
@@ -69,7 +69,9 @@ def plan(
     refuse_other_content(cells, runs, now)
     on_gpu = slots[0].gpu is not None
     pace = Pace(results, data, on_gpu)
-    shown = table(grid.name, "state", "time", "run", "label", numbers=("time",))
+    several_splits = len({cell.dataset.split_seed for cell in family.values()}) > 1
+    split = ("split",) if several_splits else ()
+    shown = table(grid.name, "state", "time", "run", "label", *split, numbers=("time", *split))
     times: dict[str, float | None] = {}
     for run_id, cell in family.items():
         state, time = known[run_id], ""
@@ -77,7 +79,8 @@ def plan(
             times[run_id] = pace.seconds(cell)
             time = duration(times[run_id]) + _why(run_id in retrained, run_id in begun)
         label = labels.get(run_id, cell.method.name)
-        shown.add_row(coloured(state.status), time, run_id, escape(label))
+        split_seed = (str(cell.dataset.split_seed),) if several_splits else ()
+        shown.add_row(coloured(state.status), time, run_id, escape(label), *split_seed)
     console().print(shown)
     refused = _problems([family[run_id] for run_id in times], data)
     warnings = horizon.warnings(family.values(), labels, data)
@@ -88,7 +91,8 @@ def plan(
     if times:
         summary += f", {where}: {_time(times, family, len(slots))}"
     print_line(summary, wrap=True)
-    tell_search(grid, runs)
+    if grid.search:
+        print_search(grid.search.record(), [point.cell for point in grid.points], runs)
     print_stale(known)
 
 

@@ -31,7 +31,7 @@ from bench.cli.common import (
     show,
     table,
 )
-from bench.cli.grids import as_now
+from bench.cli.grids import as_now, print_search
 from bench.cli.leaderboard import warn, write_board
 from bench.errors import BenchError, did_you_mean, printable
 
@@ -74,11 +74,10 @@ def status(
     from bench import records
     from bench.launch import queue
     from bench.rundir import Status
-    from bench.search.outcome import phases
 
     statuses, runs = get_args(Status), records.Results(results, _now(data, methods))
     try:
-        jobs = queue.jobs(results)
+        jobs = queue.queued(results)
     except BenchError as error:  # states are known without Slurm
         jobs = {}
         print(f"warning: {error}", file=sys.stderr)
@@ -98,14 +97,14 @@ def status(
         cells = _rows(name, runs.grids[name], states)
         rows = [r for r in cells if recipes or r["status"] in ATTENTION or r["run_id"] in runs.attempts]
         if rows:
-            details.append(_states(name, rows, wide))
+            several_splits = len({cell["split_seed"] for cell in cells}) > 1
+            details.append(_states(name, rows, wide, several_splits))
     for shown in (counts, *details):
         show(shown, wide)
     for name in known:
         grid = runs.grids[name]
         if grid.search:
-            search = phases(grid.search, {cell.run_id: cell for _, cell in grid.cells}, runs)
-            console().print(escape(f"{name}: {search}"), soft_wrap=True, highlight=False)
+            print_search(grid.search, [cell for _, cell in grid.cells], runs, f"{name}: ")
     warn(runs.conflicts)
 
 
@@ -118,6 +117,7 @@ def _rows(name: str, grid: Grid, states: Mapping[str, State]) -> list[dict[str, 
             "label": label,
             "dataset": cell.dataset.name,
             "imbalance_factor": cell.imbalance_factor,
+            "split_seed": cell.dataset.split_seed,
             "seed": cell.seed,
             "status": states[cell.run_id].status,
             "reason": states[cell.run_id].reason,
@@ -126,14 +126,16 @@ def _rows(name: str, grid: Grid, states: Mapping[str, State]) -> list[dict[str, 
     ]
 
 
-def _states(name: str, rows: Sequence[dict[str, Any]], wide: bool) -> FittingTable:
-    shown = table(name, "state", "run", "label", "data", "seed", "", numbers=("seed",))
+def _states(name: str, rows: Sequence[dict[str, Any]], wide: bool, several_splits: bool) -> FittingTable:
+    split = ("split",) if several_splits else ()
+    shown = table(name, "state", "run", "label", "data", *split, "seed", "", numbers=(*split, "seed"))
     for row in rows:
         shown.add_row(
             coloured(row["status"]),
             row["run_id"] if wide else row["run_id"][-SHORT:],
             escape(row["label"]),
             f"{row['dataset']} {row['imbalance_factor']:g}",
+            *([str(row["split_seed"])] if several_splits else []),
             str(row["seed"]),
             escape(row["reason"] or ""),
         )

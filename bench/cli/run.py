@@ -35,7 +35,7 @@ from bench.cli.common import (
     print_line,
     table,
 )
-from bench.cli.grids import as_now, gpus_of, labels_of, print_retrained, read_cells, sum_up, tell_search
+from bench.cli.grids import as_now, gpus_of, labels_of, print_retrained, print_search, read_cells, sum_up
 from bench.cli.results import write_report
 from bench.errors import BenchError
 from bench.rundir import Busy
@@ -99,7 +99,7 @@ def run(
     """
     from bench import records
     from bench.cell import families
-    from bench.launch.anew import BAD, pending
+    from bench.launch.rerun import BAD, pending
     from bench.launch.together import is_first, run_together, under_torchrun
     from bench.loggers import chosen as chosen_loggers
     from bench.recipe import grid_file
@@ -131,8 +131,12 @@ def run(
     runs = records.Results(results, now)
     grid, asked = read_cells(recipe, only, set_, runs)
     loggers = chosen_loggers(log, grid.log)
-    if log and no_wait:
-        raise BenchError("--log: not with --no-wait; runs are logged only while this command waits for them")
+    if loggers and no_wait:
+        names = ", ".join(logger.name for logger in loggers)
+        raise BenchError(
+            f"--no-wait: runs are logged ({names}) only while this command waits for them; leave it out, or "
+            "add --log none"
+        )
     known = runs.states(families(asked).values())
     refuse_other_content(asked, runs, now)
     begun = pending(results, known)
@@ -141,7 +145,7 @@ def run(
     _check([cell for cell in cells if cell.run_id in again or known[cell.run_id].status not in SETTLED], data)
     if is_first():
         records.write_grid(results, grid.name, grid_file(grid))
-    how: dict[str, Any] = {"retry_failed": retry_failed, "methods": methods or (), "over": over}
+    how: dict[str, Any] = {"retry_failed": retry_failed, "methods": methods or (), "rerun": over}
     options: dict[str, Any]
     if launcher is cluster.Launcher.slurm:
         from bench.launch.slurm import follow
@@ -166,7 +170,8 @@ def run(
     after = records.Results(results, as_now(data))
     write_report(grid.name, after, reports)
     standing = after.states(families(asked).values())
-    tell_search(grid, after)
+    if grid.search:
+        print_search(grid.search.record(), [point.cell for point in grid.points], after)
     raise typer.Exit(sum_up({i: s if s.status == "stale" else ends.get(i, s) for i, s in standing.items()}))
 
 
@@ -190,7 +195,7 @@ def rerun(
     """
     from bench import ledger, records
     from bench.cell import families
-    from bench.launch.anew import kept
+    from bench.launch.rerun import kept
 
     found = find_run(results, run)
     cell, old = found.cell, found.packed() if found.state.status in ("done", "stale") else None
@@ -202,7 +207,7 @@ def rerun(
     if found.directory.is_running():
         raise Busy(f"{cell.run_id}: another process is running it")
     print_retrained(runs.needed([cell], forced=[cell.run_id]))
-    options: dict[str, Any] = {"gpus": gpus_of(gpus)[:1], "retry_failed": True, "over": [cell.run_id]}
+    options: dict[str, Any] = {"gpus": gpus_of(gpus)[:1], "retry_failed": True, "rerun": [cell.run_id]}
     before = kept(results, cell.run_id)
     ends = _launch([cell], results, data, labels={}, methods=methods or (), **options)
     if ends[cell.run_id].status != "done":

@@ -1,1 +1,1 @@
-"""Data sets, the long tails cut from them, and the batches a run trains on."""
+"""Data sets, the long tails drawn from them, and the batches of a run."""

@@ -1,7 +1,7 @@
-"""A finished run as a folder that the Hugging Face Hub takes, and back.
+"""Finished runs as folders for the Hugging Face Hub, and back.
 
-The folder holds the run as it is (cell, record, curve, scores, weights), a model card with what was measured,
-and, where the model is a plain classifier, the same weights once more in timm's form.
+A folder has the run's files (cell, record, curve, logits, weights), a model card with its metrics and, if the
+model is a timm classifier, the same weights in timm's form.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from bench.files import replacing, sha256
 from bench.records import Result, Results
 from bench.rundir import RunDir
 
-#: The run's own files, the record last: it says that the others are there.
+#: The run's files, the record last, as it marks the run as complete.
 FILES = ("cell.yaml", "epochs.jsonl", "logits.npz", "weights.safetensors", "record.json")
 
-#: Those that a run always has.
+#: The files that every run has.
 NEEDED = ("cell.yaml", "weights.safetensors", "record.json")
 
 
@@ -28,7 +28,7 @@ def with_weights(run: Result) -> RunDir:
     """Return the directory of a run that has its weights.
 
     Raises:
-        BenchError: it is not done, or kept none here.
+        BenchError: it is not done, or has none here.
     """
     if run.state.status != "done":
         raise BenchError(f"{run.run_id}: is {run.state.status}, and has no weights")
@@ -38,7 +38,7 @@ def with_weights(run: Result) -> RunDir:
 
 
 def opened(folder: Path) -> RunDir:
-    """Return the run in a folder of any name, as `push` writes it.
+    """Return the run in a folder of any name, as written by `push`.
 
     Raises:
         BenchError: there is none.
@@ -51,18 +51,18 @@ def opened(folder: Path) -> RunDir:
 
 
 def install(folder: Path, results: Path) -> RunDir:
-    """Take the run in a folder into a results folder, its files checked against its record.
+    """Copy the run in a folder to a results folder, checking its files against its record.
 
     Raises:
-        BenchError: something is missing or damaged, or the run is here already, or another record of it.
+        BenchError: a file is missing or damaged, or the run or another record of it is here already.
     """
     source = opened(folder)
     record, cell = source.read_record(), source.read_cell()
     for name in NEEDED:
         if not (folder / name).is_file():
             raise BenchError(f"{folder}: has no {name}; name what `push` wrote")
-    for name, told in (record.get("files") or {}).items():
-        if (folder / name).exists() and sha256(folder / name) != told:
+    for name, recorded in (record.get("files") or {}).items():
+        if (folder / name).exists() and sha256(folder / name) != recorded:
             raise BenchError(f"{folder / name}: not what its record says; fetch it again")
     mine = Results(results)[cell.run_id]
     if mine.local.status != "missing":
@@ -72,38 +72,32 @@ def install(folder: Path, results: Path) -> RunDir:
         raise BenchError(f"{cell.run_id}: the record that is here has another {where}: {one}, not {other}")
     run = RunDir(results, cell.run_id)
     with run.lock():
-        for name in FILES:
-            if (folder / name).is_file():
-                _copy(folder / name, run.path / name)
+        copy_files(folder, run.path)
     return run
 
 
-def copy_run(run: RunDir, folder: Path) -> None:
-    """Copy a run's own files into a folder."""
+def copy_files(source: Path, target: Path) -> None:
+    """Copy a run's files from one folder to another."""
     for name in FILES:
-        if (run.path / name).is_file():
-            _copy(run.path / name, folder / name)
-
-
-def _copy(source: Path, target: Path) -> None:
-    with replacing(target) as temporary:
-        temporary.write_bytes(source.read_bytes())
+        if (source / name).is_file():
+            with replacing(target / name) as temporary:
+                temporary.write_bytes((source / name).read_bytes())
 
 
 # -- the Hub ---------------------------------------------------------------------------------------
 def upload(folder: Path, repo: str, private: bool) -> str:
-    """Send a folder to a model repository of the Hub, which is made if there is none; return its address."""
+    """Upload a folder to a model repository of the Hub, which is created if needed; return its address."""
     api = _hub().HfApi(library_name="longtail-bench")
     try:
         url = api.create_repo(repo, private=private, exist_ok=True)
         api.upload_folder(repo_id=repo, folder_path=folder, commit_message="A run of longtail-bench")
-    except Exception as error:  # of the network, of the library, of the Hub
+    except Exception as error:  # from the network, the library or the Hub
         raise _refused(repo, error, "log in with `hf auth login`, or set HF_TOKEN") from error
     return str(url)
 
 
 def download(repo: str, revision: str | None) -> Path:
-    """Fetch the run's files of a model repository, and return the folder they are in."""
+    """Download the run's files from a model repository, and return their folder."""
     try:
         home = _hub().snapshot_download(repo, revision=revision, allow_patterns=list(FILES))
     except Exception as error:
@@ -112,7 +106,7 @@ def download(repo: str, revision: str | None) -> Path:
 
 
 def _hub() -> Any:
-    """Return the library, which shall not ask for a token in the middle of a command."""
+    """Return the library, without progress bars."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     try:
         import huggingface_hub
@@ -122,5 +116,5 @@ def _hub() -> Any:
 
 
 def _refused(repo: str, error: Exception, remedy: str) -> BenchError:
-    told = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return BenchError(f"{repo}: {told}; {remedy}")
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return BenchError(f"{repo}: {reason}; {remedy}")

@@ -1,4 +1,4 @@
-"""The model card of a run: what was measured, under which protocol, and how to load it."""
+"""The model card of a run: its metrics, its protocol, and how to load it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from bench.records import Result
 from bench.report.exports import citation
 from bench.report.text import counted, number
 
-#: Metrics of the card by their names in a record: how they are called there, and of which kind they are for
-#: the Hub.
+#: Metrics of the card by their keys in a record: their titles, and their types on the Hub.
 SHOWN = {
     "accuracy": ("accuracy (last epoch)", "accuracy"),
     "many": ("many-shot accuracy", "accuracy"),
@@ -34,7 +33,7 @@ TEMPLATE = """\
 |---|---:|
 {rows}
 
-The numbers are those of the last epoch, not of the best on the test set; one seed tells no noise.
+The numbers are those of the last epoch, not of the best on the test set; one seed does not show their noise.
 Many-shot classes have more than {many} training images, few-shot ones fewer than {few}.
 
 ## Trained on
@@ -80,7 +79,7 @@ or as a run beside one's own: `run_bench.py pull {repo}`.
 
 
 def write(run: Result, repo: str, licence: str, timm_form: bool) -> str:
-    """Return the card's text; `timm_form` says that timm reads the folder too."""
+    """Return the card's text; `timm_form` means that timm can read the folder too."""
     cell, record = run.cell, run.record
     method, data = record["method"], record["data"]
     git = record["environment"].get("git")
@@ -122,7 +121,7 @@ def write(run: Result, repo: str, licence: str, timm_form: bool) -> str:
 
 
 def data_name(cell: Cell, record: Mapping[str, Any]) -> str:
-    """Name the data as a reader knows them."""
+    """Return the title of the data, with the imbalance factor if there is one."""
     name = record["data"].get("title") or cell.dataset.name
     if cell.dataset.profile == "natural":
         return str(name)

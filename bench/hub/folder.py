@@ -1,4 +1,4 @@
-"""Writes the folder of a run that the Hub takes."""
+"""Writes a run's folder for the Hub."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 
 from bench.files import write_text
-from bench.hub import card, copy_run, plain, with_weights
+from bench.hub import card, copy_files, timm_form, with_weights
 from bench.records import Result
 from bench.train.build import build
 from bench.train.checkpoint import read_weights
 
 
 def write(run: Result, folder: Path, repo: str, licence: str) -> bool:
-    """Write a finished run, its card and its configuration; tell whether timm can load it too.
+    """Write a finished run, its card and its configuration; return whether timm can load it too.
 
-    What `push` wrote there before is replaced.
+    It replaces what `push` wrote there before.
 
     Raises:
         BenchError: the run is not done, or its weights are missing or damaged.
@@ -29,9 +29,9 @@ def write(run: Result, folder: Path, repo: str, licence: str) -> bool:
     read_weights(directory.weights, method, record["files"][directory.weights.name])
     if (folder / "record.json").exists():
         shutil.rmtree(folder)
-    copy_run(directory, folder)
+    copy_files(directory.path, folder)
     names = record["data"]["class_names"]
-    model = plain.plain(cell, method)
+    model = timm_form.timm_form(cell, method)
     if model is None:
         config = {
             "library": "longtail-bench",
@@ -39,10 +39,10 @@ def write(run: Result, folder: Path, repo: str, licence: str) -> bool:
             "backbone": cell.backbone.name,
             "num_classes": len(names),
             "label_names": names,
-            **plain.preprocessing(cell.dataset),
+            **timm_form.preprocessing(cell.dataset),
         }
         write_text(folder / "config.json", json.dumps(config, indent=2) + "\n")
     else:
-        plain.save(model, cell, folder, names, licence)
+        timm_form.save(model, cell, folder, names, licence)
     write_text(folder / "README.md", card.write(run, repo, licence, timm_form=model is not None))
     return model is not None

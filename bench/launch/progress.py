@@ -1,6 +1,6 @@
-"""What a launcher's runs look like while they go: bars on a terminal, else lines at a pace to read.
+"""Progress of a launcher's runs: bars on a terminal, else a line now and then.
 
-Whatever is there to be seen, a run that ended is told in a line, and one that failed with where it did.
+Both print a line for each run that ended, and for one that failed where it did.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedCo
 
 from bench.cell import Cell
 from bench.errors import location_of
-from bench.launch.anew import latest
 from bench.launch.local import Listen
+from bench.launch.rerun import latest
 from bench.records import RunDir
 
-#: How an ended run is marked; a status that is not here is told in yellow.
+#: The colour of a run's final status; any other status is yellow.
 STYLES = {"done": "green", "stale": "bold red", "failed": "bold red", "unreadable": "bold red"}
 
 
 def name_of(cell: Cell, labels: Mapping[str, str]) -> str:
-    """Name a cell for readers: its label in the recipe, if it has one there, and its axes."""
+    """Name a cell for readers: its label in the recipe, if it has one, and its axes."""
     label = labels.get(cell.run_id, cell.method.name)
     tail = "" if cell.dataset.profile == "natural" else f" if{cell.imbalance_factor:g}"
     return f"{label} {cell.dataset.name}{tail} seed {cell.seed}"
 
 
-#: Seconds between two lines about runs that go on, and the last lines of a log that are shown.
+#: Seconds between two progress lines; lines shown from the end of a failed run's log.
 PACE, TAIL = 30.0, 3
 
 
@@ -45,12 +45,12 @@ def watch(
     pace: float = PACE,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Listen]:
-    """Give what shows a launcher's events: bars where the console is a terminal, else lines.
+    """Yield a listener that shows a launcher's events: as bars if the console is a terminal, else as lines.
 
     Args:
-        labels: how the recipe calls its cells, by run id.
-        results: where the runs are, for what a failed one left.
-        pace: seconds between two lines about runs that go on; `clock` tells them.
+        labels: the recipe's labels of the cells, by run id.
+        results: where the runs are, for the log of one that failed.
+        pace: seconds between two progress lines, measured by `clock`.
     """
     if console.is_terminal:
         with _Bars(labels, console, results) as bars:
@@ -59,32 +59,32 @@ def watch(
         yield _Lines(labels, console, results, pace, clock).listen
 
 
-def _tell_end(
+def _print_end(
     console: Console, name: str, event: str, detail: Mapping[str, Any], run: RunDir | None = None
 ) -> None:
-    """Print one line of a run that ended, and where it failed if it did."""
+    """Print a line for a run that ended, and where it failed if it did."""
     if event == "done":
         accuracy, seconds = detail["metrics"]["accuracy"], detail["timing"]["wall_seconds"]
-        told = f"{_percent(accuracy)}  {seconds:.1f} s"
+        result = f"{_percent(accuracy)}  {seconds:.1f} s"
     else:
-        told = escape(detail.get("reason") or "")
+        result = escape(detail.get("reason") or "")
     style = STYLES.get(event, "yellow")
-    console.print(f"[{style}]{event:<11}[/] {escape(name)}  {told}", soft_wrap=True, highlight=False)
-    for line in _last_words(run) if run and event == "failed" else ():
+    console.print(f"[{style}]{event:<11}[/] {escape(name)}  {result}", soft_wrap=True, highlight=False)
+    for line in _failure(run) if run and event == "failed" else ():
         console.print(f"            {line}", soft_wrap=True, highlight=False, markup=False)
 
 
-def _last_words(run: RunDir) -> list[str]:
-    """Say where a run failed, or else what it printed last, and where the rest is."""
+def _failure(run: RunDir) -> list[str]:
+    """Return where a run failed, or else what it printed last, and the path of its log."""
     record = run.look()[1] or {}
-    place = location_of(record.get("traceback"))
-    if record.get("traceback") and not place:
-        return []  # a mistake of the user, whose reason names the place that counts
+    location = location_of(record.get("traceback"))
+    if record.get("traceback") and not location:
+        return []  # a user's mistake: the reason names the location
     try:
         printed = run.log.read_text("utf-8", errors="replace").splitlines()
     except OSError:
         printed = []
-    return [*([f"at {place}"] if place else printed[-TAIL:]), *([f"log {run.log}"] if printed else [])]
+    return [*([f"at {location}"] if location else printed[-TAIL:]), *([f"log {run.log}"] if printed else [])]
 
 
 def _percent(accuracy: float | None) -> str:
@@ -92,7 +92,7 @@ def _percent(accuracy: float | None) -> str:
 
 
 class _Lines:
-    """A line for each run that ended, and now and then one that says how far all are."""
+    """A line for each run that ended, and now and then one on the progress of all."""
 
     def __init__(
         self,
@@ -104,10 +104,10 @@ class _Lines:
     ) -> None:
         self.labels, self.console, self.results, self.pace, self.clock = labels, console, results, pace, clock
         self.left: dict[str, int] = {}  # epochs to go, by run id
-        self.made: int | None = None  # epochs, after the first
+        self.done: int | None = None  # epochs, after the first
         self.ended = 0
         self.running: set[str] = set()
-        self.begun = self.told = clock()  # begun: when the first epoch ended, as starting takes long
+        self.begun = self.printed = clock()  # begun: when the first epoch ended, as starting takes long
 
     def listen(self, cell: Cell, event: str, detail: dict[str, Any]) -> None:
         run_id = cell.run_id
@@ -117,32 +117,32 @@ class _Lines:
             self.running.add(run_id)
         elif event == "epoch":
             self.left[run_id] = detail["epochs"] - detail["epoch"] - 1
-            if self.made is None:
-                self.made, self.begun = 0, self.clock()
+            if self.done is None:
+                self.done, self.begun = 0, self.clock()
             else:
-                self.made += 1
+                self.done += 1
         else:
             self.running.discard(run_id)
             self.left.pop(run_id, None)
             self.ended += 1
             run = latest(self.results, run_id)
-            _tell_end(self.console, name_of(cell, self.labels), event, detail, run)
+            _print_end(self.console, name_of(cell, self.labels), event, detail, run)
             return
-        if event != "planned" and self.clock() - self.told >= self.pace:
-            self._tell()
+        if event != "planned" and self.clock() - self.printed >= self.pace:
+            self._print_progress()
 
-    def _tell(self) -> None:
-        self.told = now = self.clock()
+    def _print_progress(self) -> None:
+        self.printed = now = self.clock()
         left = sum(self.left.values())
-        told = f"{self.ended} ended, {len(self.running)} running, {len(self.left)} to go, {left} epochs"
-        if self.made:
-            minutes = left * (now - self.begun) / self.made / 60
-            told += f", about {minutes:.0f} min" if minutes >= 1 else ", less than a minute"
-        self.console.print(f"[cyan]{'under way':<11}[/] {told}", soft_wrap=True, highlight=False)
+        text = f"{self.ended} ended, {len(self.running)} running, {len(self.left)} to go, {left} epochs"
+        if self.done:
+            minutes = left * (now - self.begun) / self.done / 60
+            text += f", about {minutes:.0f} min" if minutes >= 1 else ", less than a minute"
+        self.console.print(f"[cyan]{'under way':<11}[/] {text}", soft_wrap=True, highlight=False)
 
 
 class _Bars:
-    """One bar for the whole, counted in epochs, and below it one per run under way."""
+    """One bar for all runs, counted in epochs, and below it one per running run."""
 
     def __init__(self, labels: Mapping[str, str], console: Console, results: Path) -> None:
         self.labels, self.console, self.results = labels, console, results
@@ -154,7 +154,7 @@ class _Bars:
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}"),
             console=console,
-            speed_estimate_period=600,  # runs of unlike length: what the last minute did says little
+            speed_estimate_period=600,  # runs of unlike length: the last minute is no estimate
         )
         self.whole = self.bars.add_task("all runs", total=0, note="")
         self.runs: dict[str, TaskID] = {}
@@ -181,11 +181,11 @@ class _Bars:
         else:
             self._end(run_id)
             run = latest(self.results, run_id)
-            _tell_end(self.bars.console, name_of(cell, self.labels), event, detail, run)
+            _print_end(self.bars.console, name_of(cell, self.labels), event, detail, run)
 
     def _epoch(self, run_id: str, line: Mapping[str, Any]) -> None:
         left = line["epochs"] - line["epoch"] - 1
-        self._grow(left + 1 - self.left[run_id])  # what a resumed run had done before is no work of ours
+        self._grow(left + 1 - self.left[run_id])  # epochs done before a resume are not counted
         self.left[run_id] = left
         self.bars.advance(self.whole)
         note = f"loss {line['loss']:.3f}"

@@ -1,6 +1,6 @@
-"""What of a results folder waits or runs in Slurm: notes of what was submitted, joined with `squeue`.
+"""Runs of a results folder in Slurm's queue: notes of what was submitted, joined with `squeue`.
 
-No accounting is asked: of a job that has left the queue the run directories tell all there is to know.
+Slurm's accounting is not used: once a task has left the queue, the run directories have all there is to know.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ JOB_NAME = "longtail-bench"
 
 
 @dataclass(frozen=True)
-class Job:
+class Queued:
     """One task of an array that has not ended: its id, its state, and Slurm's reason if it waits."""
 
     id: str
@@ -30,7 +30,7 @@ class Job:
 
     @property
     def array(self) -> str:
-        """The id that its array's tasks share."""
+        """The id of its array."""
         return self.id.partition("_")[0]
 
     def __str__(self) -> str:
@@ -39,29 +39,29 @@ class Job:
 
 
 def notes(results: Path) -> Path:
-    """Return the folder of what was submitted, and of what jobs print."""
+    """Return the folder of the notes, and of what the tasks print."""
     return results / "slurm"
 
 
 def note(results: Path, array: str, tasks: list[list[str]]) -> None:
-    """Write down which runs the tasks of an array have, by their ids."""
+    """Note the run ids of each task of an array."""
     write_text(notes(results) / f"{array}.json", json.dumps({"tasks": tasks}) + "\n")
 
 
-def jobs(results: Path) -> dict[str, Job]:
-    """Return the jobs that have not ended, by the runs that they have.
+def queued(results: Path) -> dict[str, Queued]:
+    """Return the tasks that have not ended, by run id.
 
     Raises:
         BenchError: Slurm is here but does not answer.
     """
     if not notes(results).is_dir() or shutil.which("squeue") is None:
         return {}
-    found: dict[str, Job] = {}
-    for job in read_queue(_squeue()):
-        file = notes(results) / f"{job.array}.json"
-        if file.exists():  # else of another results folder
-            task = int(job.id.partition("_")[2] or 0)
-            found |= dict.fromkeys(json.loads(file.read_text())["tasks"][task], job)
+    found: dict[str, Queued] = {}
+    for task in read_queue(_squeue()):
+        file = notes(results) / f"{task.array}.json"
+        if file.exists():  # else it belongs to another results folder
+            number = int(task.id.partition("_")[2] or 0)
+            found |= dict.fromkeys(json.loads(file.read_text())["tasks"][number], task)
     return found
 
 
@@ -75,13 +75,13 @@ def _squeue() -> str:
         raise BenchError(f"squeue: {first_line(error)}; try again later") from error
 
 
-def read_queue(told: str) -> list[Job]:
-    """Read the lines `id|state|reason` of squeue."""
-    return [Job(*line.split("|", 2)) for line in told.splitlines()]
+def read_queue(lines: str) -> list[Queued]:
+    """Read squeue's lines `id|state|reason`."""
+    return [Queued(*line.split("|", 2)) for line in lines.splitlines()]
 
 
-def with_queue(known: Mapping[str, State], queue: Mapping[str, Job]) -> dict[str, State]:
-    """Call queued what is still to run and in a job that has not ended."""
+def with_queue(known: Mapping[str, State], queue: Mapping[str, Queued]) -> dict[str, State]:
+    """Set the state of runs that are still to run to queued, if they are in the queue."""
     return {
         run_id: State("queued", str(queue[run_id]))
         if run_id in queue and state.status in ("missing", "interrupted")

@@ -1,7 +1,7 @@
-"""Runs cells on a cluster: Slurm's array jobs, submitted through submitit, one task per cell or few.
+"""Runs cells on a cluster as Slurm array jobs, submitted through submitit, with one or a few cells per task.
 
-On its node a task is what a launcher on any machine is, with its own cells: it locks, resumes and records as
-always. So the run directories stay the only state; what submitit pickles is never read, and Slurm schedules.
+On its node a task is an ordinary launcher of its cells: it locks, resumes and records in the same way. So the
+run directories stay the only state; submitit's pickled results are never read, and Slurm does the scheduling.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from bench.cell import Cell, families
 from bench.cores import cores, read_with
 from bench.errors import BenchError, did_you_mean
 from bench.launch import queue
-from bench.launch.anew import BAD, begin, latest, pending, settle, withdraw
 from bench.launch.local import Listen, run_grid
 from bench.launch.process import Worker
 from bench.launch.progress import watch
+from bench.launch.rerun import BAD, begin, latest, pending, settle, withdraw
 from bench.launch.together import is_first, run_together
 from bench.records import AGAIN, Busy, Results, RunDir, State, states
 from bench.rundir import attempt
@@ -37,14 +37,14 @@ from bench.train.execution import EXECUTE
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
 
-#: Seconds before its time limit at which a task is told to make room for its next job.
+#: Seconds before its time limit at which a task is signalled to continue in another job.
 NOTICE = 90
 
-#: Options of sbatch that are ours to set.
+#: Options of sbatch that this module sets itself.
 OURS = frozenset({"array", "dependency", "error", "job-name", "nodes", "ntasks-per-node", "open-mode"})
 OURS |= {"output", "partition", "signal", "time"}
 
-#: States of a run that are final while its job goes on.
+#: States of a run that are final while its job continues.
 ENDED = ("done", *sorted(BAD))
 
 
@@ -53,10 +53,10 @@ class Ask:
     """What each task asks of the cluster.
 
     Attributes:
-        minutes: its time limit; longer runs go on in another job.
-        gpus: how many each of its runs is on, with several as under torchrun; 0: it is on the CPU.
-        runs: how many runs it has, which share the one GPU, or each have a core.
-        at_once: how many tasks of an array may be at once; None: as many as there is room for.
+        minutes: its time limit; longer runs continue in another job.
+        gpus: GPUs of each of its runs, several as under torchrun; 0: run on the CPU.
+        runs: how many runs it has, which share the one GPU, or have a core each.
+        at_once: how many tasks of an array may run at once; None: no limit.
         more: further options of sbatch.
     """
 
@@ -68,14 +68,14 @@ class Ask:
     more: dict[str, str | bool] = field(default_factory=dict)
 
     def parameters(self, tasks: int, after: Sequence[str]) -> dict[str, Any]:
-        """Return them as submitit wants them, for an array that waits for the end of others."""
+        """Return them as submitit's parameters, for an array that starts after the arrays in `after`."""
         own = {"gres": f"gpu:{self.gpus}"} if self.gpus else {"cpus-per-task": str(self.runs)}
         asked: dict[str, Any] = {
             "job_name": queue.JOB_NAME,
             "time": self.minutes,
             "array_parallelism": min(tasks, self.at_once or tasks),
             "signal_delay_s": NOTICE,
-            # a step has not all cores of its job by itself; and the package need not be installed
+            # srun does not give a step all cores of its job; and the package may not be installed
             "setup": [
                 "own=$((${SLURM_CPUS_ON_NODE:-1} / ${SLURM_NTASKS_PER_NODE:-1}))",
                 "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-$((own ? own : 1))}",
@@ -87,7 +87,7 @@ class Ask:
         }
         if self.partition:
             asked["partition"] = self.partition
-        if self.gpus > 1:  # a rank for each, which are nothing without each other
+        if self.gpus > 1:  # a rank for each; none can run without the others
             asked |= {"ntasks_per_node": self.gpus, "srun_args": ["--kill-on-bad-exit=1"]}
         if after:
             asked["dependency"] = "afterany:" + ":".join(after)
@@ -104,12 +104,12 @@ class Task:
     methods: tuple[Path, ...]
     ask: Ask
     worker: Worker | None
-    anew: frozenset[str] = frozenset()
+    needed: frozenset[str] = frozenset()
 
     def __call__(self) -> None:
         self.started, self.epochs = time.monotonic(), self._epochs()
         gpus = self._gpus()
-        options: dict[str, Any] = {"gpus": gpus, "methods": self.methods, "anew": self.anew}
+        options: dict[str, Any] = {"gpus": gpus, "methods": self.methods, "needed": self.needed}
         if self.ask.gpus > 1:
             _be_a_rank()
             launch: Callable[..., object] = run_together
@@ -121,7 +121,7 @@ class Task:
             launch(self.cells, self.results, self.data, listen=listen, **options)
 
     def checkpoint(self) -> DelayedSubmission | None:
-        """Go on in another job, now that this one has to end; submitit asks for it, and then stops us."""
+        """Return what continues in another job; submitit calls it shortly before the time limit."""
         from submitit.helpers import DelayedSubmission
 
         had_its_time = time.monotonic() - self.started > 60 * self.ask.minutes - 2 * NOTICE
@@ -138,12 +138,12 @@ class Task:
 
 
 def _be_a_rank() -> None:
-    """Tell this process what torchrun would: which rank it is, and where the others are, on this node."""
+    """Set the environment as torchrun would: this process's rank, and where the others on this node are."""
     from submitit.helpers import TorchDistributedEnvironment
 
     TorchDistributedEnvironment().export(set_cuda_visible_devices=False, overwrite=True)
     os.environ["MASTER_ADDR"] = "127.0.0.1"
-    read_with(cores())  # its own already, not to be shared with the other ranks
+    read_with(cores())  # Slurm gives each rank its own cores
 
 
 def submit(
@@ -154,42 +154,41 @@ def submit(
     *,
     retry_failed: bool = False,
     methods: Sequence[Path] = (),
-    over: Collection[str] = (),
+    rerun: Collection[str] = (),
     worker: Worker | None = None,
 ) -> dict[str, list[Cell]]:
     """Submit the cells and their ancestors that are neither done nor queued; return them by array.
 
-    Children wait for the end of the arrays that have their parents; should a parent have been interrupted,
-    they first go on with it. What is to be trained once more is asked for now, and the jobs go on with it, so
-    that one that is requeued does not start over.
+    Children wait for the end of their parents' arrays; if a parent was interrupted, they continue it first.
+    Reruns are begun here and the tasks continue them, so that a requeued task does not start over.
 
     Args:
-        retry_failed, methods, over, worker: as in `bench.launch.local.run_grid`.
+        retry_failed, methods, rerun, worker: as in `bench.launch.local.run_grid`.
 
     Raises:
-        BenchError: there is no Slurm or no submitit, or Slurm refuses.
+        BenchError: Slurm or submitit is missing, or Slurm refuses.
     """
     check_commands()
     results, data = results.absolute(), data.absolute()
     files = tuple(file.absolute() for file in methods)
     family = families(cells)
-    array_of = {run_id: job.array for run_id, job in queue.jobs(results).items()}
+    array_of = {run_id: task.array for run_id, task in queue.queued(results).items()}
     free = [cell for run_id, cell in family.items() if run_id not in array_of]
-    made = begin(results, free, over, retry_failed=retry_failed)
+    made = begin(results, free, rerun, retry_failed=retry_failed)
     asked = pending(results, family)
-    anew = frozenset(Results(results).needed(cells, AGAIN, asked))
+    needed = frozenset(Results(results).needed(cells, AGAIN, asked))
     known = states(results, family.values(), asked)
     left = [
         cell
         for run_id, cell in family.items()
-        if run_id not in array_of and (known[run_id].status in AGAIN or run_id in anew)
+        if run_id not in array_of and (known[run_id].status in AGAIN or run_id in needed)
     ]
     submitted: dict[str, list[Cell]] = {}
     try:
         for wave in waves(left, queued=set(array_of)):
             after = {array_of[run_id] for run_id in families(wave) if run_id in array_of}
             tasks = [
-                Task(tuple(wave[i : i + ask.runs]), results, data, files, ask, worker, anew)
+                Task(tuple(wave[i : i + ask.runs]), results, data, files, ask, worker, needed)
                 for i in range(0, len(wave), ask.runs)
             ]
             array = _sbatch(queue.notes(results), ask, tasks, sorted(after))
@@ -203,20 +202,20 @@ def submit(
 
 
 def waves(cells: Sequence[Cell], queued: Collection[str] = ()) -> list[list[Cell]]:
-    """Part cells so that those with an ancestor among them, or queued already, come after those with none."""
+    """Split cells into generations: parents before children, where queued ancestors count too."""
     coming = {cell.run_id for cell in cells} | set(queued)
-    parted: dict[int, list[Cell]] = {}
+    generations: dict[int, list[Cell]] = {}
     for cell in cells:
-        parted.setdefault(sum(member.run_id in coming for member in cell.family()), []).append(cell)
-    return [parted[generation] for generation in sorted(parted)]
+        generations.setdefault(sum(member.run_id in coming for member in cell.family()), []).append(cell)
+    return [generations[number] for number in sorted(generations)]
 
 
 def follow(
     cells: Sequence[Cell], results: Path, data: Path, *, listen: Listen, seconds: float = 5.0
 ) -> dict[str, State]:
-    """Tell the listener what becomes of the cells and their ancestors, until none is in the queue.
+    """Report the events of the cells and their ancestors to a listener, until none is in the queue.
 
-    Nothing depends on it: it looks, every so many seconds, at the run directories and Slurm's queue.
+    The jobs do not depend on it: every few seconds it reads the run directories and Slurm's queue.
     """
     family = families(cells)
     asked = pending(results, family)
@@ -226,28 +225,28 @@ def follow(
 
     known = states(results, family.values(), asked)
     left = {i: family[i] for i, state in known.items() if state.status not in ENDED}
-    told = {run_id: len(run_of(run_id).epochs()) for run_id in left}
+    reported = {run_id: len(run_of(run_id).epochs()) for run_id in left}
     started: set[str] = set()
-    gone: set[str] = set()  # from the queue, when last looked
+    gone: set[str] = set()  # not in the queue when last read
     for cell in left.values():
         listen(cell, "planned", {})
     while left:
         try:
-            queued = set(queue.jobs(results))
-        except BenchError:  # Slurm is busy; its jobs go on
+            queued = set(queue.queued(results))
+        except BenchError:  # Slurm is busy; its jobs continue
             queued = set(left)
         for run_id, cell in list(left.items()):
             run = run_of(run_id)
             state, record = run.look()
             lines = run.epochs()
-            if run_id not in started and (state.status == "running" or len(lines) > told[run_id]):
+            if run_id not in started and (state.status == "running" or len(lines) > reported[run_id]):
                 started.add(run_id)
                 listen(cell, "started", {})
-            for line in lines[told[run_id] :]:
+            for line in lines[reported[run_id] :]:
                 listen(cell, "epoch", line)
-            told[run_id] = len(lines)
+            reported[run_id] = len(lines)
             waits = state.status == "done" and run_id in asked
-            if waits:  # to be put in place, which its job is about to do
+            if waits:  # to replace the old run, which its job is about to do
                 with contextlib.suppress(Busy, OSError):
                     settle(results, run_id)
                 waits = attempt(results, run_id).path.exists()
@@ -257,7 +256,7 @@ def follow(
                 done = state.status == "done" and record
                 listen(cell, state.status, record if done and record else {"reason": state.reason})
             elif run_id not in queued:
-                gone.add(run_id)  # its record may take a moment to be seen here
+                gone.add(run_id)  # its record may appear here a moment later
             else:
                 gone.discard(run_id)
         if left:
@@ -266,7 +265,7 @@ def follow(
 
 
 def check_commands() -> None:
-    """Raise a `BenchError` unless Slurm and submitit are here."""
+    """Raise a `BenchError` unless Slurm's commands and submitit are installed."""
     if importlib.util.find_spec("submitit") is None:
         raise BenchError('--launcher slurm: submitit is not installed; pip install -e ".[slurm]"')
     for command in ("sbatch", "srun", "squeue", "scancel"):
@@ -279,7 +278,7 @@ def _sbatch(folder: Path, ask: Ask, tasks: Sequence[Callable[[], object]], after
     import submitit
     from submitit.core.utils import FailedJobError
 
-    executor = submitit.SlurmExecutor(folder, max_num_timeout=10**6)  # `checkpoint` knows when it is in vain
+    executor = submitit.SlurmExecutor(folder, max_num_timeout=10**6)  # `checkpoint` decides when to stop
     executor.update_parameters(**ask.parameters(len(tasks), after))
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # submitit prints what it then raises
@@ -289,13 +288,13 @@ def _sbatch(folder: Path, ask: Ask, tasks: Sequence[Callable[[], object]], after
     return str(first.job_id).partition("_")[0]
 
 
-def _refusal(told: str, ask: Ask) -> str:
-    """Say what Slurm said when it refused, and the remedy as far as we know it."""
-    said = told.strip().rpartition("\n")[2].removeprefix("sbatch: error: ")
-    if "partition" in told and ask.partition:
+def _refusal(output: str, ask: Ask) -> str:
+    """Return Slurm's reason for a refusal, and the remedy if it is known."""
+    reason = output.strip().rpartition("\n")[2].removeprefix("sbatch: error: ")
+    if "partition" in output and ask.partition:
         partitions = subprocess.run(["sinfo", "-ho", "%R"], capture_output=True, text=True).stdout.split()
         hint = "" if ask.partition in partitions else did_you_mean(ask.partition, partitions)
-        return f"--partition {ask.partition}: {said}{hint}"
-    if "array" in told:
-        said += "; a grid of so many tasks needs --runs-per-gpu, or --only for a part of it"
-    return f"sbatch: {said}"
+        return f"--partition {ask.partition}: {reason}{hint}"
+    if "array" in output:
+        reason += "; a grid of so many tasks needs --runs-per-gpu, or --only for a part of it"
+    return f"sbatch: {reason}"

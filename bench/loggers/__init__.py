@@ -1,8 +1,8 @@
-"""Where else the course of runs is written: TensorBoard, Weights & Biases, MLflow, trackio.
+"""External loggers of runs: TensorBoard, Weights & Biases, MLflow, trackio.
 
-A logger is asked for as `tensorboard` or `wandb:project=lt,mode=offline`: its name, and its options, which
-are the fields of its class. It works in a process of its own (see `bench.loggers.relay`), so nothing that it
-does or fails to do touches a run, and it is no part of a cell.
+A logger is written as `tensorboard` or `wandb:project=lt,mode=offline`: its name and its options, which are
+the fields of its class. It works in a process of its own (see `bench.loggers.relay`), so that it cannot
+affect a run, and it is not part of a cell.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from bench.errors import BenchError, did_you_mean
 #: The loggers, and the class of each in its module here.
 KINDS = {"tensorboard": "TensorBoard", "wandb": "Wandb", "mlflow": "MLflow", "trackio": "Trackio"}
 
-#: Asks for none, whatever the recipe says.
+#: Selects no logger, whatever the recipe says.
 NONE = "none"
 
 
 @dataclass(frozen=True)
 class Started:
-    """What a logger is told of a run that starts, or goes on.
+    """A run that starts or continues, as a logger sees it.
 
-    `group` names what it shares with its repetitions, `first_epoch` is where it starts: above 0, it goes on
-    with what it had written before. What it writes here goes below `home`.
+    `group` is shared with the runs of other seeds. A `first_epoch` above 0 continues what was logged before.
+    Local files go below `home`.
     """
 
     run_id: str
@@ -41,27 +41,27 @@ class Started:
 
 @dataclass
 class Logger:
-    """Takes note of one run; one such object is made for each. Whatever it raises costs the notes alone."""
+    """Logs one run; one object is made for each. What it raises ends the logging of that run, not the run."""
 
-    #: What has to be importable.
+    #: The package that must be installed.
     package: ClassVar[str]
 
     def start(self, run: Started) -> None:
-        """Begin, or go on."""
+        """Start, or continue."""
         raise NotImplementedError
 
     def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
-        """Take note of an epoch, counted from 0."""
+        """Log an epoch, counted from 0."""
         raise NotImplementedError
 
     def end(self, status: str, values: Mapping[str, float]) -> None:
-        """Take note of how the run ended, as a record's status, and of its metrics, if it is done."""
+        """Log the run's final status, as in its record, and its metrics if it is done."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A logger that is asked for: its name, and its options as text."""
+    """A selected logger: its name, and its options as text."""
 
     name: str
     options: Mapping[str, str]
@@ -98,10 +98,10 @@ def parse(text: str) -> Wanted:
 
 
 def chosen(asked: Iterable[str] | None, recipe: Iterable[str] = ()) -> list[Wanted]:
-    """Return the loggers that the command asks for, or else the recipe; `none` stands for no logger.
+    """Return the loggers of the command or else of the recipe; `none` means no logger.
 
     Raises:
-        BenchError: one of them is unknown, or its package is not installed.
+        BenchError: a logger is unknown, or its package is not installed.
     """
     texts = list(asked or recipe)
     wanted = []
@@ -118,7 +118,7 @@ def chosen(asked: Iterable[str] | None, recipe: Iterable[str] = ()) -> list[Want
 
 
 def describe(cell: Cell) -> dict[str, Scalar]:
-    """Return what a cell is as flat keys, as loggers show it; of its parents the names."""
+    """Return a cell's settings under flat keys, with the names of its parents."""
     content: dict[str, object] = {
         "dataset": cell.dataset.name,
         "imbalance_factor": cell.imbalance_factor,

@@ -1,4 +1,4 @@
-"""MLflow: each run as a run of one experiment, on a tracking server or in a folder."""
+"""MLflow: all runs in one experiment, on a tracking server or in a folder."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ from typing import Any
 
 from bench.loggers import Logger, Started
 
-#: The tag that has the run's id, by which a run that goes on is found again.
+#: The tag with the run's id, by which a run that continues is found.
 TAG = "longtail.run_id"
 
-#: How MLflow calls the ends of runs; what is not here is "FAILED".
+#: MLflow's final statuses; any other is "FAILED".
 ENDS = {"done": "FINISHED", "interrupted": "KILLED"}
 
 
 @dataclass
 class MLflow(Logger):
-    """Log to an experiment.
-
-    Without `uri`, and without MLFLOW_TRACKING_URI, it writes files to `results/loggers/mlruns/`.
-    """
+    """Log to an experiment; without `uri` and MLFLOW_TRACKING_URI, to files in `results/loggers/mlruns/`."""
 
     uri: str | None = None
     experiment: str = "longtail-bench"

@@ -1,7 +1,7 @@
-"""Carries what the launcher hears to the loggers, each in a process of its own.
+"""Passes the launcher's events to the loggers, each in a process of its own.
 
-The launcher never waits for one: a thread hands the news on. What a logger raises becomes one line for the
-user, and when all runs have ended, one that does not come to its end is given up after a while.
+The launcher never waits for a logger: a thread sends the events. What a logger raises becomes one line for
+the user. When all runs have ended, a logger that does not finish in time is stopped.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from bench.loggers import Logger, Started, Wanted, describe
 if TYPE_CHECKING:
     from bench.launch.local import Listen  # which imports torch, and a logger's process does without
 
-#: Seconds that loggers are given to send what they have, after the last run has ended.
+#: Seconds that loggers have to finish after the last run has ended.
 LIMIT = 60.0
 
-#: Tells a user something, in one line.
+#: Shows the user one line.
 Warn = Callable[[str], None]
 
 
@@ -42,18 +42,18 @@ def noted(
     warn: Warn,
     limit: float = LIMIT,
 ) -> Iterator[Listen]:
-    """Give a listener that tells the loggers too.
+    """Yield a listener that passes events to the loggers and then to `listen`.
 
     Args:
-        labels: how the recipe calls its cells, by run id.
-        warn: is told once of each logger that failed, and of each that was given up.
-        limit: seconds that all of them together are given at the end.
+        labels: the recipe's labels of the cells, by run id.
+        warn: called once for each logger that failed or was stopped.
+        limit: seconds that all of them together have at the end.
     """
     if not wanted:
         yield listen
         return
     relays = [_Relay(logger, results, warn) for logger in wanted]
-    first: dict[str, Cell] = {}  # runs that started, and no epoch of theirs has ended
+    first: dict[str, Cell] = {}  # runs that started and have finished no epoch
 
     def start(cell: Cell, epoch: int) -> None:
         label = labels.get(cell.run_id, cell.method.name)
@@ -70,7 +70,7 @@ def noted(
         if event == "started":
             first[run_id] = cell
         elif event != "planned":
-            if run_id in first:  # only now it is known where it goes on
+            if run_id in first:  # only now its first epoch is known
                 start(first.pop(run_id), detail["epoch"] if event == "epoch" else 0)
                 under_way.add(run_id)
             if run_id in under_way:
@@ -98,7 +98,7 @@ def _close(relays: Sequence[_Relay], limit: float) -> None:
             relay.wait(max(0.0, until - time.monotonic()), limit)
     finally:
         for relay in relays:
-            relay.kill()  # Ctrl-C while they are waited for
+            relay.kill()  # after Ctrl-C
 
 
 def _numbers(line: Mapping[str, Any]) -> dict[str, float]:
@@ -111,14 +111,14 @@ def _numbers(line: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _results(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return what a record of a finished run says, as far as it is numbers."""
+    """Return the metrics in the record of a finished run."""
     values = {f"final/{name}": value for name, value in _numbers(record.get("metrics") or {}).items()}
     best = (record.get("best_on_test") or {}).get("accuracy")
     return values if best is None else values | {"final/best_on_test": float(best)}
 
 
 class _Relay:
-    """The launcher's end of one logger; its process starts with the first that there is to say."""
+    """The launcher's end of one logger, whose process starts with the first message."""
 
     def __init__(self, wanted: Wanted, results: Path, warn: Warn) -> None:
         self.wanted, self.warn = wanted, warn
@@ -127,31 +127,31 @@ class _Relay:
         self.process: multiprocessing.process.BaseProcess | None = None
         self.failed = False
 
-    def send(self, *news: Any) -> None:
-        """Hand on what a logger is to do, without waiting."""
+    def send(self, *message: Any) -> None:
+        """Send a message to the logger, without waiting."""
         if self.process is None:
             self._start()
-        self.inbox.put(news)
-        self._hear()
+        self.inbox.put(message)
+        self._receive()
 
     def finish(self) -> None:
-        """Say that nothing follows."""
+        """Send that nothing follows."""
         self.inbox.put(None)
 
     def wait(self, seconds: float, limit: float) -> None:
-        """Wait for the logger to end, and say so if it does not."""
+        """Wait for the logger to end, and warn if it does not."""
         if self.process is None:
             return
         self.process.join(seconds)
-        self._hear()
+        self._receive()
         if self.process.is_alive():
-            self._tell(f"was not done after {limit:g} seconds, and is given up")
+            self._warn(f"was not done after {limit:g} seconds, and is given up")
         elif self.process.exitcode:
-            self._tell(f"its process ended with exit code {self.process.exitcode}")
+            self._warn(f"its process ended with exit code {self.process.exitcode}")
         self.kill()
 
     def kill(self) -> None:
-        """End its process, and what that has started."""
+        """Kill its process and the processes that it started."""
         if self.process is None:
             return
         if self.process.is_alive():
@@ -173,12 +173,12 @@ class _Relay:
         theirs.close()
         threading.Thread(target=_feed, args=(self.inbox, self.pipe), daemon=True).start()
 
-    def _hear(self) -> None:
+    def _receive(self) -> None:
         with suppress(EOFError, OSError):
             while self.pipe.poll():
-                self._tell(self.pipe.recv())
+                self._warn(self.pipe.recv())
 
-    def _tell(self, problem: str) -> None:
+    def _warn(self, problem: str) -> None:
         if not self.failed:
             more = f"; all of it is in {self.prints}" if self.prints.exists() else ""
             self.warn(f"--log {self.wanted.name}: {problem}; the runs are not touched by it{more}")
@@ -186,22 +186,22 @@ class _Relay:
 
 
 def _feed(inbox: SimpleQueue[tuple[Any, ...] | None], pipe: Connection) -> None:
-    """Send what comes in, as fast as the logger takes it."""
+    """Send the messages, as fast as the logger takes them."""
     with suppress(OSError):  # its process is dead
-        while (news := inbox.get()) is not None:
-            pipe.send(news)
+        while (message := inbox.get()) is not None:
+            pipe.send(message)
         pipe.send(None)
 
 
 def _serve(make: Callable[[], Logger], prints: str, pipe: Connection) -> None:
-    """Carry out what the launcher says, until it has nothing more to say or is dead."""
+    """Log what the launcher sends, until nothing follows or the launcher is dead."""
     with suppress(OSError):
-        os.setsid()  # Ctrl-C is the launcher's; and what a logger starts is ended with it
+        os.setsid()  # Ctrl-C goes to the launcher alone; a logger's own processes are killed with it
     _print_to(prints)
     runs: dict[str, Logger] = {}
     with suppress(EOFError, OSError):
-        while (news := pipe.recv()) is not None:
-            what, run_id, *details = news
+        while (message := pipe.recv()) is not None:
+            what, run_id, *details = message
             try:
                 if what == "start":
                     runs[run_id] = make()
@@ -210,7 +210,7 @@ def _serve(make: Callable[[], Logger], prints: str, pipe: Connection) -> None:
                     runs[run_id].epoch(*details)
                 elif run_id in runs:
                     runs.pop(run_id).end(*details)
-            except Exception as error:  # whatever it raises; the other runs may fare better
+            except Exception as error:  # of any kind; other runs may be logged without error
                 runs.pop(run_id, None)
                 traceback.print_exc()
                 pipe.send((reason_of(error).strip().splitlines() or [""])[0])
@@ -220,7 +220,7 @@ def _serve(make: Callable[[], Logger], prints: str, pipe: Connection) -> None:
 
 
 def _print_to(file: str) -> None:
-    """Let what is printed here, by other programs too, go to a file, or nowhere."""
+    """Redirect all output of this process, that of libraries too, to a file, or else discard it."""
     for path in (file, os.devnull):
         with suppress(OSError):
             target = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)

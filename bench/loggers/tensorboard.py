@@ -18,7 +18,7 @@ class TensorBoard(Logger):
     def start(self, run: Started) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        # what an interrupted run wrote beyond its checkpoint is taken back
+        # drops what an interrupted run wrote after its checkpoint
         self.writer: Any = SummaryWriter(
             str(run.home / "tensorboard" / run.run_id), purge_step=run.first_epoch
         )

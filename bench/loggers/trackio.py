@@ -1,4 +1,4 @@
-"""trackio: a local database, or a dashboard of one's own on the Hugging Face Hub."""
+"""trackio: a local database, or a dashboard on the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.loggers import Logger, Started
 
 @dataclass
 class Trackio(Logger):
-    """Log to a project, here (where TRACKIO_DIR says) or, with `space`, to a Space: user/name."""
+    """Log to a project in TRACKIO_DIR or, with `space`, in a Space (user/name)."""
 
     project: str = "longtail-bench"
     space: str | None = None
@@ -22,7 +22,7 @@ class Trackio(Logger):
     def start(self, run: Started) -> None:
         import trackio
 
-        # A context of its own: trackio ends the run before, which it finds in the context.
+        # In a new context, as trackio ends the run that it finds in the current one.
         self.run: Any = contextvars.Context().run(
             trackio.init,
             project=self.project,

@@ -1,4 +1,4 @@
-"""Weights & Biases: a run of its own for each, under the run's id."""
+"""Weights & Biases: one run for each, under the run's id."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bench.loggers import Logger, Started
 
 @dataclass
 class Wandb(Logger):
-    """Log to a project; what is not said, wandb's own environment variables say.
+    """Log to a project; defaults come from wandb's environment variables.
 
     `mode=offline` writes to `results/loggers/wandb/`, for `wandb sync`.
     """
@@ -25,16 +25,16 @@ class Wandb(Logger):
     def start(self, run: Started) -> None:
         import wandb
 
-        said: dict[str, Any] = {"project": self.project, "entity": self.entity, "mode": self.mode}
+        given: dict[str, Any] = {"project": self.project, "entity": self.entity, "mode": self.mode}
         run.home.mkdir(parents=True, exist_ok=True)
         self.run: Any = wandb.init(
-            **{key: value for key, value in said.items() if value},
+            **{key: value for key, value in given.items() if value},
             id=run.run_id,
             name=run.run_id,
             group=run.group,
             config=dict(run.config),
             dir=str(run.home),
-            resume="allow" if run.first_epoch else None,  # one that starts over takes the old one's place
+            resume="allow" if run.first_epoch else None,  # one that starts over replaces the old one
             reinit="create_new",  # several runs at once
             settings=wandb.Settings(console="off", x_disable_stats=True, disable_git=True, silent=True),
         )

@@ -1,32 +1,32 @@
-"""Recipes: YAML files that name a grid, read strictly and resolved to cells once.
+"""Recipes: YAML files that define a grid, read strictly and resolved to cells once.
 
-* `title`: a line for people; the file's name by default.
+* `title`: a line for readers; default: the file's name.
 * `include`: a file, or a list of files, below the recipes folder, that this one changes: mappings merge
-  deeply, all else is replaced. Files of one list are of equal rank and may not disagree. A file that does not
-  stand beside this one is found by its name in the folders of the recipes folder, or of this project's.
-* `mode`: fast (by default) or exact.
+  deeply, all else is replaced. Files of one list have equal rank and may not disagree. A file that is not
+  beside this one is found by its name in the recipes folder and its folders, or in this project's.
+* `mode`: fast (default) or exact.
 * `methods`: label -> {method, params, protocol, backbone, card, from}. `method` is the label by default;
-  `backbone` and `card` take the place of the grid's and the recipe's; `from` is the label of the cell it
-  starts from, taken at the same point of the grid.
-* `card`: `authors` trains each method as its authors did (see `bench.cards`), or another card's name; `none`
-  by default. What the recipe says lies over it; a backbone need not be said.
-* `controls`: true adds to each method its controls, which show what its parts add (see `bench.controls`).
-* `log`: a logger, or a list of them, as `tensorboard` or `wandb:project=lt` (see `bench.loggers`); it is no
+  `backbone` and `card` replace those of the grid and the recipe; `from` is the label of the parent cell, at
+  the same point of the grid.
+* `card`: `authors` trains each method as its authors did (see `bench.cards`), or the name of another card;
+  default: `none`. The recipe overrides the card, and needs no backbone.
+* `controls`: true adds the controls of each method, which show what its parts add (see `bench.controls`).
+* `log`: a logger, or a list of them, as `tensorboard` or `wandb:project=lt` (see `bench.loggers`); it is not
   part of a cell.
-* `grid`: axes, all combined; each a value or a list of values. There are `dataset`, `imbalance_factor`
-  (which data sets of `profile: natural` do without, as they keep the tail that they have),
-  `backbone` (a name, or {name, options}), `seed`, `mode`, and any `protocol.*`, `params.*` (for the methods
-  that have it) and `backbone.options.*`.
-* `zip`: a list of groups of axes that move together.
+* `grid`: axes, all combined; each a value or a list of values. They are `dataset`, `imbalance_factor`
+  (not for data sets of `profile: natural`, which have their own tail), `backbone` (a name, or
+  {name, options}), `seed`, `mode`, the axes of the tail (`profile`, `split_seed`, `class_order`,
+  `label_noise`), and any `protocol.*`, `params.*` (for the methods that have it) and `backbone.options.*`.
+* `zip`: a list of groups of axes that change together.
 * `datasets`: name -> the fields of a data set, or those that differ from another one: the built-in one of
   that name, or the one that `base` names, built in or the recipe's.
 * `protocol`: how the cells are trained.
 * `overrides`: a list of {match, protocol, params}: changes to the cells that match all of `match`.
-* `search`: ranges of hyper-parameters, from which as many settings are tried for every method; what wins is
-  trained on everything (see `bench.recipe.search`).
+* `search`: ranges of hyper-parameters; the same number of settings is tried for every method, and the winners
+  are trained on all training images (see `bench.recipe.search`).
 
-A recipe begins with comments: what it reproduces, what to expect, how long it takes. What wins over what
-is said in `bench.recipe.grid`, what YAML is read in `bench.recipe.yaml_text`.
+A recipe begins with comments: what it reproduces, what to expect, how long it takes. Precedence is described
+in `bench.recipe.grid`, the dialect of YAML in `bench.recipe.yaml_text`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from typing import Any
 from bench.cell import Cell
 from bench.errors import BenchError, did_you_mean
 from bench.loggers import parse as parse_logger
-from bench.recipe.axes import OF_THE_TAIL
+from bench.recipe.axes import TAIL_AXES
 from bench.recipe.files import read
 from bench.recipe.grid import expand
 from bench.recipe.schema import Sections, each, parse
@@ -50,15 +50,15 @@ from bench.records import is_grid_name
 
 __all__ = ["Point", "Recipe", "grid_file", "load"]
 
-MOST_TOLD = 20  # mistakes of a recipe at once
+MOST_LISTED = 20  # mistakes in one message
 LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
 class Point:
-    """A cell, the label under which the recipe has it, and the run ids of its controls by their names.
+    """A cell of a recipe, with its label and the run ids of its controls by name.
 
-    Of a search `method_label` is the label that is searched, and `phase` is "search" or "final".
+    In a search `method_label` is the label that is searched, and `phase` is "search" or "final".
     """
 
     label: str
@@ -69,7 +69,7 @@ class Point:
 
     @property
     def axes(self) -> dict[str, str | int | float]:
-        """What tells the points of a recipe apart at a glance."""
+        """The values that usually distinguish the points of a recipe."""
         return {
             "label": self.label,
             "method": self.cell.method.name,
@@ -81,21 +81,19 @@ class Point:
 
     @cached_property
     def names(self) -> dict[str, str]:
-        """The same as text, with the ids and how the tail is drawn: what `Recipe.only` compares."""
+        """The axes, those of the tail and the ids as text: what `Recipe.only` compares."""
         cell = self.cell
-        factor = {"imbalance_factor": f"{cell.imbalance_factor:g}"}
-        drawn = {key: getattr(cell.dataset, key) for key in OF_THE_TAIL}
-        factor |= {key: f"{v:g}" if isinstance(v, float) else str(v) for key, v in drawn.items()}
-        ids = {"id": cell.id, "run_id": cell.run_id}
+        values = self.axes | {key: getattr(cell.dataset, key) for key in TAIL_AXES}
+        texts = {key: f"{v:g}" if isinstance(v, float) else str(v) for key, v in values.items()}
         search = {"label": self.method_label, "phase": self.phase} if self.phase else {}
-        return {key: str(value) for key, value in self.axes.items()} | factor | ids | search
+        return texts | {"id": cell.id, "run_id": cell.run_id} | search
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A validated recipe: its points in the order of its file, no cell twice.
+    """A validated recipe: its points in the order of its file, without duplicate cells.
 
-    With a `search` they are its trials, and once `bench.search.resolve` has looked at these, the winners.
+    With a `search` they are its trials, and after `bench.search.resolve` also the winners so far.
     """
 
     name: str
@@ -109,7 +107,7 @@ class Recipe:
         """Keep the points that pass every filter, each "key=value" or "key=value,value".
 
         Keys are those of `Point.names`. A parent that is filtered out is still in the `family()` of its
-        child's cell. For `grid_file`, which says all that a recipe asks for, take the whole recipe.
+        child's cell. `grid_file` needs the whole recipe.
 
         Raises:
             BenchError: an unknown key, a value that no point has, or filters that leave nothing.
@@ -139,32 +137,31 @@ def load(path: Path, sets: Sequence[str] = ()) -> Recipe:
     """Read a recipe; `sets` are changes to it, "key=value" with a dotted key and a YAML value.
 
     Raises:
-        BenchError: what is wrong, each mistake in a line of its own: `file:line: path: message`.
+        BenchError: all mistakes, one a line: `file:line: path: message`.
     """
     if not is_grid_name(path.stem) or len(path.stem) > LONGEST_NAME:
         raise BenchError(
-            f"{shown(str(path))}: its report takes the file's name, so that must be at most {LONGEST_NAME} "
+            f"{shown(str(path))}: its report has the file's name, so that must be at most {LONGEST_NAME} "
             "letters, digits and _ . + -, and not 'index'"
         )
     try:
         tree, notes = read(path, sets)
         sections = parse(Sections, tree)
         search = read_search(tree) if sections.search is not None else None
-        points = (
-            tuple(Point(label, cell, {}, of, "search") for label, cell, of in search.trials())
-            if search
-            else tuple(Point(*point) for point in expand(tree))
-        )
+        if search:
+            points = tuple(Point(*fields) for fields in search.trials())
+        else:
+            points = tuple(Point(*fields) for fields in expand(tree))
         log = tuple(each(_logger, tree.mapping["log"].elements if "log" in tree.mapping else ()))
     except BenchError as error:
         lines = str(error).split("\n")
-        more = [f"... and {len(lines) - MOST_TOLD} more"] if len(lines) > MOST_TOLD else []
-        raise BenchError("\n".join(lines[:MOST_TOLD] + more)) from None
+        more = [f"... and {len(lines) - MOST_LISTED} more"] if len(lines) > MOST_LISTED else []
+        raise BenchError("\n".join(lines[:MOST_LISTED] + more)) from None
     return Recipe(path.stem, sections.title or path.stem, notes, points, log, search)
 
 
 def _logger(node: Node) -> str:
-    """Return what a recipe says of one logger, if there is such a one."""
+    """Return the text of a logger, after a check that it is one."""
     try:
         parse_logger(str(node.value))
     except BenchError as error:
@@ -173,7 +170,7 @@ def _logger(node: Node) -> str:
 
 
 def grid_file(recipe: Recipe) -> dict[str, Any]:
-    """Say as plain JSON what a recipe asks for, so that missing cells are known without reading it."""
+    """Return the cells of a recipe as plain JSON, so that missing ones are known without the recipe."""
     cells = [
         {
             "run_id": p.cell.run_id,
@@ -183,5 +180,5 @@ def grid_file(recipe: Recipe) -> dict[str, Any]:
         }
         for p in recipe.points
     ]
-    told = {"recipe": recipe.name, "title": recipe.title, "notes": recipe.notes, "cells": cells}
-    return told | ({"search": recipe.search.record().model_dump(mode="json")} if recipe.search else {})
+    content = {"recipe": recipe.name, "title": recipe.title, "notes": recipe.notes, "cells": cells}
+    return content | ({"search": recipe.search.record().model_dump(mode="json")} if recipe.search else {})

@@ -11,52 +11,52 @@ from math import prod
 from bench.cell import DataSet, Protocol
 from bench.data.sets.catalogue import DATASETS
 from bench.errors import did_you_mean
+from bench.recipe.methods import LabelSpec, check_name
 from bench.recipe.networks import read_backbone
 from bench.recipe.schema import each, parse
-from bench.recipe.stages import Stage, check_name
 from bench.recipe.tree import Node, merge, plant, shown
 from bench.recipe.yaml_text import DEEPEST
 
-#: One value of each axis, by the axis's key.
-Point = dict[str, Node]
+#: A point of the grid: one value of each axis, by the axis's key.
+Values = dict[str, Node]
 
 MOST_CELLS = 100_000
 
 _NEEDED = ("dataset", "imbalance_factor", "backbone")
 #: Axes that change how the tail of each data set is drawn.
-OF_THE_TAIL = ("profile", "split_seed", "class_order", "label_noise")
+TAIL_AXES = ("profile", "split_seed", "class_order", "label_noise")
 
-_PLAIN = (*_NEEDED, *OF_THE_TAIL, "seed", "mode")
+_PLAIN = (*_NEEDED, *TAIL_AXES, "seed", "mode")
 _INSIDE = ("protocol.", "params.", "backbone.options.")
 
 
-def read_points(root: Node, stages: Collection[Stage], has_card: bool = False) -> list[Point]:
-    """Return the full product of the axes, the last one fastest; zipped axes move together.
+def read_points(root: Node, specs: Collection[LabelSpec], has_card: bool = False) -> list[Values]:
+    """Return the full product of the axes, the last one fastest; zipped axes change together.
 
-    Where there are cards, they may name the backbone.
+    With cards the backbone is optional, as they have one.
     """
     grid, zipped = root.mapping["grid"], root.mapping.get("zip")
     groups = [replace(grid, value={key: node}) for key, node in grid.mapping.items()]
     groups += zipped.elements if zipped else []
-    _check_keys(groups, stages)
+    _check_keys(groups, specs)
     needed = [key for key in _NEEDED if key != "backbone" or not has_card]
     missing = [key for key in needed if not any(key in group.value for group in groups)]
-    tails_are_theirs = missing == ["imbalance_factor"]  # of data sets that keep their own, as is seen below
-    if missing and not tails_are_theirs:
+    natural = missing == ["imbalance_factor"]  # allowed if all data sets keep their own tail; checked below
+    if missing and not natural:
         raise grid.fault(f"needs {', '.join(missing)}")
     rows = each(_rows, groups)
-    if (size := len(stages) * prod(map(len, rows))) > MOST_CELLS:
+    if (size := len(specs) * prod(map(len, rows))) > MOST_CELLS:
         raise grid.fault(f"makes {size:,} cells; the most is {MOST_CELLS:,}")
     datasets = read_datasets(root.mapping.get("datasets"))
     resolved = each(lambda group: _resolve(group, datasets), rows)
     points = [
         {key: node for part in parts for key, node in part.items()} for parts in itertools.product(*resolved)
     ]
-    return [_with_its_tail(point, grid) for point in points] if tails_are_theirs else points
+    return [_natural(point, grid) for point in points] if natural else points
 
 
-def _with_its_tail(point: Point, grid: Node) -> Point:
-    """Give a point whose data set keeps the tail that it has the imbalance factor that says so."""
+def _natural(point: Values, grid: Node) -> Values:
+    """Add imbalance factor 1 to a point whose data set keeps its own tail."""
     dataset = point["dataset"]
     if dataset.mapping["profile"].plain != "natural":
         name = shown(dataset.mapping["name"].plain)
@@ -64,8 +64,8 @@ def _with_its_tail(point: Point, grid: Node) -> Point:
     return {**point, "imbalance_factor": replace(dataset, value=1)}
 
 
-def _check_keys(groups: Iterable[Node], stages: Iterable[Stage]) -> None:
-    params = {f"params.{name}" for s in stages for name in s.hyperparameters.model_fields}
+def _check_keys(groups: Iterable[Node], specs: Iterable[LabelSpec]) -> None:
+    params = {f"params.{name}" for s in specs for name in s.hyperparameters.model_fields}
     protocol = {f"protocol.{name}" for name in Protocol.model_fields}
     taken: dict[str, Node] = {}
 
@@ -73,7 +73,7 @@ def _check_keys(groups: Iterable[Node], stages: Iterable[Stage]) -> None:
         key, node = item
         inside = key.startswith(_INSIDE) and all(key.split("."))
         if key in taken:
-            raise node.fault(f"{key!r} is an axis already at {taken[key].place}")
+            raise node.fault(f"{key!r} is an axis already at {taken[key].location}")
         if key.startswith("params.") and key not in params:
             raise node.fault(f"no method here has it{did_you_mean(key, params)}")
         if key not in _PLAIN and not inside:
@@ -84,8 +84,8 @@ def _check_keys(groups: Iterable[Node], stages: Iterable[Stage]) -> None:
     each(check, (item for group in groups for item in group.mapping.items()))
 
 
-def _rows(group: Node) -> list[Point]:
-    """Turn axes that move together into their points."""
+def _rows(group: Node) -> list[Values]:
+    """Return the combinations of values of axes that change together."""
     lengths = {key: len(axis.elements) for key, axis in group.value.items()}
     for key, axis in group.value.items():
         if not axis.elements:
@@ -101,13 +101,13 @@ def _rows(group: Node) -> list[Point]:
         content = json.dumps({key: node.plain for key, node in row.items()}, sort_keys=True)
         if content in seen:
             node = next(iter(row.values()))
-            raise node.fault(f"{shown(node.plain)} stands here twice")
+            raise node.fault(f"{shown(node.plain)} is listed twice")
         seen.add(content)
     return rows
 
 
-def _resolve(rows: list[Point], datasets: dict[str, DataSet]) -> list[Point]:
-    """Put what they stand for in place of the names of data sets and backbones."""
+def _resolve(rows: list[Values], datasets: dict[str, DataSet]) -> list[Values]:
+    """Replace the names of data sets and backbones by their definitions."""
 
     def resolve(item: tuple[str, Node]) -> tuple[str, Node]:
         key, node = item
@@ -125,8 +125,8 @@ def _dataset(node: Node, datasets: dict[str, DataSet]) -> Node:
     return plant(datasets[node.value].model_dump(mode="json"), node)
 
 
-#: What published numbers of a built-in data set are of; under its name it stays so.
-MEANT_BY_A_NAME = {"image_size", "n_max", "orientation", "profile", "short_side", "source", "streamed"}
+#: Fields of a built-in data set that a recipe may not change under its name, as published numbers need them.
+FIXED_BY_NAME = {"image_size", "n_max", "orientation", "profile", "short_side", "source", "streamed"}
 
 
 def read_datasets(section: Node | None) -> dict[str, DataSet]:
@@ -137,29 +137,28 @@ def read_datasets(section: Node | None) -> dict[str, DataSet]:
 
 
 def _with_base(chain: tuple[str, ...], own: dict[str, Node]) -> Node:
-    """Lay the last data set of a chain of bases over the one that it starts from itself."""
+    """Return the last data set of a chain of bases, merged over its own base."""
     name = chain[-1]
     node = own[name]
     check_name(name, node)
-    said = dict(node.mapping)
-    if "name" in said:
-        raise said["name"].fault("the key is the name; leave this out")
-    base = said.pop("base", None)
+    fields = dict(node.mapping)
+    if "name" in fields:
+        raise fields["name"].fault("the key is the name; leave this out")
+    base = fields.pop("base", None)
     if base is None:
         under = plant(DATASETS[name].model_dump(mode="json") if name in DATASETS else {}, node)
-        for key in said.keys() & under.mapping.keys() & MEANT_BY_A_NAME:
-            if said[key].plain != under.mapping[key].plain:
+        for key in fields.keys() & under.mapping.keys() & FIXED_BY_NAME:
+            if fields[key].plain != under.mapping[key].plain:
                 kept = shown(under.mapping[key].plain)
-                raise said[key].fault(
-                    f"{name} has {kept}; give a changed one a name of its own, with base: {name}"
-                )
+                remedy = f"give a changed one another name, with base: {name}"
+                raise fields[key].fault(f"{name} has {kept}; {remedy}")
     else:
         under = _base(base, chain, own)
-    return merge(merge(under, plant({"name": name}, node)), replace(node, value=said))
+    return merge(merge(under, plant({"name": name}, node)), replace(node, value=fields))
 
 
 def _base(node: Node, chain: tuple[str, ...], own: dict[str, Node]) -> Node:
-    """Return what a chain's last data set starts from, a built-in one or another one of the recipe."""
+    """Return the base of a chain's last data set: a built-in one, or another one of the recipe."""
     start = str(node.plain)
     if start in DATASETS:
         tree = plant(DATASETS[start].model_dump(mode="json"), node)
@@ -174,5 +173,5 @@ def _base(node: Node, chain: tuple[str, ...], own: dict[str, Node]) -> Node:
         tree = _with_base((*chain, start), own)
     if start == chain[-1]:
         return tree
-    # two data sets of one title could not be told apart
+    # two data sets with the same title could not be distinguished
     return replace(tree, value={key: child for key, child in tree.value.items() if key != "title"})

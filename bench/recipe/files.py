@@ -1,4 +1,4 @@
-"""A recipe's file, what it includes, and what `--set` changes of it, as one tree."""
+"""A recipe's file, the files it includes and the changes of `--set`, as one tree."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from bench.shipped import RECIPES
 
 LARGEST_FILE = 256 * 1024  # bytes
 
-#: What a folder of recipes is called; its recipes stand in it, or in its folders.
+#: The name of a folder that has recipes, in itself or in its folders.
 FOLDER = "recipes"
 
 
 def find(path: Path) -> Path:
-    """Return a recipe's file: the one at `path`, or else the one of its name in the folders of recipes.
+    """Return a recipe's file: the one at `path`, or else the one with its name in the folders of recipes.
 
     So `quick`, `quick.yaml` and `recipes/quick.yaml` are `recipes/digits/quick.yaml`, here or else as this
-    project ships it. Of a file that there is not, `path` is returned.
+    project ships it. If there is no such file, `path` is returned.
 
     Raises:
         BenchError: several recipes have the name.
@@ -33,13 +33,13 @@ def find(path: Path) -> Path:
     else:
         homes = [Path(FOLDER), RECIPES] if path.parent == Path() else []
     name = path.name if path.suffix in (".yaml", ".yml") else f"{path.name}.yaml"
-    if os.path.isfile(path):  # pathlib's raises where no file can have such a name
+    if os.path.isfile(path):  # Path.is_file raises if no file can have such a name
         return path
     return _search(homes, name, lambda message: BenchError(f"{path}: {message}")) or path
 
 
 def _search(homes: Sequence[Path], name: str, fault: Callable[[str], BenchError]) -> Path | None:
-    """Return the one file called so in the first folder of recipes that has it, or in the folders in it."""
+    """Return the file of that name from the first folder of recipes that has one, None if there is none."""
     for home in homes:
         found = [file for file in recipes(home) if file.name == name]
         if len(found) > 1:
@@ -50,7 +50,7 @@ def _search(homes: Sequence[Path], name: str, fault: Callable[[str], BenchError]
 
 
 def recipes(home: Path) -> list[Path]:
-    """Return all files of a folder, and if it is one of recipes, of the folders in it, by name."""
+    """Return the YAML files of a folder, sorted by name; for a `FOLDER` also those in its folders."""
     patterns = ("*.y*ml", "*/*.y*ml") if home.name == FOLDER else ("*.y*ml",)
     found = [file for pattern in patterns for file in home.glob(pattern)]
     return sorted(found, key=lambda file: (file.name, str(file)))
@@ -59,10 +59,10 @@ def recipes(home: Path) -> list[Path]:
 def read(path: Path, sets: Sequence[str] = ()) -> tuple[Node, str]:
     """Return the tree of a recipe and its notes, the block of comments it begins with.
 
-    Included files lie under the including one; `sets` ("key=value") lie over everything.
+    A file overrides those it includes; `sets` ("key=value") override everything.
 
     Raises:
-        BenchError: a file is missing or not YAML, an include leaves the recipes or comes back to itself,
+        BenchError: a file is missing or not YAML, an include leaves the recipes or leads back to itself,
             two included files disagree, or a `--set` is malformed.
     """
     path = find(path)
@@ -72,12 +72,12 @@ def read(path: Path, sets: Sequence[str] = ()) -> tuple[Node, str]:
         tree = merge(tree, _change(change))
     for node in tree.walk():
         if node.rival:
-            raise node.fault(f"{node.rival} says otherwise; say in {path} which holds")
+            raise node.fault(f"{node.rival} has another value; set one in {path}")
     return tree, _notes(text)
 
 
 def _with_includes(text: str, chain: tuple[Path, ...]) -> Node:
-    """Read the last file of a chain of includes, and what it includes itself."""
+    """Read the last file of a chain of includes, merged over the files that it includes."""
     tree = compose(text, str(chain[-1]))
     own = dict(tree.mapping)
     include = own.pop("include", None)
@@ -97,7 +97,7 @@ def _included(node: Node, chain: tuple[Path, ...]) -> Node:
         raise node.fault(f"should be the name of a file, got {shown(node.plain)}")
     file = Path(os.path.normpath(chain[-1].parent / name))
     if Path(name).name == name and not os.path.isfile(file):
-        homes = [_shortly(home), RECIPES] if home.name == FOLDER else [RECIPES]
+        homes = [_relative(home), RECIPES] if home.name == FOLDER else [RECIPES]
         file = _search(homes, name, lambda message: node.fault(f"{shown(name)} {message}")) or file
     inside = any(file.resolve().is_relative_to(folder) for folder in (home, RECIPES.resolve()))
     if Path(name).is_absolute() or not inside:
@@ -111,13 +111,13 @@ def _included(node: Node, chain: tuple[Path, ...]) -> Node:
 
 
 def _home(path: Path) -> Path:
-    """Return the folder no include may leave: the nearest named "recipes", else the recipe's own."""
+    """Return the folder that includes may not leave: the nearest named "recipes", else the recipe's."""
     folder = path.parent.resolve()
     return next((p for p in (folder, *folder.parents) if p.name == FOLDER), folder)
 
 
-def _shortly(folder: Path) -> Path:
-    """Write a folder below the current one as a user would, so that errors name files shortly."""
+def _relative(folder: Path) -> Path:
+    """Return a folder below the current one as a relative path, for short messages."""
     here = Path.cwd()
     return folder.relative_to(here) if folder.is_relative_to(here) else folder
 
@@ -136,7 +136,7 @@ def _text(file: Path, fault: Callable[[str], BenchError]) -> str:
     except (OSError, ValueError) as error:
         raise fault(f"cannot be read: {error}") from None
     if len(raw) > LARGEST_FILE:
-        raise fault(f"larger than {LARGEST_FILE // 1024} KiB; that is no recipe")
+        raise fault(f"larger than {LARGEST_FILE // 1024} KiB; that is not a recipe")
     try:
         return raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -146,7 +146,7 @@ def _text(file: Path, fault: Callable[[str], BenchError]) -> str:
 def _change(text: str) -> Node:
     key, equals, value = text.partition("=")
     first, *rest = key.strip().split(".")
-    # an axis of the grid may have dots of its own: grid.protocol.epochs
+    # the key of an axis may have dots: grid.protocol.epochs
     keys = (first, ".".join(rest)) if first == "grid" and rest else (first, *rest)
     if not equals or not all(keys) or len(keys) > DEEPEST:
         raise BenchError(f"--set: {shown(text)}: write key=value, as in protocol.epochs=2")

@@ -1,4 +1,4 @@
-"""Backbones as a recipe names them: by name, or by name and options."""
+"""Backbones in a recipe: a name, or a name and options."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def read_backbone(node: Node) -> Node:
 
 @cache
 def _backbones() -> frozenset[str]:
-    """Name every timm model, and each with its pretrained tags."""
-    import bench.backbones  # noqa: F401  it enters the CIFAR ResNets; importing timm takes seconds
+    """Return the names of all timm models, with and without pretrained tags."""
+    import bench.backbones  # noqa: F401  registers the CIFAR ResNets; importing timm takes seconds
     from bench.vision import timm
 
     return frozenset(timm.list_models()) | frozenset(timm.list_models(pretrained=True))

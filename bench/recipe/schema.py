@@ -1,4 +1,4 @@
-"""The sections of a recipe, and how pydantic's errors become lines with a place."""
+"""The sections of a recipe, and pydantic's errors as lines with a location."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _Result = TypeVar("_Result")
 
 
 class Sections(Frozen):
-    """A whole recipe, its includes resolved."""
+    """A whole recipe with its includes."""
 
     methods: dict[str, Any]
     grid: dict[str, Any]
@@ -36,10 +36,9 @@ class Sections(Frozen):
 
 
 class MethodSection(Frozen):
-    """One label of `methods:`; its protocol is a part of one, merged later and judged then.
+    """One label of `methods:`; its `protocol` is only validated after merging.
 
-    `backbone` is a network of its own, in the place of the grid's, and `card` a card, in the place of the
-    recipe's.
+    `backbone` replaces that of the grid, and `card` that of the recipe.
     """
 
     method: str | None = None
@@ -51,7 +50,7 @@ class MethodSection(Frozen):
 
 
 class OverrideSection(Frozen):
-    """One entry of `overrides:`."""
+    """One item of `overrides:`."""
 
     match: dict[str, Any]
     protocol: dict[str, Any] = Field({})
@@ -59,7 +58,7 @@ class OverrideSection(Frozen):
 
 
 def _homes(model: type[BaseModel], path: str) -> Iterator[tuple[str, str]]:
-    """Yield each key of a section and of those inside it, and its whole path."""
+    """Yield each key of a section and of the sections in it, with its whole path."""
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -81,21 +80,21 @@ def parse(
     """Build a model from a tree.
 
     Args:
-        unknown: what is said of a key that does not exist.
+        unknown: the message for a key that does not exist.
         homes: where such a key may belong.
 
     Raises:
-        BenchError: all that is wrong, one line each.
+        BenchError: all mistakes, one a line.
     """
     try:
         # JSON because strict pydantic takes a list for a tuple and 1 for 1.0 only from there
         return model.model_validate_json(json.dumps(node.plain))
     except ValidationError as error:
-        raise BenchError(_lines(_told(error, model, node, unknown, homes))) from None
+        raise BenchError(_lines(_messages(error, model, node, unknown, homes))) from None
 
 
 def each(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> list[_Result]:
-    """Apply a function to all items; the errors of all of them are raised as one, a line each."""
+    """Apply a function to all items, and raise the errors of all of them as one, a line each."""
     results, faults = [], []
     for item in items:
         try:
@@ -124,10 +123,10 @@ _EXPECTED = {
 }
 
 
-def _told(
+def _messages(
     error: ValidationError, model: type[BaseModel], node: Node, unknown: str, homes: Mapping[str, str]
 ) -> Iterator[str]:
-    """Say each error at its place; what the members of a union expect becomes one sentence."""
+    """Yield each error with its location; what the members of a union expect becomes one sentence."""
     expected: dict[int, tuple[Node, list[str]]] = {}
     for detail in error.errors():
         path, kind, message = detail["loc"], detail["type"], detail["msg"]
@@ -152,7 +151,7 @@ def _told(
 
 
 def _names(model: Any, path: tuple[Key, ...]) -> list[str]:
-    """Name the keys of the model that stands at a path inside of another."""
+    """Return the keys of the model at a path inside another one."""
     for key in path:
         kind = model.model_fields[key].annotation
         model = next((member for member in get_args(kind) if hasattr(member, "model_fields")), kind)

@@ -1,4 +1,4 @@
-"""The space of each method of a search: its ranges as the recipe writes them, and what is drawn from them."""
+"""The space of each method of a search: the recipe's ranges, and settings drawn from them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pydantic import Field, field_validator
 
 from bench.cell import Cell, Frozen, HeldOut
 from bench.errors import did_you_mean
+from bench.recipe.methods import LabelSpec
 from bench.recipe.schema import each, parse
-from bench.recipe.stages import Stage
 from bench.recipe.tree import Node, merge, nest, plant, shown
 from bench.records import series
 from bench.search.space import Range, draws
@@ -26,7 +26,7 @@ Setting = dict[str, Any]
 
 
 class SearchSection(Frozen):
-    """`search:`; its ranges are read one by one."""
+    """`search:`; its ranges are parsed one by one."""
 
     budgets: Budget | tuple[Budget, ...]
     held_out: HeldOut
@@ -53,16 +53,16 @@ class SearchSection(Frozen):
 
 
 class Spaces:
-    """The ranges of all labels, each with the node that says it."""
+    """The ranges of all labels, each with its node."""
 
-    def __init__(self, section: Node, stages: Mapping[str, Stage]) -> None:
-        self.section, self.stages = section, stages
+    def __init__(self, section: Node, specs: Mapping[str, LabelSpec]) -> None:
+        self.section, self.specs = section, specs
         shared, own = (
             {} if (n := section.mapping.get(k)) is None else n.mapping for k in ("space", "methods")
         )
         for label, node in own.items():
-            if label not in stages:
-                raise node.fault(f"unknown label {shown(label)}{did_you_mean(label, stages)}")
+            if label not in specs:
+                raise node.fault(f"unknown label {shown(label)}{did_you_mean(label, specs)}")
         each(self._check_shared, shared.items())
 
         def ranges(label: str) -> dict[str, tuple[Node, Range]]:
@@ -71,10 +71,10 @@ class Spaces:
             kept = [(key, node) for key, node in nodes.items() if node.value is not None]
             return dict(each(lambda item: (item[0], (item[1], self._range(label, *item))), kept))
 
-        self.ranges = dict(each(lambda label: (label, ranges(label)), stages))
+        self.ranges = dict(each(lambda label: (label, ranges(label)), specs))
 
     def draw(self, label: str, cell: Cell, count: int) -> list[Setting]:
-        """Return settings of a label, first that of its cell, which also seeds the others."""
+        """Return settings of a label: that of its cell, then others, for which the cell is the seed."""
         ranges = self.ranges[label]
         middle = dict(each(lambda item: (item[0], self._middle(label, cell, *item)), ranges.items()))
         try:
@@ -83,48 +83,48 @@ class Spaces:
             raise self.section.fault(f"the space of {label!r} {error}") from None
 
     def changes(self, label: str, setting: Setting) -> Node:
-        """Return a setting as changes to a cell; what is wrong with a value is told of its range."""
-        made = plant({}, self.section)
+        """Return a setting as changes to a cell, each value with the location of its range."""
+        tree = plant({}, self.section)
         for key, value in setting.items():
-            made = merge(made, nest(tuple(key.split(".")), plant(value, self.ranges[label][key][0])))
-        return made
+            tree = merge(tree, nest(tuple(key.split(".")), plant(value, self.ranges[label][key][0])))
+        return tree
 
     def _check_shared(self, item: tuple[str, Node]) -> None:
         key, node = item
-        if not any(self._has(label, key) for label in self.stages):
-            raise node.fault("no method here has it; take it out")
+        if not any(self._has(label, key) for label in self.specs):
+            raise node.fault("no method here has it; remove it")
 
     def _has(self, label: str, key: str) -> bool:
         first, _, rest = key.partition(".")
-        return first != "params" or rest in self.stages[label].hyperparameters.model_fields
+        return first != "params" or rest in self.specs[label].hyperparameters.model_fields
 
     def _range(self, label: str, key: str, node: Node) -> Range:
         first, _, rest = key.partition(".")
         if first not in ("protocol", "params") or not all(key.split(".")) or not rest:
             raise node.fault("a key is protocol.NAME or params.NAME, as in protocol.optimizer.lr")
         if not self._has(label, key):
-            known = self.stages[label].hyperparameters.model_fields
+            known = self.specs[label].hyperparameters.model_fields
             raise node.fault(f"{label!r} has no hyper-parameter {shown(rest)}{did_you_mean(rest, known)}")
         return parse(Range, node)
 
-    def _middle(self, label: str, cell: Cell, key: str, said: tuple[Node, Range]) -> Any:
-        node, one = said
+    def _middle(self, label: str, cell: Cell, key: str, located: tuple[Node, Range]) -> Any:
+        node, range_ = located
         value = _value(cell, key, node)
         try:
-            one.check(value)
+            range_.check(value)
         except ValueError as error:
             raise node.fault(f"{label}: {error}") from None
         return value
 
 
 def _value(cell: Cell, key: str, node: Node) -> Any:
-    """Return a cell's value of a dotted key."""
+    """Return a cell's value for a dotted key."""
     first, *steps = key.split(".")
     found: Any = cell.protocol.model_dump(mode="json") if first == "protocol" else cell.method.params
-    for place, step in enumerate(steps):
+    for i, step in enumerate(steps):
         if not isinstance(found, dict):
-            there = ".".join([first, *steps[:place]])
-            raise node.fault(f"the recipe has no {there} to search in; give it one, or take the key out")
+            parent = ".".join([first, *steps[:i]])
+            raise node.fault(f"the recipe has no {parent} to search in; give it one, or remove the key")
         if step not in found:
             raise node.fault(f"unknown key {shown(step)}{did_you_mean(step, found)}")
         found = found[step]

@@ -1,4 +1,4 @@
-"""Trees of values that know where they were written, so that every error can say it."""
+"""Trees of values with the location of each value in its file, for error messages."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ Key = str | int
 
 @dataclass(frozen=True)
 class Node:
-    """A value with the place it was written at ("recipes/quick.yaml:3") and its path in there.
+    """A value with its location ("recipes/quick.yaml:3") and its path in the file.
 
-    `value` is a scalar, a list of nodes or a dict of nodes. `rival` is the place of another value with
-    the same claim, which two included files can produce; only an overriding value settles it.
+    `value` is a scalar, a list of nodes or a dict of nodes. `rival` is the location of another value of equal
+    rank, which two included files can produce; an error unless a third value overrides both.
     """
 
     value: Any
-    place: str
+    location: str
     path: tuple[Key, ...] = ()
     rival: str = ""
 
@@ -35,18 +35,18 @@ class Node:
 
     @property
     def elements(self) -> list[Node]:
-        """The elements of a list, or the node itself: a scalar may stand for a list of one."""
+        """The elements of a list, or the node alone: a scalar is read as a list of one."""
         return self.value if isinstance(self.value, list) else [self]
 
     @property
     def plain(self) -> Any:
-        """The value without places."""
+        """The value without locations."""
         if isinstance(self.value, dict):
             return {key: child.plain for key, child in self.value.items()}
         return [child.plain for child in self.value] if isinstance(self.value, list) else self.value
 
     def find(self, path: tuple[Key, ...]) -> Node:
-        """Follow a path as far as it leads."""
+        """Return the node at a path, or the last one on the way to it."""
         node = self
         for key in path:
             inside: Any = node.value
@@ -59,19 +59,19 @@ class Node:
         return node
 
     def walk(self) -> Iterator[Node]:
-        """Give the node and all below it."""
+        """Yield the node and all nodes below it."""
         yield self
         children = self.value.values() if isinstance(self.value, dict) else self.value
         for child in children if isinstance(self.value, dict | list) else ():
             yield from child.walk()
 
     def fault(self, message: str) -> BenchError:
-        """Return the error that says what is wrong here."""
-        return BenchError(": ".join(filter(None, (self.place, dotted(self.path), message))))
+        """Return an error with this location, path and message."""
+        return BenchError(": ".join(filter(None, (self.location, dotted(self.path), message))))
 
 
 def merge(under: Node, over: Node) -> Node:
-    """Lay one tree over another: mappings merge deeply, everything else is replaced."""
+    """Merge two trees: mappings merge deeply, everything else of `over` replaces `under`."""
     if not (isinstance(under.value, dict) and isinstance(over.value, dict)):
         return over
     merged = dict(under.value)
@@ -88,11 +88,11 @@ def join(one: Node, other: Node) -> Node:
             joined[key] = join(joined[key], child) if key in joined else child
         return replace(one, value=joined)
     same = json.dumps(one.plain, sort_keys=True) == json.dumps(other.plain, sort_keys=True)
-    return one if same else replace(one, rival=other.place)
+    return one if same else replace(one, rival=other.location)
 
 
 def nest(keys: tuple[str, ...], node: Node) -> Node:
-    """Wrap a node in mappings, so that it stands at `keys` of the result."""
+    """Wrap a node in mappings, so that the result has it at `keys`."""
     for key in reversed(keys):
         path = node.path[:-1] if node.path[-1:] == (key,) else node.path
         node = replace(node, value={key: node}, path=path, rival="")
@@ -100,7 +100,7 @@ def nest(keys: tuple[str, ...], node: Node) -> Node:
 
 
 def plant(value: Any, at: Node) -> Node:
-    """Make a tree of plain values, all written where `at` was."""
+    """Make a tree of plain values, all with the location and path of `at`."""
     if isinstance(value, dict):
         value = {key: plant(child, at) for key, child in value.items()}
     elif isinstance(value, list):

@@ -1,8 +1,8 @@
 """YAML text to a tree, in a strict dialect.
 
 It is YAML 1.2 with text, decimal numbers, true/false, null, lists, and mappings with text keys; `1e-1` is
-a number. What YAML 1.1 reads in a way that nobody means (`yes`, `010`, `1:30`), tags and duplicate keys
-are errors.
+a number. Scalars that YAML 1.1 reads in an unexpected way (`yes`, `010`, `1:30`), tags and duplicate keys are
+errors.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import yaml
 from bench.errors import BenchError
 from bench.recipe.tree import Key, Node, shown
 
-MOST_NODES = 20_000  # of one file; an alias counts as all it stands for
+MOST_NODES = 20_000  # in one file; an alias counts as all nodes that it repeats
 DEEPEST = 20
 
 
 class _Loader(yaml.SafeLoader):
     """PyYAML's parser with this dialect's scalars and without tags."""
 
-    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012  PyYAML's own way
+    yaml_implicit_resolvers: dict[Any, Any] = {}  # noqa: RUF012  as in PyYAML
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()
@@ -55,21 +55,21 @@ def compose(text: str, name: str, path: tuple[Key, ...] = (), numbered: bool = T
 
     Args:
         text: the YAML.
-        name: what errors call the text: a file, or "--set".
-        path: where the tree belongs in a larger one.
-        numbered: whether places carry line numbers.
+        name: the text's name in messages: a file, or "--set".
+        path: path of the tree in a larger one.
+        numbered: whether locations have line numbers.
 
     Raises:
         BenchError: the text is not YAML of this dialect, or it is too large or too deep.
     """
 
-    def place(line: int) -> str:
+    def location(line: int) -> str:
         return f"{name}:{line}" if numbered else name
 
     left = iter(range(MOST_NODES))
 
     def convert(node: yaml.Node, line: int, path: tuple[Key, ...], depth: int) -> Node:
-        here = Node(None, place(line), path)
+        here = Node(None, location(line), path)
         if next(left, None) is None:
             raise here.fault(f"more than {MOST_NODES} values in one file; aliases count in full")
         if depth > DEEPEST:
@@ -83,26 +83,26 @@ def compose(text: str, name: str, path: tuple[Key, ...] = (), numbered: bool = T
             return replace(here, value=items)
         children: dict[str, Node] = {}
         for key_node, child in node.value:
-            at = Node(None, place(_line(key_node)), path)
+            at = Node(None, location(_line(key_node)), path)
             key = _key(key_node, at)
             if key in children:
-                raise at.fault(f"duplicate key {shown(key)}; the first is at {children[key].place}")
+                raise at.fault(f"duplicate key {shown(key)}; the first is at {children[key].location}")
             children[key] = convert(child, _line(key_node), (*path, key), depth + 1)
         return replace(here, value=children)
 
     try:
         root = yaml.compose(text, Loader=_Loader)
     except RecursionError:
-        raise BenchError(f"{place(1)}: nested more than {DEEPEST} deep") from None
+        raise BenchError(f"{location(1)}: nested more than {DEEPEST} deep") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise BenchError(f"{place(line)}: {_one_line(error.problem)}") from None
-    except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML's own slips included
+        raise BenchError(f"{location(line)}: {_one_line(error.problem)}") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML raises all of these
         line = text[: getattr(error, "position", 0)].count("\n") + 1
         reason = getattr(error, "reason", None) or error
-        raise BenchError(f"{place(line)}: not valid YAML: {_one_line(reason)}") from None
+        raise BenchError(f"{location(line)}: not valid YAML: {_one_line(reason)}") from None
     if root is None:
-        return Node(None, place(1), path)
+        return Node(None, location(1), path)
     return convert(root, _line(root), path, 0)
 
 

@@ -1,4 +1,4 @@
-"""Equal effort: the same number of trials for every method, and what came of them. See docs/search.md.
+"""Equal effort: the same number of trials for every method, and their results. See docs/search.md.
 
 `space` draws settings, `choice` chooses among measured ones, `resolve` turns choices into cells to train.
 """

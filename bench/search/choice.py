@@ -1,6 +1,6 @@
-"""Choosing among trials: the winner of a budget, and what a budget of any size may be expected to find.
+"""Choosing among trials: the winner of a budget, and the expected best of any budget.
 
-Scores are the trials' in the order of their draws, percent, higher is better; a trial that failed has None.
+Scores are those of the trials in the order of their draws, in percent, higher is better; None if one failed.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from math import comb, fsum
 
 
 def winner(scores: Sequence[float | None]) -> int | None:
-    """Return the number, from 1, of the draw that scored best, the first of equals; None if all failed."""
+    """Return the number, from 1, of the best draw, the first of equals; None if all failed."""
     known = [(-score, draw) for draw, score in enumerate(scores, start=1) if score is not None]
     return min(known)[1] if known else None
 
@@ -24,7 +24,7 @@ def winners(scores: Sequence[float | None], budgets: Sequence[int]) -> dict[int,
 def expected_best(scores: Sequence[float | None]) -> list[float]:
     """Return for k = 1, ..., n the expected best of k of the n trials, drawn without replacement.
 
-    Of all sets of k the j-th lowest score is the best in C(j-1, k-1), so it is
+    The j-th lowest score s_(j) is the best of C(j-1, k-1) of all sets of k, so the expectation is
     sum_{j >= k} C(j-1, k-1) / C(n, k) s_(j). A trial that failed counts as 0.
     """
     ordered, n = sorted(score or 0.0 for score in scores), len(scores)

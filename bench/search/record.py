@@ -1,4 +1,4 @@
-"""What a grid file keeps of a search: its trials, what they scored, and what won each budget."""
+"""A search in a grid file: its trials, their scores, and the winner of each budget."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from bench.cell import Frozen, HeldOut
 
 
 class TrialRecord(Frozen):
-    """A setting, the runs that try it, and their mean score: None if it failed, or trials have not ended."""
+    """A setting, the runs that try it, and their mean score: None if it failed or trials have not ended."""
 
     setting: dict[str, Any]
     runs: tuple[str, ...] = Field(min_length=1)
@@ -18,7 +18,7 @@ class TrialRecord(Frozen):
 
 
 class WinnerRecord(Frozen):
-    """The number, from 1, of the draw that won a budget, and the runs that train it on everything."""
+    """The number, from 1, of the draw that won a budget, and the runs that train it on all images."""
 
     budget: int
     draw: int
@@ -29,8 +29,8 @@ class MethodRecord(Frozen):
     """A searched label at one point of the grid, its trials in the order of their draws.
 
     Attributes:
-        seeds: how many runs a winner has.
-        winners: none until all trials have ended, nor of a budget whose trials all failed.
+        seeds: number of runs of a winner.
+        winners: empty until all trials have ended; a budget whose trials all failed has none.
     """
 
     label: str
@@ -44,12 +44,12 @@ class MethodRecord(Frozen):
     @model_validator(mode="after")
     def _winners_were_tried(self) -> MethodRecord:
         if any(not 1 <= won.draw <= len(self.trials) for won in self.winners):
-            raise ValueError("a draw won that was not tried")
+            raise ValueError("the winner is not among the trials")
         return self
 
 
 class SearchRecord(Frozen):
-    """A whole search; `score` is the metric of the held-out images that chose."""
+    """A whole search; `score` names the metric of the held-out images by which winners are chosen."""
 
     budgets: tuple[int, ...]
     held_out: HeldOut

@@ -1,4 +1,4 @@
-"""Resolving a search: the records of its trials choose the winners, whose cells then are the recipe's too."""
+"""Resolving a search: the records of its trials choose the winners, whose cells join the recipe."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from bench.search.outcome import outcome
 
 
 def resolve(recipe: Recipe, runs: Results) -> Recipe:
-    """Return a recipe with the winners of its search, of each method once all its trials have ended.
+    """Return a recipe with the winners of its search, for each method whose trials have all ended.
 
-    Only trials are looked at, which are scored on held-out training images: never a test set. The same
-    records give the same winners. Without a search a recipe is returned as it is.
+    Winners depend only on trials, which are evaluated on held-out training images, never on a test set. The
+    same records give the same winners. A recipe without a search is returned unchanged.
     """
     if recipe.search is None:
         return recipe
@@ -24,17 +24,16 @@ def resolve(recipe: Recipe, runs: Results) -> Recipe:
     search = replace(
         recipe.search, methods=tuple(_resolved(one, budgets, runs) for one in recipe.search.methods)
     )
-    trials = [Point(label, cell, {}, of, "search") for label, cell, of in search.trials()]
-    finals = [Point(label, cell, controls, of, "final") for label, cell, controls, of in search.finals()]
     points: dict[str, Point] = {}
-    for point in (*trials, *finals):  # two labels may come to one cell
+    for fields in (*search.trials(), *search.finals()):  # two labels may have the same cell
+        point = Point(*fields)
         points.setdefault(point.cell.id, point)
     return replace(recipe, search=search, points=tuple(points.values()))
 
 
 def _resolved(one: Searched, budgets: Sequence[int], runs: Results) -> Searched:
-    found = [outcome(trial.cells, runs) for trial in one.trials]
-    if not all(trial.ended for trial in found):
+    outcomes = [outcome(trial.cells, runs) for trial in one.trials]
+    if not all(trial.ended for trial in outcomes):
         return one
-    scores = tuple(trial.score for trial in found)
+    scores = tuple(trial.score for trial in outcomes)
     return replace(one, scores=scores, winners=winners(scores, budgets))

@@ -1,7 +1,7 @@
 """Drawing settings: ranges of hyper-parameters around a middle, and quasi-random points in them.
 
-The points are Sobol's, moved by a random shift modulo 1 (Cranley and Patterson, SIAM J. Numer. Anal. 1976):
-they cover the space evenly however many are taken, and one more trial leaves the earlier ones as they were.
+The points are a Sobol sequence with a random shift modulo 1 (Cranley and Patterson, SIAM J. Numer. Anal.
+1976): any number of them covers the space evenly, and one more trial does not change the earlier ones.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from scipy.stats import qmc  # type: ignore[import-untyped]
 from bench.cell import Frozen, Positive
 from bench.randomness import generator
 
-#: Digits of a drawn number: a recipe can repeat it, and no id hangs on the last bit of a logarithm.
+#: Significant digits of a drawn number: a recipe can repeat it, and no id depends on rounding errors.
 DIGITS = 3
 
-#: So many points are drawn for one setting that is still needed, before a space is called too small.
+#: Points drawn for each setting that is needed, before a space is refused as too small.
 TRIES = 64
 
 
 class Range(Frozen):
-    """From where a value is drawn, evenly by itself (`linear`) or by its logarithm (`log`), or a `choice`.
+    """A range: uniform in the value (`linear`) or in its logarithm (`log`), or a `choice` of values.
 
-    A pair is the lowest and the highest value. One number is a distance from the middle: what may be added
-    to it and taken from it (`linear`), or what it may be multiplied with and divided by (`log`).
+    A pair is the lowest and the highest value. One number is a distance from the middle: the largest
+    difference (`linear`) or the largest factor (`log`).
     """
 
     linear: float | tuple[float, float] | None = None
@@ -43,27 +43,27 @@ class Range(Frozen):
         return self
 
     def check(self, middle: Any) -> None:
-        """See that values can be drawn around a middle.
+        """Check that values can be drawn around a middle.
 
         Raises:
-            ValueError: the middle is no number, or outside of the range.
+            ValueError: the middle is not a number, or outside the range.
         """
         if self.choice:
             if middle not in self.choice:
                 raise ValueError(f"the choice lacks the recipe's own value, {json.dumps(middle)}; add it")
             return
         if isinstance(middle, bool) or not isinstance(middle, int | float):
-            raise ValueError(f"the recipe's own value is {json.dumps(middle)}, no number; write a choice")
+            raise ValueError(f"the recipe's own value is {json.dumps(middle)}, not a number; write a choice")
         if self.log is not None and middle <= 0:
             raise ValueError(f"log needs a value above 0, and the recipe's own is {middle:g}; write linear")
         low, high = self._ends(middle)
         if not low <= middle <= high or low == high:
             raise ValueError(
-                f"from {low:g} to {high:g} should hold the recipe's own value, {middle:g}, and others"
+                f"from {low:g} to {high:g} should include the recipe's own value, {middle:g}, and others"
             )
 
     def at(self, share: float, middle: Any) -> Any:
-        """Return the value at a share of the range, from 0 to below 1; it is whole if the middle is."""
+        """Return the value at a share in [0, 1) of the range; an integer if the middle is one."""
         if self.choice:
             return self.choice[int(share * len(self.choice))]
         low, high = self._ends(middle)
@@ -73,29 +73,27 @@ class Range(Frozen):
         return min(max(float(f"{value:.{DIGITS}g}"), low), high)
 
     def _ends(self, middle: float) -> tuple[float, float]:
-        if self.log is not None:
-            if isinstance(self.log, tuple):
-                return self.log
-            return min(middle / self.log, middle * self.log), max(middle / self.log, middle * self.log)
-        assert self.linear is not None
-        if isinstance(self.linear, tuple):
-            return self.linear
-        return middle - abs(self.linear), middle + abs(self.linear)
+        """Return the lowest and the highest value."""
+        ends = self.linear if self.log is None else self.log
+        assert ends is not None
+        if isinstance(ends, tuple):
+            return ends
+        pair = (middle - ends, middle + ends) if self.log is None else (middle / ends, middle * ends)
+        return min(pair), max(pair)
 
 
 def draws(
     ranges: Mapping[str, Range], middle: Mapping[str, Any], count: int, *seed: object
 ) -> list[dict[str, Any]]:
-    """Return different settings by their keys: the middle, then quasi-random ones.
+    """Return `count` different settings: the middle, then quasi-random ones.
 
     A larger `count` begins with the same settings.
 
     Args:
-        middle: the value of each key that stands in the middle, as of `Range.check`.
-        seed: names what the settings are of.
+        middle: the middle value of each key (see `Range.check`).
 
     Raises:
-        ValueError: the ranges hold fewer settings.
+        ValueError: the ranges have fewer settings.
     """
     found = [dict(middle)]
     seen = {json.dumps(found[0], sort_keys=True)}
@@ -116,8 +114,8 @@ def draws(
     return found
 
 
-def _points(dimensions: int, most: int, seed: tuple[object, ...]) -> np.ndarray:
-    """Return points (n, dimensions) of the unit cube, from 0 to below 1, at least `most`."""
+def _points(dimensions: int, count: int, seed: tuple[object, ...]) -> np.ndarray:
+    """Return at least `count` points (n, dimensions) in [0, 1)."""
     shift = generator("search", *seed).random(dimensions)
-    points = qmc.Sobol(dimensions, scramble=False).random_base2(math.ceil(math.log2(most)))
+    points = qmc.Sobol(dimensions, scramble=False).random_base2(math.ceil(math.log2(count)))
     return (points + shift) % 1

@@ -1,1 +1,1 @@
-"""Filling rare classes with images that a Stable Diffusion pipeline makes, image by image the same again."""
+"""Filling rare classes with images of a Stable Diffusion pipeline, reproducible image by image."""

@@ -1,11 +1,11 @@
-"""Fill class folders with generated images that are good, going on from those that are there."""
+"""Fill class folders with generated images, keeping good ones that exist."""
 
 from __future__ import annotations
 
 import re
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,17 @@ from bench.randomness import seed_of
 #: Makes images (B, H, W, 3), float from 0 to 1, from prompts and seeds.
 Paint = Callable[[Sequence[str], Sequence[int]], np.ndarray]
 
-ATTEMPTS = 10  # at one image; then its prompt or the safety filter is to blame
-LEAST_RANGE = 8  # of 255 levels: below, an image shows nothing
+ATTEMPTS = 10  # at one image, after which its prompt or the safety filter must be the cause
+LEAST_RANGE = 8  # of 255 levels: an image below it is black or constant
 
-_Slot = tuple[str, int]  # a class and an index in it
+_ImageId = tuple[str, int]  # a class and an index in it
 
 
 @dataclass(frozen=True)
-class _Job:
-    """An image to make, and what was wrong with earlier attempts at it."""
+class _Attempt:
+    """An image to make, and the faults of earlier attempts."""
 
-    slot: _Slot
+    image: _ImageId
     faults: tuple[str, ...] = ()
 
 
@@ -43,63 +43,61 @@ def fill(
     settings: Settings,
     paint: Paint,
     batch_size: int,
-    tell: Callable[[str], None] = lambda name: None,
+    report: Callable[[str], None] = lambda name: None,
 ) -> dict[str, int]:
-    """Bring every class to its wanted number of images, `<folder>/<class>/<index>.png`, and write a manifest.
+    """Fill every class up to the wanted number of images, `<folder>/<class>/<index>.png`; write a manifest.
 
-    An image is a function of the settings, its class, its index and how many attempts at it failed; good
-    ones that are there already stay. An image that is not finite, black or constant is not kept but tried
-    again, from other noise. The prompt, and why attempts failed, stand in the PNG file.
+    An image is a function of the settings, its class, its index and the number of failed attempts; existing
+    good images are kept. A non-finite, black or constant image is discarded and made again from other noise.
+    The PNG file stores the prompt and the faults of failed attempts.
 
     Args:
         paint: always gets `batch_size` prompts and seeds, as the size of a batch changes the last bits.
-        tell: hears the class of each image that is there, made or given up.
+        report: is called with the class of each image that exists, was made or was given up.
 
     Returns:
-        how many images were given up, by class.
+        number of images given up, by class.
 
     Raises:
-        BenchError: the folder holds images that were made with other settings.
+        BenchError: the folder has images that were made with other settings.
     """
     _check(folder, settings)
-    slots = [(name, index) for name, number in wanted.items() for index in range(number)]
-    kept: dict[_Slot, tuple[str, ...]] = {}
-    lost: dict[_Slot, tuple[str, ...]] = {}
+    images = [(name, index) for name, number in wanted.items() for index in range(number)]
+    kept: dict[_ImageId, tuple[str, ...]] = {}
+    lost: dict[_ImageId, tuple[str, ...]] = {}
     for name in wanted:
         for path in (folder / name).glob("*.png"):
             if path.stem.isdecimal() and (faults := _faults_before(path, settings.image_size)) is not None:
                 kept[name, int(path.stem)] = faults
-    for name, _ in (slot for slot in slots if slot in kept):
-        tell(name)
+    for name, _ in (image for image in images if image in kept):
+        report(name)
 
-    manifest.write(folder, _manifest(settings, kept, lost))  # first: it says whose images these are
-    queue = deque(_Job(slot) for slot in slots if slot not in kept)
+    manifest.write(folder, _manifest(settings, kept, lost))  # before any image, which it describes
+    queue = deque(_Attempt(image) for image in images if image not in kept)
     try:
         while queue:
-            jobs = [queue.popleft() for _ in range(min(batch_size, len(queue)))]
-            whole = jobs + jobs[-1:] * (batch_size - len(jobs))
-            prompts = [prompt_of(settings.prompt, job.slot[0]) for job in whole]
-            seeds = [seed_of("synthesis", settings.seed, *job.slot, len(job.faults)) for job in whole]
-            for job, prompt, image in zip(jobs, prompts, paint(prompts, seeds), strict=False):
-                pixels, fault = _finish(image, settings.image_size)
+            batch = [queue.popleft() for _ in range(min(batch_size, len(queue)))]
+            padded = batch + batch[-1:] * (batch_size - len(batch))
+            prompts = [prompt_of(settings.prompt, one.image[0]) for one in padded]
+            seeds = [seed_of("synthesis", settings.seed, *one.image, len(one.faults)) for one in padded]
+            for one, prompt, painted in zip(batch, prompts, paint(prompts, seeds), strict=False):
+                pixels, fault = _finish(painted, settings.image_size)
                 if fault is None:
-                    _save(_path(folder, job.slot), pixels, prompt, job.faults)
-                    kept[job.slot] = job.faults
-                    tell(job.slot[0])
+                    _save(_path(folder, one.image), pixels, prompt, one.faults)
+                    kept[one.image] = one.faults
+                elif len(faults := (*one.faults, fault)) < ATTEMPTS:
+                    queue.append(_Attempt(one.image, faults))
                     continue
-                job = replace(job, faults=(*job.faults, fault))
-                if len(job.faults) < ATTEMPTS:
-                    queue.append(job)
                 else:
-                    lost[job.slot] = job.faults
-                    tell(job.slot[0])
+                    lost[one.image] = faults
+                report(one.image[0])
     finally:
         manifest.write(folder, _manifest(settings, kept, lost))
     return dict(Counter(name for name, _ in lost))
 
 
 def prompt_of(template: str, class_name: str) -> str:
-    """Put a class's name into a prompt; an ImageNet id (n01440764) is said in words."""
+    """Insert a class's name into a prompt; an ImageNet id (n01440764) is replaced by its name."""
     return template.replace("{class}", _words(class_name))
 
 
@@ -119,23 +117,23 @@ def _imagenet() -> dict[str, str]:
 
 
 def _check(folder: Path, settings: Settings) -> None:
-    """Refuse to mix images of different making in one folder."""
+    """Refuse to mix images of different settings in one folder."""
     if next(folder.rglob("*.png"), None) is None:
         return
-    there = manifest.read(folder)
-    if there is None:
+    found = manifest.read(folder)
+    if found is None:
         raise BenchError(
-            f"{folder}: holds images, but no {manifest.NAME} that says how they were made; give another --out"
+            f"{folder}: has images, but no {manifest.NAME} with their settings; give another --out"
         )
     for key, value in settings.model_dump().items():
-        if (before := getattr(there.settings, key)) != value:
+        if (before := getattr(found.settings, key)) != value:
             raise BenchError(
                 f"{folder / manifest.NAME}: made with {key} {before!r}, not {value!r}; give another --out"
             )
 
 
 def _finish(image: np.ndarray, size: int) -> tuple[np.ndarray, str | None]:
-    """Return an image as it is saved, and what is wrong with it."""
+    """Return the pixels to save, and the fault of the image, if any."""
     if not np.isfinite(image).all():
         return image, "broken"
     pixels = np.rint(image.clip(0, 1) * 255).astype(np.uint8)
@@ -158,20 +156,20 @@ def _save(path: Path, pixels: np.ndarray, prompt: str, faults: tuple[str, ...]) 
 
 
 def _faults_before(path: Path, size: int) -> tuple[str, ...] | None:
-    """Return the faults of earlier attempts at an image that is there; None where it is not a good one."""
+    """Return the faults of earlier attempts at an existing image; None if it is not good."""
     try:
         with Image.open(path) as file:
             image: Any = file
             pixels = np.asarray(image)
             notes = image.text
-    except Exception:  # what a decoder raises on a broken file is its own affair: the image is made anew
+    except Exception:  # a broken file, whose exception depends on the decoder: the image is made again
         return None
     good = pixels.shape == (size, size, 3) and _fault(pixels) is None
     return tuple(notes.get("filtered", "").split()) if good else None
 
 
 def _manifest(
-    settings: Settings, kept: Mapping[_Slot, tuple[str, ...]], lost: Mapping[_Slot, tuple[str, ...]]
+    settings: Settings, kept: Mapping[_ImageId, tuple[str, ...]], lost: Mapping[_ImageId, tuple[str, ...]]
 ) -> Manifest:
     images = Counter(name for name, _ in kept)
     filtered = Counter(fault for faults in (*kept.values(), *lost.values()) for fault in faults)
@@ -180,5 +178,5 @@ def _manifest(
     )
 
 
-def _path(folder: Path, slot: _Slot) -> Path:
-    return folder / slot[0] / f"{slot[1]:05}.png"
+def _path(folder: Path, image: _ImageId) -> Path:
+    return folder / image[0] / f"{image[1]:05}.png"

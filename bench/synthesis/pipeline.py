@@ -18,15 +18,15 @@ KIND = "StableDiffusionPipeline"
 
 
 def components(folder: Path) -> list[Path]:
-    """Return the folders of a pipeline's components, checked to be there.
+    """Return the folders of a pipeline's components, all of which exist.
 
     Raises:
-        BenchError: this is no folder of a whole StableDiffusionPipeline.
+        BenchError: this is not the folder of a complete StableDiffusionPipeline.
     """
     index = folder / "model_index.json"
     if not index.is_file():
         raise BenchError(
-            f"{index}: no such file; --pipeline wants the folder of a {KIND}, as save_pretrained writes it"
+            f"{index}: no such file; --pipeline needs the folder of a {KIND}, as save_pretrained writes it"
         )
     try:
         content = json.loads(index.read_bytes())
@@ -34,7 +34,7 @@ def components(folder: Path) -> list[Path]:
     except (ValueError, AttributeError) as error:
         raise BenchError(f"{index}: damaged ({error}); copy the pipeline again") from error
     if kind != KIND:
-        raise BenchError(f"{index}: this is a {kind}; --pipeline wants a {KIND}")
+        raise BenchError(f"{index}: this is a {kind}; --pipeline needs a {KIND}")
     named = [name for name, kind in content.items() if isinstance(kind, list) and kind[0] is not None]
     for name in named:
         if not (folder / name).is_dir():
@@ -43,7 +43,7 @@ def components(folder: Path) -> list[Path]:
 
 
 def identify(folder: Path) -> tuple[str, str]:
-    """Return the folder's name, and a hash of the names and contents of all files that make the pipeline."""
+    """Return the folder's name, and a hash of the names and contents of all files of the pipeline."""
     files = [path for part in components(folder) for path in sorted(part.rglob("*")) if path.is_file()]
     digest = hashlib.sha256()
     for path in [folder / "model_index.json", *files]:
@@ -78,7 +78,7 @@ class Pipeline:
                 low_cpu_mem_usage=False,
                 dtype=getattr(torch, precision(device)),
             )
-        except Exception as error:  # what a broken part raises depends on the part
+        except Exception as error:  # the exception depends on the broken part
             raise BenchError(
                 f"{folder}: cannot be loaded as a {KIND} ({first_line(error)}); copy it again"
             ) from error
@@ -97,9 +97,7 @@ class Pipeline:
                 list(prompts),
                 num_inference_steps=steps,
                 guidance_scale=guidance,
-                generator=[
-                    torch.Generator().manual_seed(seed) for seed in seeds
-                ],  # on the CPU for any device
+                generator=[torch.Generator().manual_seed(seed) for seed in seeds],  # on the CPU, always
                 output_type="np",
             )
         except torch.OutOfMemoryError as error:
@@ -108,5 +106,5 @@ class Pipeline:
 
 
 def precision(device: str) -> Literal["float32", "float16"]:
-    """Name the precision a device computes in."""
+    """Return the precision in which a device computes."""
     return "float16" if device.startswith("cuda") else "float32"

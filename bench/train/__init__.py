@@ -1,1 +1,1 @@
-"""Training one cell: build the method, run its epochs, score it, leave a record."""
+"""Training one cell: build the method, run its epochs, evaluate it, write a record."""

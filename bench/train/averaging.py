@@ -1,4 +1,4 @@
-"""Averages of the weights, exponential (EMA) or of the last epochs (SWA), scored beside the last weights."""
+"""Averaged weights, exponential (EMA) or over the last epochs (SWA), evaluated beside the last weights."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from bench.method import Clock, Method
 
 
 class Average:
-    """The mean of a method's weights so far, beside those that learn.
+    """A running mean of a method's weights.
 
-    EMA averages batch norm's statistics too. SWA (Izmailov et al., UAI 2018) takes them anew from the
-    training images, unaugmented, since no averaged network has seen any.
+    EMA averages batch norm's statistics too. SWA (Izmailov et al., UAI 2018) computes them from the
+    unaugmented training images, since the averaged network has not seen any.
     """
 
     def __init__(self, method: Method, settings: Averaging) -> None:
@@ -39,24 +39,24 @@ class Average:
         self.count += 1
 
     def after_step(self) -> None:
-        """Follow a step; the decay rises to its value, so that the first weights are soon forgotten."""
+        """Update EMA after a step; its decay rises to its value, so that the first weights soon fade."""
         if self.settings.kind == "ema":
             self._move(1 - min(self.settings.decay, (1 + self.count) / (10 + self.count)))
 
     def after_epoch(self, clock: Clock) -> None:
-        """Follow an epoch."""
+        """Update SWA after an epoch."""
         if self.settings.kind == "swa" and clock.epoch + 1 > self.settings.start * clock.epochs:
             self._move(1 / (self.count + 1))
 
     @contextmanager
     def in_place(self, training_set: Iterable[tuple[Tensor, Tensor]]) -> Iterator[None]:
-        """Let the method have the averaged weights for a while."""
+        """Give the method the averaged weights inside the `with` block."""
         kept = {name: tensor.detach().clone() for name, tensor in self._everything()}
         with torch.no_grad():
             for name, tensor in self._tensors():
                 tensor.copy_(self.means[name])
         if self.settings.kind == "swa":
-            _renew_batch_norm(self.method, training_set)
+            _update_batch_norm(self.method, training_set)
         yield
         with torch.no_grad():
             for name, tensor in self._everything():
@@ -67,17 +67,17 @@ class Average:
         yield from self.method.named_buffers()
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint keeps."""
+        """Return the state for a checkpoint."""
         return {"means": self.means, "count": self.count}
 
     def load(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Restore the state from a checkpoint."""
         self.means, self.count = state["means"], state["count"]
 
 
 @torch.no_grad()
-def _renew_batch_norm(method: Method, training_set: Iterable[tuple[Tensor, Tensor]]) -> None:
-    """Set batch norm's statistics to the means over all batches of these images."""
+def _update_batch_norm(method: Method, training_set: Iterable[tuple[Tensor, Tensor]]) -> None:
+    """Set batch norm's statistics to their means over all batches."""
     normed = [m for m in method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     normed = [m for m in normed if m.track_running_stats]
     if not normed:

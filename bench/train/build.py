@@ -1,4 +1,4 @@
-"""From a cell to its method, with the weights every method of that repetition starts from."""
+"""Builds a cell's method, with initial weights that all methods of a seed share."""
 
 from __future__ import annotations
 
@@ -19,22 +19,25 @@ from bench.errors import BenchError
 from bench.method import Method
 from bench.randomness import seed_of
 
-#: Puts a finished cell's weights into its freshly built method.
+#: Loads a finished cell's weights into its newly built method.
 LoadWeights = Callable[[Cell, Method], None]
 
 
 def build(cell: Cell, class_counts: np.ndarray, load_parent: LoadWeights | None = None) -> Method:
     """Build a cell's method, ready for its first step.
 
-    The backbone's initial weights depend on the seed and the backbone alone, so methods that are compared
-    start alike. Without `load_parent` the ancestors keep their initial weights, which is enough for a
-    method whose own weights are loaded next.
+    The backbone's initial weights depend only on the seed and the backbone, so all methods start alike.
+    Without `load_parent` the ancestors keep their initial weights, which is enough if the method's own
+    weights are loaded next.
+
+    Raises:
+        BenchError: the cell was made for another version of the method, or its method does not fit it.
     """
-    entry = registry.find(cell.method.name)
-    if entry.version != cell.method.version:
+    spec = registry.find(cell.method.name)
+    if spec.version != cell.method.version:
         raise BenchError(
-            f"{cell.run_id}: made for version {cell.method.version} of {entry.name}, which is now version "
-            f"{entry.version} and gives other numbers; run its recipe again"
+            f"{cell.run_id}: made for version {cell.method.version} of {spec.name}, which is now version "
+            f"{spec.version} and gives other numbers; run its recipe again"
         )
     calls = count()
 
@@ -44,27 +47,27 @@ def build(cell: Cell, class_counts: np.ndarray, load_parent: LoadWeights | None 
             return backbones.create(cell.backbone.name, **options)
 
     with _seeded("heads", cell.seed):
-        method = entry.build(make_backbone, class_counts, **cell.method.params)
+        method = spec.build(make_backbone, class_counts, **cell.method.params)
         smooth(method, cell)
         parents = []
-        for elder in cell.parents:
-            parents.append(build(elder, class_counts, load_parent))
+        for parent in cell.parents:
+            parents.append(build(parent, class_counts, load_parent))
             if load_parent:
-                load_parent(elder, parents[-1])
+                load_parent(parent, parents[-1])
         if parents:
             method.start_from_all(parents)
     for module in method.modules():
         if isinstance(module, _BatchNorm):
-            module.register_forward_pre_hook(_rest_if_alone)
-            module.register_forward_hook(_work_again)
+            module.register_forward_pre_hook(_evaluate_if_single)
+            module.register_forward_hook(_train_again)
     return method
 
 
 def smooth(method: Method, cell: Cell) -> None:
-    """Let a method smooth its labels as the protocol says.
+    """Set a method's label smoothing as in the protocol.
 
     Raises:
-        BenchError: its loss knows no smoothed labels.
+        BenchError: its loss takes no smoothed labels.
     """
     share = cell.protocol.label_smoothing
     if share and not method.takes_label_smoothing():
@@ -74,23 +77,23 @@ def smooth(method: Method, cell: Cell) -> None:
     method.label_smoothing = share
 
 
-# -- batch norm of one value --------------------------------------------------------------------------
-# A last batch of one image has no statistics of its own: where a channel has a single value (in a projector,
-# or in a map of one pixel), batch norm takes its running averages, as in a test, and leaves them as they are.
-def _rest_if_alone(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+# -- batch norm of one value -------------------------------------------------------------------------- A
+# single value per channel has no variance (a last batch of one image, in a projector or a map of one pixel).
+# There batch norm uses its running averages, as in a test, and does not change them.
+def _evaluate_if_single(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     values = inputs[0]
-    if module.training and values.numel() == values.shape[1] and not ranks.in_piece():
-        module.training, vars(module)["rests"] = False, True
+    if module.training and values.numel() == values.shape[1] and not ranks.in_rows():
+        module.training, vars(module)["evaluates"] = False, True
 
 
-def _work_again(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    if vars(module).pop("rests", False):
+def _train_again(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    if vars(module).pop("evaluates", False):
         module.training = True
 
 
 @contextmanager
 def _seeded(*names: object) -> Iterator[None]:
-    """Seed torch's CPU generator from a named stream, and put it back afterwards."""
+    """Seed torch's CPU generator from a named stream, and restore it afterwards."""
     state = torch.get_rng_state()
     torch.default_generator.manual_seed(seed_of(*names))
     try:

@@ -1,4 +1,4 @@
-"""Checkpoints: all a killed run needs to go on as if it had not been killed."""
+"""Checkpoints, from which a killed run continues as if it had not been killed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from bench.errors import BenchError
 from bench.files import write_bytes
 from bench.method import Method
 
-_DIGEST = 32  # bytes of sha256, behind the payload
+_DIGEST = 32  # bytes of sha256, after the payload
 
 
 def write_checkpoint(path: Path, cell_id: str, state: dict[str, Any]) -> None:
-    """Write a checkpoint that names its cell and carries its own checksum."""
+    """Write a checkpoint with its cell's id and a checksum."""
     buffer = io.BytesIO()
     torch.save({"cell": cell_id, **state}, buffer)
     payload = buffer.getvalue()
@@ -30,7 +30,7 @@ def read_checkpoint(path: Path, cell_id: str, device: str) -> dict[str, Any] | N
     """Return a checkpoint's state, or None where there is none.
 
     Raises:
-        BenchError: it is damaged, or belongs to another cell. It is never unpickled unchecked.
+        BenchError: it is damaged, or of another cell. The checksum is checked before unpickling.
     """
     if not path.exists():
         return None
@@ -49,7 +49,7 @@ def read_checkpoint(path: Path, cell_id: str, device: str) -> dict[str, Any] | N
 
 
 def write_weights(path: Path, method: Method) -> str:
-    """Write a method's whole state as safetensors and return the file's sha256."""
+    """Write a method's state as safetensors and return the file's sha256."""
     payload = save({name: t.detach().cpu().contiguous() for name, t in method.state_dict().items()})
     write_bytes(path, payload)
     return hashlib.sha256(payload).hexdigest()

@@ -1,4 +1,4 @@
-"""Backbones whose operations are joined by `torch.compile`: batch norm and ReLU in one pass over memory."""
+"""Backbones compiled by `torch.compile`, which fuses operations such as batch norm and ReLU."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import torch
 from bench.backbones import Backbone
 from bench.method import Method
 
-#: Each stage is compiled anew for each size of a batch; all stages count together.
-MOST_FORMS = 256
+#: torch's limit on recompilations: each stage is compiled once for each batch size, and all stages count
+#: together.
+MOST_COMPILATIONS = 256
 
 
 def compile_stages(method: Method, backend: str = "inductor") -> None:
-    """Let the stages of a method's backbones be compiled at their first use; weights keep their names.
+    """Compile the stages of a method's backbones at their first use; weights keep their names.
 
-    A method may put something between stages, so each is compiled by itself.
+    Each stage is compiled by itself, because a method may put something between them.
     """
-    torch._dynamo.config.recompile_limit = MOST_FORMS
+    torch._dynamo.config.recompile_limit = MOST_COMPILATIONS
     for module in method.modules():
         if isinstance(module, Backbone):
             for stage in module.stages.values():

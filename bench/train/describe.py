@@ -1,4 +1,4 @@
-"""What a record says beside its metrics: of method, data, model and machine."""
+"""The description of method, data, model and machine in a record."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from bench.vision import timm
 
 
 def describe_method(cell: Cell, method: Method) -> dict[str, Any]:
-    """Return what a reader must know of a method who cannot look into the registry."""
-    entry = registry.find(cell.method.name)
+    """Return the facts of a method, for readers without the registry."""
+    spec = registry.find(cell.method.name)
     shown = ("name", "title", "family", "venue", "year", "paper", "reconstruction", "pretrained")
     return {
-        **{key: getattr(entry, key) for key in shown},
+        **{key: getattr(spec, key) for key in shown},
         "views": [view.policy for view in method.views],
         "scores": method.scores,
-        "experts": method.experts if method.experts > 1 else None,  # as records older than the word
+        "experts": method.experts if method.experts > 1 else None,  # as in older records
     }
 
 
 def describe_data(cell: Cell, split: Split) -> dict[str, Any]:
-    """Return the split's fingerprint, real counts, what it is a copy of and what was added to it."""
+    """Return the split's fingerprint, class counts, original data set and extra images."""
     described = {
         "title": cell.dataset.title,
         "copy_of": cell.dataset.copy_of,
@@ -50,7 +50,7 @@ def describe_data(cell: Cell, split: Split) -> dict[str, Any]:
 
 
 def describe_model(method: Method, images: torch.Tensor) -> dict[str, Any]:
-    """Count the method's parameters, and those that its scores of a few images depend on."""
+    """Count the method's parameters, and those that its logits of a few images depend on."""
     method.eval()
     parameters = list(method.parameters())
     trainable = [p.requires_grad for p in parameters]
@@ -63,7 +63,7 @@ def describe_model(method: Method, images: torch.Tensor) -> dict[str, Any]:
 
 
 def environment(device: str) -> dict[str, Any]:
-    """Say what a run ran on: versions, device name and the state of the code; no paths, no host."""
+    """Return versions, device name and revision of the code; no paths, no host name."""
     return {
         "git": revision(),
         "python": platform.python_version(),

@@ -1,16 +1,17 @@
-"""Steps whose gradient is taken away from the weights: SAM, its long-tailed forms, and random noise.
+"""Steps with the gradient at displaced weights: SAM, its long-tailed forms, and random noise.
 
-SAM (Foret et al., ICLR 2021) first climbs by rho along the gradient, takes the gradient there, and goes back
-before it descends. The long-tailed forms weigh images by their class in that climb: ImbSAM (Zhou et al.,
-ICCV 2023), Focal-SAM (Li et al., ICML 2025) and SAM-A (Shwartz-Ziv et al., NeurIPS 2023) are one scheme of
-three tables of class weights. `gaussian` moves at random instead (GNM: Li et al., NeurIPS 2024).
+SAM (Foret et al., ICLR 2021) climbs by rho along the gradient, takes the gradient there, and goes back before
+it descends. The long-tailed forms weight images by class in the climb: ImbSAM (Zhou et al., ICCV 2023),
+Focal-SAM (Li et al., ICML 2025) and SAM-A (Shwartz-Ziv et al., NeurIPS 2023) are one scheme with three tables
+of class weights. `gaussian` moves at random instead (GNM: Li et al., NeurIPS 2024).
 
-All shapes are fixed and no number is asked of the device, so that a step can be captured in a CUDA graph.
+All shapes are fixed and no number is read from the device, so that a step can be captured in a CUDA graph.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +26,10 @@ TINY = 1e-12
 
 
 def displacement(method: Method, optimizer: Optimizer) -> Displacement | None:
-    """Return what moves the weights before a step's gradient, as method or protocol ask; None: nothing.
+    """Return the displacement that the method or the protocol asks for, or None.
 
     Raises:
-        BenchError: both ask, or the method cannot take it.
+        BenchError: both ask for one, or the method does not allow it.
     """
     if method.sharpness is not None and optimizer.sharpness is not None:
         raise BenchError(
@@ -40,7 +41,7 @@ def displacement(method: Method, optimizer: Optimizer) -> Displacement | None:
 
 
 class Displacement:
-    """Takes a step's gradient where `settings` say, and leaves it in the parameters' `grad`."""
+    """Computes the gradient at displaced weights, and leaves it in the parameters' `grad`."""
 
     def __init__(self, method: Method, settings: Sharpness) -> None:
         self.method, self.settings = method, settings
@@ -51,20 +52,20 @@ class Displacement:
         own = vars(type(method))
         if self.weighs and not ("losses" in own and "mean_over_images" in own and method.mean_over_images()):
             raise BenchError(
-                f"sharpness {settings.form!r} weighs images, and {type(method).__name__} does not say what "
-                "each costs; choose form: sam, or a method whose loss is a mean over images"
+                f"sharpness {settings.form!r} weighs images, and {type(method).__name__} has no loss of "
+                "each; choose form: sam, or a method whose loss is a mean over images"
             )
 
     @property
     def weighs(self) -> bool:
-        """Whether images have weights of their own, so that a batch must be taken whole."""
+        """Whether images are weighted, so that a batch cannot be divided."""
         return self.tables is not None
 
     def before_step(self, clock: Clock, batch: Batch) -> None:
-        """Draw the step's noise, and see once that a second pass does no harm.
+        """Draw the step's noise, or check, at the first step, that two passes are allowed.
 
         Raises:
-            BenchError: the loss moves buffers, which two passes would move twice.
+            BenchError: the loss changes buffers, which two passes would change twice.
         """
         if self.noise:
             halved = clock.epoch - 1  # quirk: the authors' first epoch has twice the noise of the second
@@ -77,26 +78,26 @@ class Displacement:
             self.checked = True
 
     def descend(self, labels: Tensor, backward: Callable[[], Tensor], losses: Callable[[], Tensor]) -> Tensor:
-        """Put the gradient into the parameters, and return the loss where they are.
+        """Set the parameters' gradient, and return the loss at their undisplaced values.
 
         Args:
             labels: of the batch, (B,).
             backward: adds the gradient of the loss to the parameters', and returns the loss.
-            losses: returns what each image costs, (B,), with its graph.
+            losses: returns the loss of each image, (B,), with its graph.
         """
         if self.noise:
-            return self._there(self.parameters, self.noise, backward)
+            return self._displaced(self.parameters, self.noise, backward)
         kept: tuple[Tensor | None, ...] = ()
         if self.tables is None:
-            told = backward()
+            loss = backward()
         else:
             keep, ascent = self.tables.keep, self.tables.ascent_weights(labels)
-            costs = losses()
-            told = costs.detach().mean()
+            each = losses()
+            loss = each.detach().mean()
             if keep is not None:
-                held = (keep[labels] * costs).mean()
-                kept = torch.autograd.grad(held, self.parameters, retain_graph=True, allow_unused=True)
-            (ascent * costs).sum().backward()
+                unmoved = (keep[labels] * each).mean()
+                kept = torch.autograd.grad(unmoved, self.parameters, retain_graph=True, allow_unused=True)
+            (ascent * each).sum().backward()
         ranks.average_gradients(self.parameters)
         moved = [p for p in self.parameters if p.grad is not None]
         gradients = [p.grad for p in moved if p.grad is not None]
@@ -106,19 +107,19 @@ class Displacement:
         def descent() -> Tensor:
             if self.tables is None or self.tables.descent is None:
                 return backward()
-            costs = losses()
-            (self.tables.descent[labels] * costs).mean().backward()
-            return costs
+            each = losses()
+            (self.tables.descent[labels] * each).mean().backward()
+            return each
 
-        self._there(moved, climb, descent)
+        self._displaced(moved, climb, descent)
         for parameter, gradient in zip(self.parameters, kept, strict=bool(kept)):
             if gradient is not None and parameter.grad is not None:
                 parameter.grad += gradient
-        return told
+        return loss
 
     @torch.no_grad()
     def _climb(self, parameters: list[Tensor], gradients: list[Tensor]) -> list[Tensor]:
-        """Return rho a / ||a||, of all parameters together; adaptive: rho theta^2 a / || |theta| a ||."""
+        """Return rho g / ||g|| over all parameters together; adaptive: rho theta^2 g / || |theta| g ||."""
         scaled = gradients
         if self.settings.adaptive:
             scaled = list(torch._foreach_mul(torch._foreach_abs(parameters), gradients))
@@ -128,22 +129,24 @@ class Displacement:
             step = [p.square() * part for p, part in zip(parameters, step, strict=True)]
         return step
 
-    def _there(self, parameters: list[Tensor], step: list[Tensor], backward: Callable[[], Tensor]) -> Tensor:
-        """Do something with the parameters moved by a step, and put them back."""
+    def _displaced(
+        self, parameters: list[Tensor], step: list[Tensor], backward: Callable[[], Tensor]
+    ) -> Tensor:
+        """Call `backward` with the parameters moved by a step, and restore them."""
         with torch.no_grad():
             before = [p.clone() for p in parameters]
             torch._foreach_add_(parameters, step)
-        told = backward()
+        loss = backward()
         with torch.no_grad():
             torch._foreach_copy_(parameters, before)
-        return told
+        return loss
 
     def _refuse_moving_loss(self, batch: Batch) -> None:
-        """Take the loss once, see which buffers it moved, and put all back."""
+        """Compute the loss once, find which buffers it changes, and restore all."""
         normed = [m for m in self.method.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
         allowed = {id(buffer) for module in normed for buffer in module.buffers()}
         before = {name: buffer.clone() for name, buffer in self.method.named_buffers()}
-        with torch.random.fork_rng():  # what dropout draws is the step's
+        with torch.random.fork_rng():  # dropout's draws belong to the step
             self.method.loss(batch)
         moved = []
         for name, buffer in self.method.named_buffers():
@@ -157,27 +160,30 @@ class Displacement:
             )
 
 
-class Tables(nn.Module):
-    """Class weights (C,) of a form: of the gradient that is kept, of the climb, and of the descent above.
+@dataclass(frozen=True)
+class Tables:
+    """Class weights (C,) of a form.
 
-    None is nothing kept, or the plain loss. `normed` divides the climb's weights by their sum over the batch
-    instead of its size.
+    Attributes:
+        keep: of the gradient at the undisplaced weights, which is added; None: nothing is added.
+        ascent: of the climb.
+        descent: of the gradient after the climb; None: that of the plain loss.
+        normed: divide the climb's weights by their sum over the batch instead of by its size.
     """
 
-    def __init__(
-        self, keep: Tensor | None, ascent: Tensor, descent: Tensor | None, normed: bool = False
-    ) -> None:
-        super().__init__()
-        self.keep, self.ascent, self.descent, self.normed = keep, ascent, descent, normed
+    keep: Tensor | None
+    ascent: Tensor
+    descent: Tensor | None
+    normed: bool = False
 
     def ascent_weights(self, labels: Tensor) -> Tensor:
-        """Return what each image's loss is multiplied by in the climb, (B,)."""
+        """Return the factors of the images' losses in the climb, (B,)."""
         weights = self.ascent[labels]
         return weights / (weights.sum() if self.normed else len(labels))
 
 
 def class_tables(class_counts: Tensor, settings: Sharpness) -> Tables | None:
-    """Return the tables of a form; None where all images count alike.
+    """Return the tables of a form, or None if all images have the same weight.
 
     quirk: ImbSAM's code counts each tail image twice, in the climb and in the descent, which its paper
     does not say.

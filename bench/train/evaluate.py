@@ -1,4 +1,4 @@
-"""Scoring a trained method: on its test set while it trains, and on any images afterwards."""
+"""Evaluation: a method's logits on its test set while it trains, and on any images afterwards."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ _BATCH = 100
 
 
 @torch.inference_mode()
-def scores_of(method: Method, batches: Iterable[Tensor], play: Play = at_once) -> Tensor:
-    """Return the scores (N, C) float16 of batches of normalised images, in their order.
+def logits_of(method: Method, batches: Iterable[Tensor], play: Play = at_once) -> Tensor:
+    """Return the logits (N, C) in float16 for batches of normalised images, in order.
 
-    Every metric is computed from these rounded scores, so that all can be redone from what is stored. They
-    come from float32: in bfloat16 the best classes of an image would often be equal.
+    All metrics are computed from these rounded logits, so that they can be recomputed from what is stored.
+    The network runs in float32: in bfloat16 the best classes of an image would often be equal.
     """
     method.eval()
-    return torch.cat([_scores(method, images, play) for images in batches])
+    return torch.cat([_logits(method, images, play) for images in batches])
 
 
-def _scores(method: Method, images: Tensor, play: Play) -> Tensor:
-    made = play(("scores", len(images)), lambda: method(images).half(), list)
-    return made.clone()  # a replay writes to where the one before wrote
+def _logits(method: Method, images: Tensor, play: Play) -> Tensor:
+    logits = play(("logits", len(images)), lambda: method(images).half(), list)
+    return logits.clone()  # the next replay overwrites them
 
 
 def evaluate_run(run: RunDir, data: Path, folder: Path | None = None) -> FullScore:
-    """Score a finished run's weights on its test set, or on a folder with a folder of images per class.
+    """Evaluate a finished run's weights on its test set, or on a folder with one folder of images per class.
 
     Raises:
         BenchError: the run is not done, its weights are missing or damaged, or the folder has a class
@@ -62,7 +62,7 @@ def evaluate_run(run: RunDir, data: Path, folder: Path | None = None) -> FullSco
     else:
         images, labels = _folder(folder, record["data"]["class_names"], cell.dataset)
         batches = _normalised(images, cell)
-    return full_score(scores_of(method, batches).numpy(), labels, counts, cell.dataset.shots)
+    return full_score(logits_of(method, batches).numpy(), labels, counts, cell.dataset.shots)
 
 
 def _folder(folder: Path, class_names: list[str], dataset: DataSet) -> tuple[np.ndarray, np.ndarray]:

@@ -1,7 +1,7 @@
-"""How a machine carries its runs out: options that change the pace, and no part of a cell.
+"""How a machine executes runs: options that change the speed and are not part of a cell.
 
-Those that `--execute` names are in the environment variable LONGTAIL_EXECUTE, which processes of runs
-inherit. What an option did to a run stands in its record.
+`--execute` puts them into the environment variable LONGTAIL_EXECUTE, which the runs' processes inherit. The
+options that a run used are in its record.
 """
 
 from __future__ import annotations
@@ -14,21 +14,20 @@ from typing import Any, Self
 
 from bench.errors import BenchError, did_you_mean
 
-#: The environment variable that has the options, as "compile,no-channels-last,steps=4".
+#: The environment variable with the options, as "compile,no-channels-last,steps=4".
 EXECUTE = "LONGTAIL_EXECUTE"
 MOST_STEPS = 64
 
 
 @dataclass(frozen=True)
 class Execution:
-    """The options, in fast mode; in exact mode `benchmark` alone means something.
+    """The options. In exact mode only `benchmark` has an effect.
 
     Attributes:
-        compile: join the operations of the backbone's stages by `torch.compile`, while training; scores come
-            from the plain network.
-        channels_last: keep images and weights with their channels last in memory.
-        steps: how many steps of learning are one CUDA graph.
-        benchmark: let cuDNN try its algorithms and take the fastest.
+        compile: compile the backbone's stages by `torch.compile` for training; evaluation is not compiled.
+        channels_last: store images and weights with channels last.
+        steps: how many training steps make one CUDA graph.
+        benchmark: let cuDNN try its algorithms and use the fastest.
     """
 
     compile: bool = False
@@ -38,10 +37,10 @@ class Execution:
 
     @classmethod
     def read(cls, text: str, where: str = "--execute") -> Self:
-        """Read options as "compile,no-channels-last,steps=4,no-benchmark".
+        """Parse options such as "compile,no-channels-last,steps=4,no-benchmark".
 
         Raises:
-            BenchError: one is not known, or has no such value.
+            BenchError: an unknown option or value.
         """
         known = {field.name.replace("_", "-"): field.name for field in fields(cls)}
         chosen: dict[str, Any] = {}
@@ -67,15 +66,15 @@ class Execution:
         return cls.read(os.environ.get(EXECUTE, ""), EXECUTE)
 
     def changes(self) -> dict[str, Any]:
-        """Return what differs from the defaults."""
+        """Return the options that differ from the defaults."""
         values = {field.name: getattr(self, field.name) for field in fields(self)}
         return {name: value for name, value in values.items() if value != getattr(Execution(), name)}
 
     def refuse(self, device: str) -> None:
-        """See that this machine can do what is asked.
+        """Refuse options that this machine does not support.
 
         Raises:
-            BenchError: it cannot, and why.
+            BenchError: there is one.
         """
         on_gpu = device.startswith("cuda")
         if not on_gpu and (self.steps > 1 or not self.benchmark):
@@ -91,10 +90,10 @@ class Execution:
 
 
 def choose(text: str | None) -> None:
-    """Let the runs of this process and its children have these options, if any are given.
+    """Set the options for the runs of this process and its children, if any are given.
 
     Raises:
-        BenchError: one is not known, or has no such value.
+        BenchError: an unknown option or value.
     """
     if text is not None:
         Execution.read(text)

@@ -1,6 +1,6 @@
-"""Several runs in one process, a step each in turn: so they share a GPU that one of them would leave idle.
+"""Several runs in one process, a step each in turn, so that they share a GPU that one would leave idle.
 
-Nothing here imports torch before a GPU is wanted.
+Nothing here imports torch before a GPU is used.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Name = TypeVar("Name", bound=Hashable)
 
 
 class Turns(Generic[Name]):
-    """Runs that take turns; on CUDA each has a stream of its own, so that the GPU works for all at a time."""
+    """Runs that take turns; on CUDA each has its own stream, so that the GPU works on all at once."""
 
     def __init__(self, device: str) -> None:
         self.device = device
@@ -24,11 +24,11 @@ class Turns(Generic[Name]):
         self.free: list[AbstractContextManager[object]] = []
 
     def add(self, name: Name, run: Iterator[object]) -> None:
-        """Let a run, which yields after each step, take part from the next turn on."""
+        """Add a run, which yields after each step, from the next turn on."""
         self.runs[name] = run, self.free.pop() if self.free else _own_stream(self.device)
 
     def turn(self) -> Iterator[tuple[Name, Exception | None]]:
-        """Let each run make a step, and yield those that ended, with what they raised."""
+        """Make a step of each run, and yield those that ended, with the error if there was one."""
         for name, (run, stream) in list(self.runs.items()):
             try:
                 with stream:
@@ -40,15 +40,16 @@ class Turns(Generic[Name]):
             else:
                 continue
             del self.runs[name], run
-            # Torch has 32 streams, handed out in turn: the 33rd would be one that a run may still use. The
-            # graphs of the run that ended go first: later torch takes a stream's workspace away with them.
+            # Streams are reused: torch has 32 and hands them out in turn, so the 33rd may be in use. The
+            # graphs of the run that ended are freed first, because later torch frees a stream's workspace
+            # with them.
             gc.collect()
-            if error is None:  # else it holds what the run had
+            if error is None:  # else its traceback holds the run's tensors
                 self.free.append(stream)
             yield name, error
 
     def take(self) -> Iterator[tuple[Name, Exception | None]]:
-        """Go on until all have ended, yielding them as they do."""
+        """Continue until all have ended, yielding each as it ends."""
         while self.runs:
             yield from self.turn()
 
@@ -59,17 +60,17 @@ def _own_stream(device: str) -> AbstractContextManager[object]:
     import torch
 
     if not torch.cuda.is_available():
-        return nullcontext()  # the run itself will say so
+        return nullcontext()  # the run itself will fail with that
     return torch.cuda.stream(torch.cuda.Stream())
 
 
 def is_own_fault(error: Exception) -> bool:
-    """Tell whether a run has only itself to blame: memory was not short, and the GPU still answers."""
+    """Whether an error is the run's own fault: memory was not short, and the GPU still works."""
     return not memory_ran_out(error) and gpu_answers()
 
 
 def gpu_answers() -> bool:
-    """Tell whether the GPU, if one is used, still works in this process: after some faults nothing does."""
+    """Whether the GPU, if one is used, still works in this process; after some faults nothing does."""
     import torch
 
     from bench.captured import Graphs

@@ -1,4 +1,4 @@
-"""Several steps of learning as one piece: so a replay costs the host one call for all of them."""
+"""Several training steps in one CUDA graph, so that the host replays them with one call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from bench import ranks
-from bench.captured import Moves, Play, at_once
+from bench.captured import Changed, Play, at_once
 from bench.method import Batch, Method
 from bench.train.execution import Execution
 
@@ -21,40 +21,40 @@ if TYPE_CHECKING:
 
 
 class Joined:
-    """Takes batches in, with the rates of their steps, until there are `steps`; then learns from all.
+    """Collects batches, with the rates of their steps, until there are `steps`; then learns from all.
 
-    They lie in places of their own, as what is replayed reads where it read before.
+    Batches are copied to fixed buffers, because a replay reads the memory that it read before.
     """
 
     def __init__(self, steps: int, optimizer: torch.optim.Optimizer, device: torch.device) -> None:
         self.steps, self.optimizer = steps, optimizer
         self.rates = torch.zeros(steps, len(optimizer.param_groups), device=device)
-        self.places: dict[tuple[int, int], Batch] = {}
+        self.buffers: dict[tuple[int, int], Batch] = {}
         self.waiting: list[Batch] = []
 
     def take(self, batch: Batch) -> None:
-        """Keep a batch, and the rates that the optimiser now has."""
+        """Keep a batch, and the optimiser's current rates."""
         number = len(self.waiting)
-        place = number, len(batch.labels)
-        if place not in self.places:
-            self.places[place] = batch.map(torch.clone)
+        key = number, len(batch.labels)
+        if key not in self.buffers:
+            self.buffers[key] = batch.map(torch.clone)
         else:
-            for there, new in zip(self.places[place].tensors(), batch.tensors(), strict=True):
-                there.copy_(new)
+            for buffer, new in zip(self.buffers[key].tensors(), batch.tensors(), strict=True):
+                buffer.copy_(new)
         self.rates[number].copy_(torch.stack([group["lr"] for group in self.optimizer.param_groups]))
-        self.waiting.append(self.places[place])
+        self.waiting.append(self.buffers[key])
 
     @property
     def full(self) -> bool:
-        """Whether there are as many as one piece has."""
+        """Whether there are `steps` batches."""
         return len(self.waiting) == self.steps
 
-    def learn(self, play: Play, phase: int, learn: Callable[[Batch], None], moves: Moves) -> None:
-        """Make the steps that wait, if there are any."""
+    def learn(self, play: Play, phase: int, learn: Callable[[Batch], None], changed: Changed) -> None:
+        """Make the waiting steps, if there are any."""
         batches, self.waiting = self.waiting, []
         if batches:
             sizes = tuple(len(batch.labels) for batch in batches)
-            play(("learn", phase, sizes), partial(self._all, batches, learn), moves)
+            play(("learn", phase, sizes), partial(self._all, batches, learn), changed)
 
     def _all(self, batches: list[Batch], learn: Callable[[Batch], None]) -> None:
         for batch, rates in zip(batches, self.rates, strict=False):
@@ -63,8 +63,8 @@ class Joined:
             learn(batch)
 
 
-def settled(asked: Execution, training: Training) -> tuple[Execution, list[str]]:
-    """Return the options that mean something for a run, and for each other one why it does not."""
+def applicable(asked: Execution, training: Training) -> tuple[Execution, list[str]]:
+    """Return the options that apply to a run, and a message for each other one with the reason."""
     if training.cell.mode != "fast":
         return Execution(benchmark=asked.benchmark), []
     reasons, method = {}, training.method
@@ -76,16 +76,17 @@ def settled(asked: Execution, training: Training) -> tuple[Execution, list[str]]
         reasons["steps"] = "something is done between its steps"
     elif has_noise(method):
         reasons["steps"] = "its noise is seeded for each step"
-    told = [f"--execute {n}: left out, as {reasons[n]}" for n in asked.changes().keys() & reasons.keys()]
-    return replace(asked, **{name: getattr(Execution(), name) for name in reasons}), told
+    ignored = asked.changes().keys() & reasons.keys()
+    messages = [f"--execute {name}: left out, as {reasons[name]}" for name in ignored]
+    return replace(asked, **{name: getattr(Execution(), name) for name in reasons}), messages
 
 
 def has_noise(method: Method) -> bool:
-    """Tell whether a method drops anything at random, which is seeded for each step."""
-    return any(_share(module) > 0 for module in method.modules())
+    """Whether a method has dropout of any kind, which is seeded for each step."""
+    return any(_drop_rate(module) > 0 for module in method.modules())
 
 
-def _share(module: nn.Module) -> float:
+def _drop_rate(module: nn.Module) -> float:
     if isinstance(module, _DropoutNd):
         return module.p
     return float(getattr(module, "drop_prob", 0.0) or 0.0)  # timm's DropPath and DropBlock

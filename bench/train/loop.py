@@ -1,9 +1,9 @@
-"""The training loop: one, for every method, readable from top to bottom.
+"""The training loop, one for all methods.
 
-`Training.steps` is a generator that yields after each step, so that one process can drive several runs. Of a
-step, the making of the batch (the loader's) and the learning from it are pieces of their own, which CUDA
-replays in fast mode (see `bench.captured`); the method's hooks are called between them. Several ranks run
-this loop side by side and meet in the backbone and where gradients are averaged (see `bench.ranks`).
+`Training.steps` is a generator that yields after each step, so that one process can drive several runs.
+Making a batch (in the loader) and learning from it are separate functions, which CUDA replays in fast mode
+(see `bench.captured`); the method's hooks are called between them. Several ranks run this loop side by side
+and exchange data in the backbone and where gradients are averaged (see `bench.ranks`).
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ from bench.rundir import RunDir
 from bench.train.averaging import Average
 from bench.train.compiled import compile_stages
 from bench.train.displaced import displacement
-from bench.train.evaluate import scores_of
+from bench.train.evaluate import logits_of
 from bench.train.execution import Execution
-from bench.train.joined import Joined, settled
+from bench.train.joined import Joined, applicable
 from bench.train.memory import Snapshot, divisible, pieces
 from bench.train.precision import wants_bfloat16
 from bench.train.resuming import resume, save
 from bench.train.schedule import lr_factor, make_optimizer, set_lr
 
-#: Receives each finished epoch's line, the same as in epochs.jsonl.
+#: Called with the line of each finished epoch, as in epochs.jsonl.
 Report = Callable[[dict[str, Any]], None]
 
 
 class Training:
-    """One run under way: a method, its data, its optimiser, and what is known of it so far.
+    """The training of one run: its method, data, optimiser and results so far.
 
     Attributes:
-        logits: scores (N, C) float16 of the last evaluation.
-        best: metrics of the epoch that scored best on the test set, the earliest of equals; papers often
-            report it, we never headline it.
-        chosen: test metrics of the epoch that scored best on the validation set, where there is one.
-        execution: the options of the machine as far as they mean something for this run.
-        left_out: why others do not.
-        micro_batches: into how many pieces a step's batch is cut, for want of memory.
-        averaged: scores (N, C) float16 of the averaged weights at the end, where the protocol asks for them.
+        logits: test logits (N, C), float16, of the last evaluation.
+        best: metrics of the epoch with the best test accuracy, the earliest of equals; papers often report
+            it, we never headline it.
+        chosen: test metrics of the epoch with the best validation accuracy, if there is a validation set.
+        execution: the options that apply to this run.
+        left_out: messages on the options that do not.
+        micro_batches: into how many pieces a step's batch is divided to save memory.
+        averaged: test logits (N, C), float16, of the averaged weights, if the protocol asks for them.
     """
 
     def __init__(
@@ -69,9 +69,11 @@ class Training:
         basis: str | None = None,
         execution: Execution | None = None,
     ) -> None:
-        """Prepare; `alone` says that no other run uses the GPU, so that smaller pieces are all that helps.
+        """Prepare the run.
 
-        `basis` names data and code (see `bench.stale.mark`): a checkpoint of another is not gone on from.
+        Args:
+            alone: no other run uses the GPU, so that if memory is short only smaller pieces help.
+            basis: identifies data and code (see `bench.stale.mark`); a checkpoint with another is ignored.
         """
         self.cell, self.method, self.loader, self.run, self.device = cell, method, loader, run, device
         self.checkpoint_seconds, self.basis = checkpoint_seconds, basis
@@ -80,7 +82,7 @@ class Training:
         self.displacement = displacement(method, cell.protocol.optimizer)
         averaging = cell.protocol.averaging
         self.average = None if averaging is None else Average(method, averaging)
-        self.execution, self.left_out = settled(execution or Execution(), self)
+        self.execution, self.left_out = applicable(execution or Execution(), self)
         if fast and self.execution.channels_last:
             method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         elif fast:
@@ -135,7 +137,7 @@ class Training:
                     self.joined.take(batch)
                     if not self.joined.full and clock.step + 1 < (epoch + 1) * loader.steps:
                         continue
-                    self.joined.learn(self.play, phase, partial(self._learn, micro_batches=1), self._moves)
+                    self.joined.learn(self.play, phase, partial(self._learn, micro_batches=1), self._changed)
                 else:
                     self._step(phase, batch)
                 method.after_step(clock, batch)
@@ -143,17 +145,17 @@ class Training:
                     self.average.after_step()
                 yield clock
 
-            yield from self._done(clock)
+            yield from self._wait(clock)
             loss = self.total_loss.item() / loader.steps
             line = {"epoch": epoch, "epochs": epochs, "loss": loss, "lr": lr}
             self._check(line)
             if self.average is not None:
                 self.average.after_epoch(clock)
             line["seconds"] = round(time.monotonic() - started, 3)  # evaluation is not a method's cost
-            if protocol.scores_after(epoch):
-                scores = self.score()
-                yield from self._done(clock)
-                line["accuracy"] = self._evaluate(epoch, scores)
+            if protocol.evaluates_after(epoch):
+                logits = self.test_logits()
+                yield from self._wait(clock)
+                line["accuracy"] = self._evaluate(epoch, logits)
             self.run.append_epoch(line)
             report(line)
             if time.monotonic() - saved_at >= self.checkpoint_seconds:
@@ -161,14 +163,14 @@ class Training:
                 saved_at = time.monotonic()
 
         if self.logits is None:  # nothing to train, or killed between the last checkpoint and the record
-            self.logits = self.score().cpu().numpy()
+            self.logits = self.test_logits().cpu().numpy()
         if self.average is not None:
             with self.average.in_place(self.loader.train_eval()):
-                self.averaged = self.score().cpu().numpy()
+                self.averaged = self.test_logits().cpu().numpy()
 
     @torch.no_grad()
     def _read_training_set(self, clock: Clock) -> None:
-        """Let a method that asks for them see training images between epochs, as they are or distorted."""
+        """Show a method that asks for them training images between epochs, unaugmented or distorted."""
         method, wanted, asked = self.method, self.method.wants_training_set(clock), self.method.probe(clock)
         if not wanted and asked is None:
             return
@@ -180,17 +182,17 @@ class Training:
         method.train()
 
     def _step(self, phase: int, batch: Batch) -> None:
-        """Make one step, in smaller pieces from where on memory is short, if the method's loss allows it.
+        """Make one step; if memory is short and the method's loss allows it, in smaller pieces from then on.
 
-        Before the first step of a kind all that it changes is kept, and put back where it fails. A later one
-        that fails, for what other programs do on the GPU, has moved the batch norm's averages twice.
+        Before the first step of a kind everything that it changes is saved, and restored if it fails. If a
+        later one fails, because of other programs on the GPU, batch norm's averages are updated twice.
         """
         while True:
             key = ("learn", (phase, self.micro_batches), len(batch.labels))
             first = self.divisible and key not in self.fits
-            before = Snapshot(list(self._moves())) if first else None
+            before = Snapshot(list(self._changed())) if first else None
             try:
-                self.play(key, partial(self._learn, batch, self.micro_batches), self._moves)
+                self.play(key, partial(self._learn, batch, self.micro_batches), self._changed)
             except RuntimeError as error:
                 helps = self.divisible and 4 * self.micro_batches <= len(batch.labels)
                 if not (helps and memory_ran_out(error)):
@@ -200,20 +202,20 @@ class Training:
                 return
             self.optimizer.zero_grad()
             if before is not None:
-                before.put_back(list(self._moves()))
+                before.restore(list(self._changed()))
             if self.loader.device.type == "cuda":
                 torch.cuda.empty_cache()
             self.micro_batches *= 2
 
     def _seed_noise(self, step: int) -> None:
-        """Seed what dropout draws from: a step's noise is its own, resumed or beside other runs."""
+        """Seed dropout for a step, so that it is the same when resumed or beside other runs."""
         seed = seed_of("noise", self.cell.seed, step, ranks.rank())
         torch.default_generator.manual_seed(seed)
         if self.loader.device.type == "cuda":
             torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(seed)
 
     def _learn(self, batch: Batch, micro_batches: int) -> None:
-        """Make one step of descent on a batch."""
+        """Make one optimiser step on a batch."""
         self.optimizer.zero_grad()
         backward = partial(self._backward, batch, micro_batches)
         if self.displacement is None:
@@ -239,47 +241,47 @@ class Training:
         return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
 
     def _losses(self, batch: Batch) -> Tensor:
-        """Return what each image of a batch costs, (B,)."""
+        """Return the loss of each image of a batch, (B,)."""
         with self._precision():
             return self.method.losses(batch)
 
     def _precision(self) -> torch.autocast:
         return torch.autocast(self.loader.device.type, torch.bfloat16, enabled=self.bfloat16)
 
-    def _moves(self) -> Iterator[Tensor]:
-        """Yield what a step changes."""
+    def _changed(self) -> Iterator[Tensor]:
+        """Yield the tensors that a step changes."""
         yield self.total_loss
         yield from self.method.parameters()
         yield from self.method.buffers()
         for state in self.optimizer.state.values():
             yield from (tensor for tensor in state.values() if isinstance(tensor, Tensor))
 
-    def _done(self, clock: Clock) -> Iterator[Clock]:
-        """Yield until the device has done what it was told, so that other runs go on meanwhile."""
+    def _wait(self, clock: Clock) -> Iterator[Clock]:
+        """Yield until the device has finished, so that other runs continue meanwhile."""
         if self.loader.device.type == "cuda":
             event = torch.cuda.Event()
             event.record()
             while not (self.alone or event.query()):
                 yield clock
-                time.sleep(0)  # lets go of the interpreter: other threads read images
+                time.sleep(0)  # releases the GIL, as other threads read images
             event.synchronize()
 
-    def score(self) -> Tensor:
-        """Score the test set; what comes back may still be under way on the device."""
+    def test_logits(self) -> Tensor:
+        """Return the test set's logits, which the device may still be computing."""
         images = (images for images, _ in self.loader.test())
         with torch.compiler.set_stance("force_eager" if self.execution.compile else "default"):
-            return scores_of(self.method, images, self.play)
+            return logits_of(self.method, images, self.play)
 
     def _validation_accuracy(self) -> float | None:
-        """Score the validation set, in percent; None where there is none."""
+        """Return the validation accuracy in percent, or None if there is no validation set."""
         labels = self.loader.val_labels
         if not len(labels):
             return None
-        scores = scores_of(self.method, (images for images, _ in self.loader.val()), self.play)
-        return float((scores.cpu().numpy().argmax(axis=1) == labels).mean() * 100)
+        logits = logits_of(self.method, (images for images, _ in self.loader.val()), self.play)
+        return float((logits.cpu().numpy().argmax(axis=1) == labels).mean() * 100)
 
-    def _evaluate(self, epoch: int, scores: Tensor) -> float:
-        self.logits, split = scores.cpu().numpy(), self.loader.split
+    def _evaluate(self, epoch: int, logits: Tensor) -> float:
+        self.logits, split = logits.cpu().numpy(), self.loader.split
         metrics = score(self.logits, split.test_labels, split.class_counts, self.cell.dataset.shots)
         shown = {"epoch": epoch, **{key: metrics[key] for key in ("accuracy", "many", "medium", "few")}}
         if self.best is None or metrics["accuracy"] > self.best["accuracy"]:

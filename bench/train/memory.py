@@ -1,4 +1,4 @@
-"""Where a batch does not fit into the memory of a GPU: the same step, made of smaller pieces."""
+"""Steps whose batch does not fit into GPU memory, made in smaller pieces."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from bench.method import Batch, Method
 
 
 def divisible(method: Method) -> bool:
-    """Tell whether a method's class itself, not one that it inherits from, lets its batches be cut."""
+    """Whether a method's class itself, not a base, allows its batches to be divided."""
     return "mean_over_images" in vars(type(method)) and method.mean_over_images()
 
 
 def pieces(batch: Batch, count: int) -> Iterator[Batch]:
-    """Cut a batch into so many pieces of about one size, but into none of a single image."""
+    """Divide a batch into `count` pieces of similar size, or fewer so that none has a single image."""
     size = len(batch.labels)
     count = max(1, min(count, size // 2))
     for i in range(count):
@@ -27,16 +27,16 @@ def pieces(batch: Batch, count: int) -> Iterator[Batch]:
 
 
 class Snapshot:
-    """What is in some tensors, kept on the host, to be put back if a step fails half-way."""
+    """A copy of tensors on the host, to be restored if a step fails."""
 
     def __init__(self, tensors: Sequence[Tensor]) -> None:
         self.kept = [(tensor, tensor.detach().to("cpu", copy=True)) for tensor in tensors]
 
     @torch.no_grad()
-    def put_back(self, moved: Sequence[Tensor]) -> None:
-        """Restore all; what was `moved` and is new, as an optimiser's state, becomes zero."""
+    def restore(self, changed: Sequence[Tensor]) -> None:
+        """Restore all; `changed` tensors that are new, such as an optimiser's state, become zero."""
         known = {id(tensor) for tensor, _ in self.kept}
-        for tensor in moved:
+        for tensor in changed:
             if id(tensor) not in known:
                 tensor.zero_()
         for tensor, before in self.kept:
@@ -44,7 +44,7 @@ class Snapshot:
 
 
 def remedy(cell: Cell, ranks: int) -> str:
-    """Say what a user can do about a cell that memory is too short for."""
+    """Return what a user can do about a cell that needs too much memory."""
     ways = [
         f"lower protocol.batch_size ({cell.protocol.batch_size}), and protocol.optimizer.lr with it",
         f"run it over {'more' if ranks > 1 else 'several'} GPUs by torchrun",

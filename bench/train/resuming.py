@@ -1,4 +1,4 @@
-"""What of a training goes into its checkpoint, and how it goes on from there."""
+"""Saves a training's state in its checkpoint, and resumes from it."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ def save(training: Training, epoch: int) -> None:
 
 
 def resume(training: Training) -> int:
-    """Load the checkpoint, cut the epoch lines back to it, and return the first epoch to train.
+    """Load the checkpoint, remove later epoch lines, and return the first epoch to train.
 
     Raises:
-        OtherPrecisionError: it was trained in other numbers than this machine computes in.
+        OtherPrecisionError: it has another precision than this machine.
         BenchError: it is damaged, of another cell, or not the same for all ranks.
     """
     run, optimizer = training.run, training.optimizer
     state = read_checkpoint(run.checkpoint, training.cell.id, training.device)
     next_epoch = 0
     if state is not None and state.get("basis", training.basis) != training.basis:
-        state = None  # half of a run on other data, or by other code
+        state = None  # of a run on other data, or by other code
     if state is not None:
-        _refuse_other_precision(training, state.get("bfloat16", training.bfloat16))  # older ones do not know
+        _refuse_other_precision(training, state.get("bfloat16", training.bfloat16))  # absent in older ones
         training.method.load_state_dict(state["method"])
-        own = optimizer.state_dict()["param_groups"]  # the rate's place; the device may be another
+        own = optimizer.state_dict()["param_groups"]  # keeps the rate's tensor; the device may be another
         optimizer.load_state_dict(state["optimizer"] | {"param_groups": own})
         training.best, next_epoch = state["best"], state["epoch"] + 1
         training.chosen, training.micro_batches = state.get("chosen"), state.get("micro_batches", 1)
@@ -59,7 +59,7 @@ def resume(training: Training) -> int:
 def _refuse_other_precision(training: Training, bfloat16: bool) -> None:
     if bfloat16 != training.bfloat16:
         path = training.run.checkpoint
-        theirs, ours = ("bfloat16" if numbers else "float32" for numbers in (bfloat16, training.bfloat16))
+        theirs, ours = ("bfloat16" if half else "float32" for half in (bfloat16, training.bfloat16))
         raise OtherPrecisionError(
             f"{path.name}: trained in {theirs}, and this machine computes in {ours}; it waits for a machine "
             f"with {theirs}; --force trains it here, or delete {path}"

@@ -1,4 +1,4 @@
-"""Run one cell from its data to its record; what fails is a record too."""
+"""Runs one cell from its data to its record; a failed run has a record too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import resource
 import time
 from collections.abc import Generator, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,27 @@ from bench.train.memory import remedy
 from bench.train.precision import OtherPrecisionError, keep_float32, wants_bfloat16
 
 
+@dataclass(frozen=True)
+class Request:
+    """One cell to train.
+
+    Attributes:
+        run: its directory.
+        results: the results folder with its parents.
+        report: called with each epoch's line.
+        at_once: how many runs share the process and its GPU.
+    """
+
+    cell: Cell
+    run: RunDir
+    results: Path
+    data: Path
+    device: str
+    report: Report
+    checkpoint_seconds: float = 30.0
+    at_once: int = 1
+
+
 def run_cell(
     cell: Cell,
     results: Path,
@@ -43,13 +66,13 @@ def run_cell(
     *,
     checkpoint_seconds: float = 30.0,
 ) -> None:
-    """Train and score one cell, going on from its checkpoint if there is one, and write its record.
+    """Train and evaluate one cell, from its checkpoint if there is one, and write its record.
 
-    A cell that fails leaves a record with status "failed", the reason and the traceback.
+    If it fails, the record has the status "failed", the reason and the traceback.
 
     Raises:
-        bench.records.Busy: another process holds the run.
-        OSError: not even a record can be written, for a full disk or a read-only directory.
+        bench.records.Busy: another process runs it.
+        OSError: no record can be written, because the disk is full or the directory read-only.
     """
     turns = Turns[str](device)
     turns.add(cell.run_id, steps(cell, results, data, device, report, checkpoint_seconds=checkpoint_seconds))
@@ -68,59 +91,48 @@ def steps(
     *,
     checkpoint_seconds: float = 30.0,
 ) -> Iterator[object]:
-    """Do as `run_cell`, yielding after each step; `at_once` runs share the process and its GPU.
+    """Do the same as `run_cell`, yielding after each step; `at_once` runs share the process and its GPU.
 
     Raises:
-        Exception: also what is no fault of the run alone: see `is_own_fault`.
+        Exception: also errors that are not the run's own fault: see `is_own_fault`.
     """
     run = RunDir(results, cell.run_id)
     with run.lock():
         if run.is_done():  # by another launcher, since ours last looked
             return
         run.write_cell(cell)
-        record = yield from recorded_steps(
-            cell, run, results, data, device, report, checkpoint_seconds, at_once
-        )
+        request = Request(cell, run, results, data, device, report, checkpoint_seconds, at_once)
+        record = yield from recorded_steps(request)
         run.write_record(record)
 
 
-def recorded_steps(
-    cell: Cell,
-    run: RunDir,
-    results: Path,
-    data: Path,
-    device: str,
-    report: Report,
-    checkpoint_seconds: float,
-    at_once: int = 1,
-) -> Generator[object, None, dict[str, Any]]:
-    """Train and score a cell in its directory, yielding after each step, and return what its record says."""
+def recorded_steps(request: Request) -> Generator[object, None, dict[str, Any]]:
+    """Train and evaluate one cell, yielding after each step, and return its record."""
+    cell, run = request.cell, request.run
     record: dict[str, Any] = {
         "cell": cell.model_dump(mode="json"),
         "environment": {
-            **environment(device),
-            "bfloat16": wants_bfloat16(cell.mode, device),
+            **environment(request.device),
+            "bfloat16": wants_bfloat16(cell.mode, request.device),
             "ranks": ranks.world(),
         },
     }
     try:
-        elders = {parent.run_id: RunDir(results, parent.run_id).read_record() for parent in cell.parents}
+        parents = {
+            parent.run_id: RunDir(request.results, parent.run_id).read_record() for parent in cell.parents
+        }
         code = registry.find(cell.method.name).source
-        rests = rests_on(cell, data, code, elders)
-        record["environment"]["rests_on"] = rests or None
-        done = yield from _train_and_score(
-            cell, run, results, data, device, report, checkpoint_seconds, at_once, record["environment"]
-        )
-        return record | done
-    except OtherPrecisionError as error:  # it goes on elsewhere
+        record["environment"]["rests_on"] = rests_on(cell, request.data, code, parents) or None
+        return record | (yield from _train_and_evaluate(request, record["environment"]))
+    except OtherPrecisionError as error:  # it continues on another machine
         return record | {"status": "interrupted", "reason": str(error), "traceback": None}
     except Exception as error:
-        if at_once > 1 and not is_own_fault(error):
+        if request.at_once > 1 and not is_own_fault(error):
             raise
-        told = traceback_of(error)
+        traceback = traceback_of(error)
         with suppress(OSError), run.log.open("a", encoding="utf-8") as log:  # where people look first
-            log.write(told)
-        return record | {"status": "failed", "reason": _reason(cell, error), "traceback": told}
+            log.write(traceback)
+        return record | {"status": "failed", "reason": _reason(cell, error), "traceback": traceback}
 
 
 def _reason(cell: Cell, error: Exception) -> str:
@@ -130,40 +142,36 @@ def _reason(cell: Cell, error: Exception) -> str:
     return reason
 
 
-def _train_and_score(
-    cell: Cell,
-    run: RunDir,
-    results: Path,
-    data: Path,
-    device: str,
-    report: Report,
-    checkpoint_seconds: float,
-    at_once: int,
-    environment: dict[str, Any],
+def _train_and_evaluate(
+    request: Request, environment: dict[str, Any]
 ) -> Generator[object, None, dict[str, Any]]:
     started = time.monotonic()
+    cell, run, device, at_once = request.cell, request.run, request.device, request.at_once
     execution = Execution.here()
     execution.refuse(device)
     keep_float32(execution.benchmark)
     if device.startswith("cuda") and at_once == 1:
-        torch.cuda.reset_peak_memory_stats()  # the peak is this run's, not of those before it
-    split = load(cell.dataset, cell.imbalance_factor, data)
+        torch.cuda.reset_peak_memory_stats()  # without that of earlier runs
+    split = load(cell.dataset, cell.imbalance_factor, request.data)
     if cell.protocol.subsample is not None:
         split = subsampled(split, cell.protocol.subsample)
-    method = build(cell, split.epoch_counts, lambda parent, built: load_trained(results, parent, built))
+    method = build(cell, split.epoch_counts, partial(load_trained, request.results))
     method.to(device)
     loader = loader_for(split, method.views, cell, device, extra_sampler=method.extra_sampler)
     method.before_training(loader.train_eval())
     basis = mark(
         {"data": {"fingerprint": split.fingerprint}, "environment": {"rests_on": environment["rests_on"]}}
     )
-    training = Training(cell, method, loader, run, device, checkpoint_seconds, at_once == 1, basis, execution)
-    print(*training.left_out, sep="\n", end="\n" if training.left_out else "")
+    training = Training(
+        cell, method, loader, run, device, request.checkpoint_seconds, at_once == 1, basis, execution
+    )
+    for message in training.left_out:
+        print(message)
     if changed := training.execution.changes():
         environment["execution"] = changed
-    yield from training.steps(report)
+    yield from training.steps(request.report)
     logits = training.logits
-    assert logits is not None  # the last epoch is always scored
+    assert logits is not None  # the last epoch is always evaluated
     return {
         "status": "done",
         "reason": None,
@@ -188,7 +196,7 @@ def _train_and_score(
 
 
 def load_trained(results: Path, cell: Cell, method: Method) -> None:
-    """Load a finished cell's weights into the method built for it, checked against its record."""
+    """Load a finished cell's weights, checked against its record, into the method built for it."""
     run = RunDir(results, cell.run_id)
     record = run.read_record()
     if record["status"] != "done":
@@ -200,21 +208,20 @@ def _results(cell: Cell, split: Split, logits: np.ndarray, training: Training) -
     metrics = score(logits, split.test_labels, split.class_counts, cell.dataset.shots)
     last_epoch = cell.protocol.epochs - 1 if training.method.trains else None
     classes = len(split.class_counts)
-    averaged = training.averaged
-    told = {}
-    if averaged is not None:
-        by = cell.protocol.averaging
-        of_mean = score(averaged, split.test_labels, split.class_counts, cell.dataset.shots)
-        told["averaged"] = {"kind": by and by.kind, "epoch": last_epoch, **of_mean}
+    averaged = {}
+    if training.averaged is not None and cell.protocol.averaging is not None:
+        of_mean = score(training.averaged, split.test_labels, split.class_counts, cell.dataset.shots)
+        kind = cell.protocol.averaging.kind
+        averaged["averaged"] = {"kind": kind, "epoch": last_epoch, **of_mean}
     confusion = None
-    if classes <= 200:  # beyond, it outgrows all else in the record
+    if classes <= 200:  # else it would be larger than the rest of the record
         confusion = confusion_matrix(logits.argmax(axis=1), split.test_labels, classes).tolist()
     return {
         "metrics": {"selection": "last_epoch", "epoch": last_epoch, **metrics},
         "further_metrics": further(logits, split.test_labels, split.class_counts, cell.dataset.shots),
         "best_on_test": training.best,
         "best_on_validation": training.chosen,
-        **told,
+        **averaged,
         "confusion": confusion,
     }
 
@@ -227,9 +234,9 @@ def _averaged_file(run: RunDir, split: Split, training: Training) -> dict[str, s
 
 def _timing(run: RunDir, loader: Loader, device: str, wall_seconds: float) -> dict[str, Any]:
     epochs = run.epochs()
-    trained = sum(line["seconds"] for line in epochs)  # over all attempts, resumed ones too
+    trained = sum(line["seconds"] for line in epochs)  # including those before a resume
     if device.startswith("cuda"):
-        peak = torch.cuda.max_memory_reserved() / 2**20  # of all runs at once; graphs keep what they reserved
+        peak = torch.cuda.max_memory_reserved() / 2**20  # of all runs in the process
     else:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
     return {

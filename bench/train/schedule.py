@@ -1,4 +1,4 @@
-"""The learning rate over a run, and the optimiser it drives."""
+"""The learning-rate schedule and the optimiser of a run."""
 
 from __future__ import annotations
 
@@ -13,10 +13,9 @@ from bench.method import Clock, Method
 def lr_factor(schedule: Schedule, clock: Clock) -> float:
     """Return the factor of the base rate at the clock's time.
 
-    Warm-up over w epochs is (e + 1) / w for e < w (LDAM-DRW: 0.2, 0.4, ... 1). Steps replace each other
-    rather than multiply: from milestone i on the factor is factors[i]. Cosine runs from 1 after the
-    warm-up towards 0 at the end: (1 + cos(pi t)) / 2 with t = (e - w) / (E - w), by epoch or by step; a
-    lead adds itself to both differences.
+    Warm-up over w epochs is (e + 1) / w for e < w (LDAM-DRW: 0.2, 0.4, ... 1). Steps do not multiply: from
+    milestone i on the factor is factors[i]. Cosine falls from 1 after the warm-up towards 0 at the end:
+    (1 + cos(pi t)) / 2 with t = (e - w) / (E - w), by epoch or by step; a lead is added to both differences.
     """
     if clock.epoch < schedule.warmup_epochs:
         return (clock.epoch + 1) / schedule.warmup_epochs
@@ -37,9 +36,9 @@ def _share_after_warmup(schedule: Schedule, clock: Clock) -> float:
 def make_optimizer(
     method: Method, settings: Optimizer, fused: bool, captured: bool = False
 ) -> torch.optim.Optimizer:
-    """Build the optimiser over the method's parameter groups; `lr_factor` of a group stays with it.
+    """Build the optimiser of the method's parameter groups, which keep their `lr_factor`.
 
-    To be captured in a CUDA graph, it has its rates in tensors, where `set_lr` changes them.
+    If its steps are `captured` in a CUDA graph, its rates are tensors, which `set_lr` changes in place.
     """
     groups = [{"lr_factor": 1.0, **group} for group in method.param_groups()]
     if captured:
@@ -58,8 +57,8 @@ def make_optimizer(
         fused=fused,
     )
     if settings.momentum:
-        # The fused step wants all momenta at once, but a parameter may see its first gradient late (RSG).
-        # From zero the first step is the same as torch's own, which starts from the gradient.
+        # The fused step needs all momenta at once, but a parameter may get its first gradient late (RSG).
+        # From zero the first step is the same as torch's, which starts from the gradient.
         for group in sgd.param_groups:
             for parameter in group["params"]:
                 sgd.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)

@@ -1,4 +1,4 @@
-"""How many runs a GPU takes at once: tried with copies of one run, for a few seconds."""
+"""How many runs a GPU should run at once: a trial of a few seconds with copies of one run."""
 
 from __future__ import annotations
 
@@ -23,67 +23,67 @@ from bench.train.loop import Training
 from bench.train.precision import keep_float32
 
 MOST = 16
-#: More runs at once must gain that much together: each of them ends later.
+#: The speed-up that twice as many runs must reach together, as each of them then ends later.
 GAIN = 1.1
-#: Steps of each run before and while time is taken; the first ones record graphs.
+#: Steps of each run before and during the measurement; the first ones record graphs.
 WARM_UP, TIMED = 8, 40
-#: Memory, as a share of what was free, that is left alone: runs of a grid are not all alike.
+#: Share of the free memory that stays free, because the runs of a grid differ.
 SPARE = 0.2
 
 
 def runs_at_once(cell: Cell, data: Path, device: str) -> int:
-    """Try how many runs like `cell` the device takes at once; nothing of the trial is kept."""
-    _let_go(device)  # of what runs before it used
+    """Find how many runs like `cell` the device should run at once; nothing of the trial is kept."""
+    _free_memory(device)  # of earlier runs
     with tempfile.TemporaryDirectory() as scratch:
-        places = most_that_pay(Trial(cell, data, device, Path(scratch)).rate)
-    _let_go(device)
-    return places
+        runs = most_that_pay(Trial(cell, data, device, Path(scratch)).rate)
+    _free_memory(device)
+    return runs
 
 
 def most_that_pay(rate: Callable[[int], float | None]) -> int:
-    """Double the number of runs as long as `rate`, of all together, gains; None is where they do not fit."""
-    places, best = 1, rate(1) or 0.0
-    while 2 * places <= MOST:
-        more = rate(2 * places)
+    """Double the number of runs as long as their joint `rate` rises enough; it is None if they do not fit."""
+    runs, best = 1, rate(1) or 0.0
+    while 2 * runs <= MOST:
+        more = rate(2 * runs)
         if more is None or more < GAIN * best:
             break
-        places, best = 2 * places, more
-    return places
+        runs, best = 2 * runs, more
+    return runs
 
 
 class Trial:
-    """Copies of a run that train for the clock alone."""
+    """Copies of a run that train to measure their speed."""
 
     def __init__(
         self, cell: Cell, data: Path, device: str, scratch: Path, execution: Execution | None = None
     ) -> None:
         self.split = load(cell.dataset, cell.imbalance_factor, data)
-        # a smaller last batch would be recorded while time is taken
+        # a smaller last batch would be recorded during the measurement
         whole = cell.protocol.drop_last or cell.protocol.batch_size <= len(self.split.labels)
         endless = {"epochs": 10**6, "evaluate_every": 10**6, "drop_last": whole}
         protocol = cell.protocol.model_copy(update=endless)
         self.cell, self.device = cell.model_copy(update={"protocol": protocol}), device
-        self.scratch, self.turns, self.free = scratch, Turns[int](device), _free(device)
-        self.made = 0  # steps so far, of all runs
+        self.scratch, self.turns, self.free = scratch, Turns[int](device), _available(device)
+        self.steps = 0  # so far, of all runs
         self.execution = Execution.here() if execution is None else execution
         keep_float32(self.execution.benchmark)
 
     def rate(self, runs: int) -> float | None:
-        """Return the steps per second of so many runs together, or None where memory is short."""
-        there = len(self.turns.runs)
-        if there and runs / there * (self.free - _free(self.device)) > (1 - SPARE) * self.free:
+        """Return the steps per second of so many runs together, or None if memory is short."""
+        present = len(self.turns.runs)
+        if present and runs / present * (self.free - _available(self.device)) > (1 - SPARE) * self.free:
             return None
         try:
-            for number in range(there, runs):
-                self.turns.add(number, self._counted(self._steps(self._training(number))))
-            self._make(runs * WARM_UP)
-            before, started = self.made, time.monotonic()
-            self._make(runs * TIMED)
+            for number in range(present, runs):
+                self.turns.add(number, self._counted(self._evaluate_and_train(self._training(number))))
+            self._run(runs * WARM_UP)
+            before, started = self.steps, time.monotonic()
+            self._run(runs * TIMED)
         except RuntimeError as error:
             if not memory_ran_out(error):
                 raise
             return None
-        return (self.made - before) / (time.monotonic() - started)
+        return (self.steps - before) / (time.monotonic() - started)
 
     def _training(self, number: int) -> Training:
         method = build(self.cell, self.split.epoch_counts).to(self.device)
@@ -95,40 +95,40 @@ class Trial:
         training = Training(
             self.cell, method, loader, run, self.device, float("inf"), execution=self.execution
         )
-        _wait(self.device)  # it was made on another stream than it runs on
+        _wait(self.device)  # it was built on another stream than it runs on
         return training
 
-    def _steps(self, training: Training) -> Iterator[Clock]:
-        """Score once, for the memory that this takes, and then train."""
-        training.score()
+    def _evaluate_and_train(self, training: Training) -> Iterator[Clock]:
+        """Evaluate once, to include the memory that this needs, and then train."""
+        training.test_logits()
         yield from training.steps(lambda line: None)
 
     def _counted(self, steps: Iterator[Clock]) -> Iterator[Clock]:
-        """Count steps; while the device catches up, the clock of the last one comes again."""
+        """Count steps; while the device catches up, the last clock is repeated."""
         last = -1
         for clock in steps:
-            self.made += clock.step - last
+            self.steps += clock.step - last
             last = clock.step
             yield clock
 
-    def _make(self, steps: int) -> None:
-        enough = self.made + steps
-        while self.made < enough:
+    def _run(self, steps: int) -> None:
+        enough = self.steps + steps
+        while self.steps < enough:
             for _, error in self.turns.turn():
                 raise error or RuntimeError("a trial does not end")
         _wait(self.device)
 
 
-def _let_go(device: str) -> None:
+def _free_memory(device: str) -> None:
     gc.collect()
     if device == "cuda":
-        if hasattr(torch._C, "_cuda_clearCublasWorkspaces"):  # 32 MiB a thread and stream; no graph is alive
+        if hasattr(torch._C, "_cuda_clearCublasWorkspaces"):  # 32 MiB per thread and stream
             torch._C._cuda_clearCublasWorkspaces()
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
 
 
-def _free(device: str) -> float:
+def _available(device: str) -> float:
     return float(torch.cuda.mem_get_info()[0]) if device == "cuda" else float("inf")
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bench.leaderboard.board import Board
-    from bench.registry import Entry
+    from bench.registry import MethodSpec
 
 GROUPS = ("accuracy", "many", "medium", "few")
 PROTOCOL, SCORES = ("data", "protocol"), ("accuracy", "many / medium / few")
@@ -30,7 +30,7 @@ def method_pages(root: Path) -> dict[str, str]:
     return {"methods/index.md": "\n".join(_list(known.values()))} | pages
 
 
-def _list(entries: Iterable[Entry]) -> Iterator[str]:
+def _list(entries: Iterable[MethodSpec]) -> Iterator[str]:
     ordered = sorted(entries, key=lambda entry: (entry.family, entry.title.lower()))
     yield "# Methods\n"
     yield f"{len(ordered)} methods by family; `python run_bench.py list methods` shows them in a terminal.\n"
@@ -45,7 +45,7 @@ def _list(entries: Iterable[Entry]) -> Iterator[str]:
         yield from _table(("method", "name in recipes", "published", ""), rows)
 
 
-def _page(entry: Entry, board: Board) -> Iterator[str]:
+def _page(entry: MethodSpec, board: Board) -> Iterator[str]:
     from bench.cards import cards_of
     from bench.controls import controls
 
@@ -82,7 +82,7 @@ def _page(entry: Entry, board: Board) -> Iterator[str]:
     yield from _published(entry.name, board)
 
 
-def _texts(entry: Entry) -> Iterator[str]:
+def _texts(entry: MethodSpec) -> Iterator[str]:
     """Show what the class says, and below it the equations: what the public functions of its file say."""
     text = inspect.getdoc(entry.build) or ""
     yield re.split(r"\n(?:Args|Attributes|Raises|Returns):\n", text)[0].replace("*", r"\*") + "\n"
@@ -149,7 +149,7 @@ def _scores(scores: Sequence[str]) -> list[str]:
     return [kept[0], " / ".join(kept[1:]) if set(kept[1:]) != {"n/a"} else ""]
 
 
-def _marks(entry: Entry) -> str:
+def _marks(entry: MethodSpec) -> str:
     marks = ("golden", "reconstruction", "pretrained")
     return ", ".join(mark for mark in marks if getattr(entry, mark))
 

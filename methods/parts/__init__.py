@@ -1,1 +1,1 @@
-"""Pieces that several methods share, under the names the field uses."""
+"""Parts that several methods share."""

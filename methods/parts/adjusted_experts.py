@@ -1,4 +1,4 @@
-"""Experts with cosine heads that differ in how their logits are adjusted for the class prior."""
+"""Experts with cosine heads whose logits are adjusted differently for the class prior."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from methods.parts.weights import weighted_cross_entropy
 
 
 class AdjustedExperts(ExpertEnsemble):
-    """An ensemble whose experts each add their own row of `adjustments` to their logits in training.
+    """An ensemble whose experts each add a row of `adjustments` to their logits in training.
 
     Args:
         scale: of the experts' cosines, in training as in test.
     """
 
-    #: What each expert adds, (K, C); a subclass registers it.
+    #: The experts' adjustments, (K, C); a subclass registers them.
     adjustments: Tensor
     scores = "balanced"
 
@@ -42,7 +42,7 @@ class AdjustedExperts(ExpertEnsemble):
         return self.scale * super().member_logits(images)
 
     def adapt(self, test: Unlabelled) -> Tensor:
-        """Weigh the experts as SADE does, by two views of the sample."""
+        """Weight the experts as in SADE, by two views of the sample."""
         assert test.views is not None, "test_views asks for them"
         sample = test.views[:, test.sample.to(test.views.device)]
         weights = torch.from_numpy(expert_weights(sample.cpu().numpy())).to(test.logits)

@@ -1,4 +1,4 @@
-"""The commonest shape of a method: a backbone, a head, a loss on the head's outputs."""
+"""The base of most methods: a backbone, a head, and a loss on the head's outputs."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Classifier(Method):
     """Train one backbone and one head by a criterion on the head's outputs.
 
     Args:
-        reweight_from: share of the epochs after which class-balanced weights apply; 0 is the
-            class-balanced loss, 0.8 is DRW as published (epoch 160 of 200), None is never.
-        beta: of the effective number of samples, for those weights; 1 is plain inverse frequency.
+        reweight_from: share of the epochs after which class-balanced weights apply; 0 is the class-balanced
+            loss, 0.8 is DRW as published (epoch 160 of 200), None is never.
+        beta: of the effective number of samples, for those weights; 1 is inverse frequency.
         auxiliary: margin heads ("arcface", "cosface", "sphereface") on the same features, whose
-            cross-entropies are added to the loss; logits come from the main head alone.
+            cross-entropies are added to the loss; logits come only from the main head.
         embedding: width of a linear layer with batch norm between the backbone and all heads; "same" is the
-            backbone's own, null is none.
+            backbone's width, null is no such layer.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Classifier(Method):
         self.auxiliary = nn.ModuleDict({name: self.make_margin_head(name) for name in auxiliary})
 
     def unweighted(self) -> bool:
-        """Say whether no class weights ever apply: then a weighted mean is a mean, see `mean_over_images`."""
+        """Whether class weights never apply, so that a weighted mean is a mean, see `mean_over_images`."""
         return self.class_weights.start is None
 
     def make_head(self, features: int, classes: int) -> nn.Module:
@@ -83,7 +83,7 @@ class Classifier(Method):
         return main + self.auxiliary_loss(features, labels)
 
     def auxiliary_loss(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return the sum of the auxiliary heads' cross-entropies; 0 without such heads."""
+        """Return the sum of the auxiliary heads' cross-entropies, 0 if there are none."""
         total = features.new_zeros(())
         for head in self.auxiliary.values():
             assert isinstance(head, MarginHead)
@@ -92,7 +92,7 @@ class Classifier(Method):
         return total
 
     def training_outputs(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return what the criterion sees, (B, C); margins that know the label come in here."""
+        """Return the input of the criterion, (B, C); margins that depend on the label are added here."""
         return self.head(features)
 
     def forward(self, images: Tensor) -> Tensor:

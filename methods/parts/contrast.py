@@ -1,4 +1,4 @@
-"""Supervised contrast with a denominator that counts classes, not images (Zhu et al., CVPR 2022)."""
+"""Supervised contrast with a denominator averaged by class (Zhu et al., CVPR 2022), and its helpers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def unit(features: Tensor) -> Tensor:
 
 
 def inner_products(left: Tensor, right: Tensor) -> Tensor:
-    """Return left (N, D) @ right (M, D)^T as they are, whatever autocast would round them to."""
+    """Return left (N, D) @ right (M, D)^T in their own precision, without autocast."""
     with torch.autocast(left.device.type, enabled=False):
         return left @ right.T
 
@@ -27,13 +27,13 @@ def class_averaged_contrast(
 ) -> Tensor:
     """Return the mean over anchors i of -1/|P(i)| sum_{p in P(i)} log(exp(z_i z_p / t) / D_i).
 
-    Anchors are the features (N, D), contrasted with each other and with one center per class (C, D) where
-    given; P(i) is everything else of the anchor's class. D_i = sum_{j != i} exp(z_i z_j / t) / w_ij, with
-    w_ij the size of j's class, one less for positives, at least 1: the average within each class.
+    Anchors are the features (N, D), contrasted with each other and, if given, with one center per class (C,
+    D); P(i) is the rest of the anchor's class. D_i = sum_{j != i} exp(z_i z_j / t) / w_ij, with w_ij the size
+    of j's class, minus one for positives, at least 1: the average within each class.
 
     Args:
-        class_sizes: (C,) how many entries of each class are counted. BCL counts what is contrasted, views
-            and center; quirk: BCCL counts images, so a class of V views is divided by V times too little.
+        class_sizes: (C,), the number of samples counted for each class. BCL counts views and center; quirk:
+            BCCL counts images, so that the divisor of V views is V times too small.
     """
     others, other_labels = features, labels
     if centers is not None:
@@ -49,7 +49,7 @@ def class_averaged_contrast(
 
 
 def count_of_class(labels: Tensor, classes: int) -> Tensor:
-    """Count the labels (N,) of each class, (C,), without asking the device."""
+    """Count the labels (N,) of each class, (C,) float, without synchronising the device."""
     return torch.zeros(classes, device=labels.device).index_add(
         0, labels, torch.ones(len(labels), device=labels.device)
     )

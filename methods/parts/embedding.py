@@ -1,4 +1,4 @@
-"""An embedding between a backbone's features and its heads, as face recognition has it."""
+"""An embedding layer between a backbone's features and its heads, as in face recognition."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from torch import nn
 
 from bench.backbones import Backbone
 
-#: The width of an embedding: a number, the backbone's own, or None for no embedding.
+#: The width of an embedding: a number, the backbone's width, or None for no embedding.
 Width = int | Literal["same"] | None
 
 
 def embedded(backbone: Backbone, width: Width) -> Backbone:
-    """Return the backbone with a linear layer and batch norm behind its pooling, or as it is for None.
+    """Return the backbone with a linear layer and batch norm after its pooling, or unchanged for None.
 
-    Pooled features follow a ReLU, so that all lie in one orthant and no cosine between them is negative;
-    what comes out of here has both signs (arcface-pytorch, models/resnet.py: linear, then batch norm).
+    Pooled features follow a ReLU, so that they are in one orthant and no cosine between them is negative;
+    embeddings have both signs (arcface-pytorch, models/resnet.py: linear, then batch norm).
     """
     if width is None:
         return backbone

@@ -1,13 +1,13 @@
-"""Adapting to a test set without its labels: the weights of a run's experts, as SADE learns them.
+"""Weights of experts, learnt on a test set without its labels as in SADE.
 
-What adapts has seen the test images, and is never ranked with what has not.
+A method that adapts has seen the test images, and is never ranked with one that has not.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-#: A weight that rounds to less ends the learning, as in the authors' code.
+#: Learning ends when a weight rounds to less, as in the authors' code.
 LEAST = 0.05
 
 
@@ -20,18 +20,17 @@ def expert_weights(
     epochs: int = 5,
     batch: int = 128,
 ) -> np.ndarray:
-    """Learn weights of experts by which two views of each image are scored alike (SADE, section 4.3).
+    """Learn weights of experts that make the predictions for two views of an image agree (SADE, section 4.3).
 
     Nesterov's ascent on the mean cosine between the softmaxes of the weighted logits of both views. The
-    weights are a softmax of what is learnt, which starts alike for all and decays. quirk: as in the authors'
-    code, decay pulls at that too, and the learning ends after an epoch in which a weight rounds to less
-    than 0.05.
+    weights are a softmax of parameters that start equal. quirk: as in the authors' code, weight decay applies
+    to these parameters, and learning ends after an epoch in which a weight rounds to less than 0.05.
 
     Args:
         views: logits (2, N, K, C) of K experts on two augmented views of N test images.
         rate: 0.1 on CIFAR-100, 0.025 on ImageNet-LT, 0.2 on iNaturalist, 0.01 on Places-LT.
         momentum, decay: of the ascent; the decay is 2e-4 on iNaturalist, 4e-4 on Places-LT.
-        epochs: passes over the images, in their order.
+        epochs: passes over the images, in order.
 
     Returns:
         (K,), summing to one.

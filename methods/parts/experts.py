@@ -1,6 +1,6 @@
-"""Experts: branches of one backbone on a shared trunk, each with a head of its own (RIDE, section 3.2).
+"""Experts: branches of one backbone on a shared trunk, each with its own head (RIDE, section 3.2).
 
-Whatever belongs to K experts carries them as its first dimension.
+The first dimension of all tensors of K experts is the expert.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class ExpertBackbone(Backbone):
 class Experts(ExpertBackbone):
     """A backbone whose last two stages exist once per expert; the stages before them are shared.
 
-    So it is split after layer1 of a CIFAR ResNet and after layer2 of an ImageNet one, as in RIDE.
-    `width` scales the channels of the experts' stages.
+    As in RIDE, it is split after layer1 of a CIFAR ResNet and after layer2 of an ImageNet one. `width` scales
+    the channels of the experts' stages.
     """
 
     def __init__(self, make_backbone: MakeBackbone, experts: int, width: float) -> None:
@@ -73,8 +73,8 @@ class PerExpert(nn.Module):
 class ExpertEnsemble(Classifier):
     """Turn a classifier into an ensemble of experts, each with its own head; logits are averaged.
 
-    Put it before the classifier: `class Ensemble(ExpertEnsemble, LDAM)`. The loss is the mean of the
-    experts' losses unless `criterion`, whose outputs are (K, B, C), says otherwise.
+    Put it before the classifier: `class Ensemble(ExpertEnsemble, LDAM)`. The loss is the mean of the experts'
+    losses unless `criterion`, whose outputs are (K, B, C), is overridden.
 
     Args:
         experts: how many.

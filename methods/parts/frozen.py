@@ -1,8 +1,8 @@
-"""The second of two stages: a classifier on the backbone of a trained parent, which stays as it is."""
+"""The second of two stages: a classifier on the frozen backbone of a trained parent."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from torch import nn
@@ -16,15 +16,17 @@ BatchNorm = Literal["train", "eval"]
 
 
 class FrozenBackbone(Classifier):
-    """Turn a classifier into one that trains on a parent's backbone, frozen.
+    """Turn a classifier into one that trains on a parent's frozen backbone.
 
     Put it before the classifier: `class CRT(FrozenBackbone, CrossEntropy)`.
 
     Args:
-        batch_norm: of the frozen backbone; "train" updates its statistics on the stage's batches as
-            the authors' code does (quirk: the papers call the backbone fixed), "eval" leaves them.
+        batch_norm: of the frozen backbone; "train" updates its statistics on the stage's batches as in the
+            authors' code (quirk: the papers call the backbone fixed), "eval" keeps them.
     """
 
+    #: Whether it trains the parent's linear classifier further, instead of a new one.
+    keeps_head: ClassVar[bool] = False
     needs_parent = True
     scores = "balanced"
 
@@ -42,6 +44,9 @@ class FrozenBackbone(Classifier):
     def start_from(self, parent: Method) -> None:
         load_backbone(self.backbone, parent)
         self.backbone.requires_grad_(False)
+        if self.keeps_head:
+            assert isinstance(self.head, nn.Linear)
+            load_linear(self.head, parent)
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
@@ -68,15 +73,15 @@ def load_backbone(backbone: Backbone, parent: Method) -> None:
 
 
 def load_linear(linear: nn.Linear, parent: Method) -> None:
-    """Copy a parent's linear classifier, beside whose backbone `linear` is.
+    """Copy a parent's linear classifier.
 
     Raises:
-        BenchError: the parent classifies in another way, as by cosines.
+        BenchError: the parent's classifier is not linear.
     """
     trained = getattr(parent, "head", None)
     if not isinstance(trained, nn.Linear):
         raise BenchError(
-            f"{type(parent).__name__} has no linear classifier to go on from; start from a method that "
+            f"{type(parent).__name__} has no linear classifier to start from; start from a method that "
             "has one, such as ce"
         )
     linear.load_state_dict(trained.state_dict())

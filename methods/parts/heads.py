@@ -15,11 +15,11 @@ def linear_head(features: int, classes: int) -> nn.Linear:
 
 
 class CosineHead(nn.Module):
-    """Score features by `scale` times their cosine to one vector per class; no bias.
+    """`scale` times the cosines of features to one vector per class; no bias.
 
-    LDAM's normed classifier leaves the scale (30) to the loss, so it is 1 by default. `weight` is
-    (C, D), uniform in [-1, 1] and then brought to unit length, as in LDAM-DRW, or with `longest` cut to that
-    length where it is longer (BCCL: 5). The longer a vector, the slower its direction turns.
+    LDAM's normed classifier applies the scale (30) in the loss, so it is 1 by default. `weight` is (C, D),
+    uniform in [-1, 1] and then normalised to unit length, as in LDAM-DRW, or shortened to `longest` (BCCL:
+    5). The direction of a longer vector changes more slowly.
     """
 
     def __init__(self, features: int, classes: int, scale: float = 1.0, longest: float | None = None) -> None:

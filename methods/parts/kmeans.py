@@ -1,4 +1,4 @@
-"""k-means of many point sets at once, as kmeans-gpu computes it for each class."""
+"""k-means of many point sets at once, as in kmeans-gpu for each class."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch import Tensor
 def kmeans(
     points: Tensor, valid: Tensor, start: Tensor, iterations: int = 100, tolerance: float = 1e-4
 ) -> tuple[Tensor, Tensor]:
-    """Cluster points (S, N, D), those `valid` (S, N), from `start` (S, K, D); return centers and labels.
+    """Cluster the `valid` (S, N) points (S, N, D) from `start` (S, K, D); return centers and labels.
 
-    Euclidean; a set stops when its squared shift is within `tolerance`; a cluster that loses all its
-    points becomes zero. Labels (S, N) are those the returned centers were computed from.
+    Distances are Euclidean; a set stops when its squared shift is within `tolerance`; a cluster that loses
+    all its points becomes zero. The returned centers are computed from the labels (S, N).
     """
     centers, moving = start.clone(), valid.any(dim=1)
     labels = torch.zeros(points.shape[:2], dtype=torch.int64, device=points.device)

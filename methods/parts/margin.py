@@ -1,4 +1,4 @@
-"""Heads of the face-recognition losses: a margin at the label while training, none at test.
+"""Heads of the face-recognition losses: a margin at the label in training, none at test.
 
 ArcFace (Deng et al., CVPR 2019), CosFace (Wang et al., CVPR 2018) = AM-Softmax (Wang et al., 2018),
 SphereFace (Liu et al., CVPR 2017).
@@ -31,14 +31,14 @@ class MarginHead(nn.Module):
         return self.lengths(features) * self.cosines(features)
 
     def margin_logits(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Return training logits (B, C), the margin taken off at the label."""
+        """Return training logits (B, C), with the margin at the label."""
         cosines = self.cosines(features)
         target = self.at_label(cosines.gather(1, labels[:, None]))
         is_label = F.one_hot(labels, cosines.shape[1]).bool()
         return self.lengths(features) * torch.where(is_label, target, cosines)
 
     def lengths(self, features: Tensor) -> Tensor | float:
-        """Return what multiplies the cosines: the scale, unless the features keep their own length."""
+        """Return the factor of the cosines: the scale, or the features' lengths."""
         return self.scale
 
     def cosines(self, features: Tensor) -> Tensor:
@@ -46,11 +46,11 @@ class MarginHead(nn.Module):
         return F.linear(F.normalize(features), F.normalize(self.weight))
 
     def at_label(self, cosines: Tensor) -> Tensor:
-        """Return what stands in for the label's cosine (B, 1)."""
+        """Return what replaces the label's cosine (B, 1)."""
         raise NotImplementedError
 
     def advance(self, clock: Clock) -> None:
-        """Follow the clock before a step, where the margin is annealed."""
+        """Anneal the margin before a step, if it is annealed."""
 
 
 class CosFaceHead(MarginHead):
@@ -78,8 +78,8 @@ def arcface_target(cosines: Tensor, margin: float) -> Tensor:
 class SphereFaceHead(MarginHead):
     """psi(theta) blended in by 1 / (1 + lambda), lambda annealed per step; logits scale with ||f||.
 
-    lambda = max(5, 1000 / (1 + 0.12 it)) with `it` from 1 (arcface-pytorch); `scale` is not used: the
-    features' own length takes its place, at test as in training.
+    lambda = max(5, 1000 / (1 + 0.12 it)) with `it` from 1 (arcface-pytorch); instead of `scale` the features'
+    length is used, at test as in training.
     """
 
     annealed: Tensor
@@ -99,7 +99,7 @@ class SphereFaceHead(MarginHead):
 
 
 def sphereface_lambda(iteration: int) -> float:
-    """Return how much of the plain cosine is blended in at an iteration (from 1)."""
+    """Return the weight of the plain cosine at an iteration (from 1)."""
     return max(5.0, 1000 / (1 + 0.12 * iteration))
 
 

@@ -1,7 +1,7 @@
-"""Mixing: one image made of two, and a loss that weighs the labels of both.
+"""Mixing: one image made of two, and a loss that weights both labels.
 
-mixup (Zhang et al., ICLR 2018) blends, CutMix (Yun et al., ICCV 2019) pastes a box. The mixes draw
-nothing: random numbers are a method's own `draws`, for which `mixing_draws` makes the usual ones.
+mixup (Zhang et al., ICLR 2018) blends, CutMix (Yun et al., ICCV 2019) pastes a box. Random numbers come from
+a method's `draws`; `mixing_draws` makes the usual ones.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from bench.method import Batch, MakeBackbone
@@ -21,7 +22,7 @@ from methods.parts.classifier import Classifier
 
 @dataclass(frozen=True)
 class Mix:
-    """Mixed images (B, 3, H, W), the labels (B,) of both their sources, and the weights (B,) of the first."""
+    """Mixed images (B, 3, H, W), the labels (B,) of both sources, and the weights (B,) of the first."""
 
     images: Tensor
     labels: Tensor
@@ -29,13 +30,23 @@ class Mix:
     weights: Tensor
 
     def weigh(self, loss_of: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return w L(labels) + (1 - w) L(partners) for a loss L of the whole batch; w must be all one."""
+        """Return w L(labels) + (1 - w) L(partners) for a loss L of the whole batch; its w must be equal."""
         weight = self.weights[0]
         return weight * loss_of(self.labels) + (1 - weight) * loss_of(self.partners)
 
+    def targets(self, classes: int) -> Tensor:
+        """Return the soft labels (B, C)."""
+        own, other = (F.one_hot(labels, classes) for labels in (self.labels, self.partners))
+        return self.weights[:, None] * own + (1 - self.weights[:, None]) * other
+
+
+def soft_cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """Return the mean over images of -sum_c t_c log p_c."""
+    return -(targets * logits.log_softmax(dim=1)).sum(dim=1).mean()
+
 
 def mixed_loss(per_image_loss: Callable[[Tensor, Tensor], Tensor], outputs: Tensor, mix: Mix) -> Tensor:
-    """Return the mean of w l(z, y) + (1 - w) l(z, y'), with l giving (B,) losses of outputs and labels."""
+    """Return the mean of w l(z, y) + (1 - w) l(z, y'), where l returns the images' losses (B,)."""
     own, partner = per_image_loss(outputs, mix.labels), per_image_loss(outputs, mix.partners)
     return (mix.weights * own + (1 - mix.weights) * partner).mean()
 
@@ -55,12 +66,12 @@ def cutmix(
     centres: Tensor,
     whole: Callable[[Tensor], Tensor] = torch.floor,
 ) -> Mix:
-    """Paste a box of the others into the images; the mix's weights are the share of pixels that is left.
+    """Paste a box of the others into the images; the mix's weights are the remaining share of pixels.
 
     Args:
-        weights: (B,); before it is clipped the box has sqrt(1 - w) of the image's sides, so none at 1.
+        weights: (B,); before it is clipped the box has sqrt(1 - w) of the image's sides.
         centres: (B, 2), of the box, as x and y in shares of the image's sides.
-        whole: makes whole pixels of the box's sides (CutMix's code cuts off, GLMC's rounds up).
+        whole: rounds the box's sides to pixels (CutMix's code rounds down, GLMC's up).
     """
     height, width = images.shape[-2:]
     share = (1 - weights).sqrt()
@@ -72,7 +83,7 @@ def cutmix(
 
 
 def _span(centre: Tensor, length: Tensor, side: int) -> tuple[Tensor, Tensor]:
-    """Return which pixels of an axis lie in a box, (B, side) bool, and how many they are, (B,)."""
+    """Return which pixels of an axis are in a box, (B, side) bool, and their number, (B,)."""
     half = (length / 2).floor()
     middle = (side * centre).floor()
     low, high = (middle - half).clamp(min=0), (middle + half).clamp(max=side)
@@ -81,10 +92,10 @@ def _span(centre: Tensor, length: Tensor, side: int) -> tuple[Tensor, Tensor]:
 
 
 def mixing_draws(rng: np.random.Generator, size: int, alpha: float) -> dict[str, np.ndarray]:
-    """Draw what mixup and CutMix take, one row for each of `size` images.
+    """Draw the random numbers of mixup and CutMix, one row for each of `size` images.
 
-    `mix_order` is uniform, for `shuffled`; `mix_weight` is Beta(alpha, alpha) and `mix_centre`, (size, 2),
-    uniform: in the published codes one for a whole batch, see `batch_wide`.
+    `mix_order` is uniform, for `shuffled`; `mix_weight` is Beta(alpha, alpha); `mix_centre`, (size, 2), is
+    uniform. The published codes draw one weight and centre per batch, see `batch_wide`.
     """
     return {
         "mix_order": rng.random(size, dtype=np.float32),
@@ -93,25 +104,41 @@ def mixing_draws(rng: np.random.Generator, size: int, alpha: float) -> dict[str,
     }
 
 
+def pasting_draws(rng: np.random.Generator, size: int, alpha: float) -> dict[str, np.ndarray]:
+    """Draw the random numbers of `paste_extra`, one row for each of `size` images."""
+    return mixing_draws(rng, size, alpha) | {"mix_switch": rng.random(size, dtype=np.float32)}
+
+
+def paste_extra(batch: Batch, probability: Tensor | float) -> Mix:
+    """Paste boxes of the extra batch's images into a batch, with that probability for a whole batch."""
+    assert batch.extra is not None
+    weights, centres, switch = (
+        batch_wide(batch.draws[name]) for name in ("mix_weight", "mix_centre", "mix_switch")
+    )
+    weights = torch.where(switch < probability, weights, 1.0)
+    extra = batch.extra
+    return cutmix(batch.images, batch.labels, extra.images, extra.labels, weights, centres)
+
+
 def shuffled(order: Tensor) -> Tensor:
     """Return a permutation (B,) of a batch, from one uniform number per image."""
     return order.argsort()
 
 
 def batch_wide(draws: Tensor) -> Tensor:
-    """Give every image of a batch what was drawn for its first."""
+    """Return the first image's draws for all images of a batch."""
     return draws[:1].expand_as(draws)
 
 
 class Mixed(Classifier):
     """Turn a classifier into one that trains on mixed images.
 
-    Put it before the classifier: `class MixedLDAM(Mixed, LDAM)`. Heads and criteria with a margin know
-    the label, so the loss is taken once under each of the two labels, never under a soft one.
+    Put it before the classifier: `class MixedLDAM(Mixed, LDAM)`. The loss is computed once for each of the
+    two labels, never for a soft one, because heads and criteria with a margin need the label.
     """
 
     def mix(self, batch: Batch) -> Mix:
-        """Mix a batch; all its images have one weight."""
+        """Mix a batch, with one weight for all images."""
         raise NotImplementedError
 
     def loss(self, batch: Batch) -> Tensor:
@@ -120,7 +147,7 @@ class Mixed(Classifier):
 
 
 class Mixup(Mixed):
-    """Blend each image with another of its batch; put it before the classifier, as `Mixed`.
+    """Blend each image with another of its batch; put it before the classifier, like `Mixed`.
 
     Args:
         alpha: of the Beta distribution of the weight, one per batch; 1 is uniform.

@@ -1,4 +1,4 @@
-"""The momentum encoder: a slow copy of a module that is being trained (He et al., CVPR 2020, eq. 2)."""
+"""The momentum encoder: a moving average of a module in training (He et al., CVPR 2020, eq. 2)."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class MomentumCopy(nn.Module):
-    """A copy of a module, without gradient, whose parameters follow the module's by moving average.
+    """A copy of a module, without gradient, whose parameters are moving averages of the module's.
 
-    Only parameters are averaged, as in MoCo: batch norm statistics are the copy's own, from its own
-    inputs. (torch's AveragedModel asks the device at each update whether it is the first.)
+    Only parameters are averaged, as in MoCo; the copy has its own batch norm statistics. (torch's
+    AveragedModel synchronises the device at each update.)
     """
 
     def __init__(self, online: nn.Module, momentum: float) -> None:

@@ -1,4 +1,4 @@
-"""Deep visual prompts: learnt tokens beside the image's, others in each block (Jia et al., ECCV 2022)."""
+"""Deep visual prompts: learnt tokens beside the image's, separate in each block (Jia et al., ECCV 2022)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 class PromptedBlock(nn.Module):
-    """A frozen transformer block that also sees tokens of its own, which end with it unless `kept`.
+    """A frozen transformer block with additional tokens, which are dropped after it unless `kept`.
 
-    They stand behind the image's tokens, and start from a normal of deviation 0.02.
+    They follow the image's tokens, and are initialised from a normal of deviation 0.02.
     """
 
     def __init__(self, block: Any, width: int, prompts: int, *, kept: bool = False) -> None:
@@ -28,7 +28,7 @@ class PromptedBlock(nn.Module):
 
 
 def insert_prompts(vit: Any, prompts: int, *, keep_last: bool = False) -> None:
-    """Give every block of a timm ViT so many prompts; `keep_last` lets those of the last block come out."""
+    """Add prompts to every block of a timm ViT; `keep_last` keeps those of the last block in the output."""
     width, last = vit.embed_dim, len(vit.blocks) - 1
     vit.blocks = nn.Sequential(
         *(

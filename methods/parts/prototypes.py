@@ -1,4 +1,4 @@
-"""Class prototypes: one direction per class in the projection space."""
+"""Class prototypes: one vector per class in the projection space."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ class RunningPrototypes(nn.Module):
 
     @torch.no_grad()
     def follow(self, projections: Tensor, labels: Tensor) -> None:
-        """Move the means of the classes that are present towards those of projections (N, D)."""
+        """Update the means of the present classes by projections (N, D)."""
         counts = count_of_class(labels, len(self.means))[:, None]
         sums = torch.zeros_like(self.means).index_add(0, labels, projections.detach())
         moved = self.momentum * self.means + (1 - self.momentum) * sums / counts.clamp(min=1)
         self.means.copy_(torch.where(counts > 0, moved, self.means))
 
     def cosines(self, projections: Tensor) -> Tensor:
-        """Return cosines (N, C) of unit projections; a class that was never seen has 0."""
+        """Return cosines (N, C) of unit projections; 0 for a class without any yet."""
         return projections @ F.normalize(self.means, dim=1).T

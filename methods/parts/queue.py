@@ -1,4 +1,4 @@
-"""The queue of keys and their labels that contrastive methods compare with beyond the batch (MoCo)."""
+"""The queue of keys and labels of earlier batches in contrastive methods (MoCo)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor, nn
 class KeyQueue(nn.Module):
     """A ring of the last `size` unit-norm keys, (*lead, size, D), and their labels, (size,).
 
-    `lead` is (K,) where each of K experts has keys of its own for the same images. It starts full of
-    random directions with random labels, as in DSCL. A step's keys enter in two moves: the loss, which
-    may be captured and must not yet see them in the queue, stages them; after the step they enter.
+    `lead` is (K,) if each of K experts has its own keys for the same images. The queue starts full of random
+    directions with random labels, as in DSCL. A step's keys are added in two parts: the loss, which may be
+    captured and must not see them in the queue yet, stages them; after the step they enter.
     """
 
     keys: Tensor
@@ -30,13 +30,13 @@ class KeyQueue(nn.Module):
 
     @torch.no_grad()
     def stage(self, keys: Tensor) -> None:
-        """Keep a step's keys (*lead, B, D) for `enqueue`; of more than `size` the last."""
+        """Keep a step's keys (*lead, B, D) for `enqueue`, at most the last `size`."""
         keys = keys[..., -self.size :, :]
         self.staged[..., : keys.shape[-2], :] = keys
 
     @torch.no_grad()
     def enqueue(self, labels: Tensor) -> None:
-        """Let the staged keys, of images with these labels (B,), take the place of the oldest."""
+        """Replace the oldest keys by the staged ones, with labels (B,)."""
         labels = labels[-self.size :]
         rows = (self.position + torch.arange(len(labels), device=labels.device)) % self.size
         self.keys.index_copy_(-2, rows, self.staged[..., : len(labels), :])

@@ -11,14 +11,14 @@ from bench.method import Method
 
 
 class Teacher(nn.Module):
-    """A trained method that scores images, and neither learns nor becomes part of the child's weights."""
+    """A trained method that predicts, is not trained, and is not part of the child's weights."""
 
     def __init__(self) -> None:
         super().__init__()
         self._method: list[Method] = []  # in a list, so that its weights are not the child's
 
     def take(self, method: Method) -> None:
-        """Be this method from now on."""
+        """Set the teacher."""
         self._method[:] = [method.eval().requires_grad_(False)]
 
     def _apply(self, fn: Any, recurse: bool = True) -> Self:

@@ -1,4 +1,4 @@
-"""Class weights and the class prior, and when weights apply."""
+"""Class weights, when they apply, and the class prior."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from bench.method import Clock
 def effective_number_weights(class_counts: Tensor, beta: float) -> Tensor:
     """Return class-balanced weights (C,): (1 - beta) / (1 - beta^n_c), scaled to sum to C.
 
-    Cui et al. 2019, eq. 2; beta = 0 gives ones, and 1 its limit, 1 / n_c. An absent class is weighted like
-    one of a single image.
+    Cui et al. 2019, eq. 2; beta = 0 gives ones, beta = 1 the limit 1 / n_c. An absent class counts as one
+    image.
     """
     counts = class_counts.clamp(min=1).double()
     weights = (1 - beta) / (1 - beta**counts) if beta < 1 else 1 / counts
@@ -23,7 +23,7 @@ def effective_number_weights(class_counts: Tensor, beta: float) -> Tensor:
 def power_weights(class_counts: Tensor, exponent: float) -> Tensor:
     """Return weights (C,) proportional to n_c^-exponent, scaled to sum to C.
 
-    An absent class is weighted like one of a single image.
+    An absent class counts as one image.
     """
     weights = class_counts.clamp(min=1).double() ** -exponent
     return (weights * len(weights) / weights.sum()).float()
@@ -38,8 +38,8 @@ def log_class_prior(class_counts: Tensor) -> Tensor:
 class DeferredWeights(nn.Module):
     """Class-balanced weights that switch on after a share of the epochs (DRW; LDAM, section 3.3).
 
-    `start` = 0 applies them throughout (class-balanced loss), 0.8 from epoch 160 of 200 (LDAM-DRW), and
-    None never. The buffer `now` (C,) is rewritten in place, so a captured step sees the switch.
+    `start` = 0 applies them always (class-balanced loss), 0.8 from epoch 160 of 200 (LDAM-DRW), None never.
+    The buffer `now` (C,) is updated in place, so that a captured step sees the change.
     """
 
     now: Tensor
@@ -52,7 +52,7 @@ class DeferredWeights(nn.Module):
         self.register_buffer("now", torch.ones_like(self.balanced))
 
     def on(self, clock: Clock) -> bool:
-        """Say whether the weights apply in the clock's epoch."""
+        """Whether the weights apply in the clock's epoch."""
         return self.start is not None and clock.epoch >= round(self.start * clock.epochs)
 
     def update(self, clock: Clock) -> None:
@@ -69,7 +69,7 @@ def weighted_cross_entropy(
 ) -> Tensor:
     """Return sum_i w_{y_i} CE_i over sum_i w_{y_i} ("weighted_mean") or over B ("batch").
 
-    Of each label the share `smoothing` is spread over all classes, its own included.
+    `smoothing` is the label smoothing, over all classes including the label's.
     """
     total = F.cross_entropy(logits, labels, class_weights, reduction="sum", label_smoothing=smoothing)
     weights = class_weights[labels].sum() if reduction == "weighted_mean" else len(labels)

@@ -212,7 +212,7 @@ def test_a_method_of_ones_own_may_fail_and_be_tried_again_and_scored(
     assert "2 done" in out
     assert list((tmp_path / "results/loggers/tensorboard").glob("*-moody-*/*"))
 
-    monkeypatch.delitem(registry._entries, "moody")  # as in another process
+    monkeypatch.delitem(registry._specs, "moody")  # as in another process
     for name in [name for name in sys.modules if name.startswith("user_methods_moody")]:
         monkeypatch.delitem(sys.modules, name)
     evaluate = ["evaluate", "digits-if10-moody", *where(tmp_path)[:4]]
@@ -223,7 +223,7 @@ def test_a_method_of_ones_own_may_fail_and_be_tried_again_and_scored(
 def test_methods_files_of_one_name_are_two(
     tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_entries", dict(registry.methods()))
+    monkeypatch.setattr(registry, "_specs", dict(registry.methods()))
     files = []
     for mood in ("merry", "gloomy"):
         files += ["--methods", tmp_path / mood / "mine.py"]
@@ -328,7 +328,7 @@ def test_a_list_fits_a_terminal_of_usual_width(
 def test_a_method_of_ones_own_is_listed_beside_the_others(
     tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "_entries", dict(registry.methods()))
+    monkeypatch.setattr(registry, "_specs", dict(registry.methods()))
     (tmp_path / "sad.py").write_text(METHOD.replace("moody", "sad"))
     out = bench("list", "methods", "[es]*", "--methods", tmp_path / "sad.py")[1]
     assert "sade" in out

@@ -51,7 +51,7 @@ def told(bench: Bench, tmp_path: Path, text: str, *options: object) -> str:
     [
         (
             "methods: {my_objective: {}}\n" + GRID,
-            "unknown method 'my_objective'; methods of your own are named by --methods FILE",
+            "unknown method 'my_objective'; give your own methods with --methods FILE",
         ),
         ("epochs: 5\n" + SMALL, "unknown key 'epochs'; write it as protocol.epochs"),
         ("lr: 0.1\n" + SMALL, "unknown key 'lr'; write it as protocol.optimizer.lr"),
@@ -67,13 +67,13 @@ def told(bench: Bench, tmp_path: Path, text: str, *options: object) -> str:
         ),
         (
             SMALL.replace("epochs: 1", "epochs: 2, schedule: {warmup_epochs: 10}"),
-            "protocol.schedule.warmup_epochs: 10 of 2 epochs; the rate never gets there",
+            "protocol.schedule.warmup_epochs: 10 of 2 epochs is never reached",
         ),
         (
             SMALL.replace(
                 "epochs: 1", "epochs: 5, schedule: {kind: steps, milestones: [3, 5], factors: [.1, .1]}"
             ),
-            "protocol.schedule.milestones: 5 of 5 epochs; the rate never gets there",
+            "protocol.schedule.milestones: 5 of 5 epochs is never reached",
         ),
         (
             SMALL.replace("factor: 20", "factor: 0.01"),

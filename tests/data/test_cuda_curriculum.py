@@ -23,11 +23,11 @@ METHODS = [name for name in registry.methods() if name.endswith("_cuda")]
 
 
 def test_the_authors_rule():
-    g, told = golden("cuda_level_update_C10")
+    g, recorded = golden("cuda_level_update_C10")
     levels = g["levels"].numpy()
     for number in range(4):
         correct, trials = (g[name][number].numpy() for name in ("correct", "trials"))
-        found = next_levels(levels[number], correct, trials, told["accept_rate"])
+        found = next_levels(levels[number], correct, trials, recorded["accept_rate"])
         np.testing.assert_array_equal(found, levels[number + 1])
 
 
@@ -192,9 +192,9 @@ def test_levels_move_and_stay_within_their_range(name, split, tmp_path):
 
 def test_a_replayed_step_reads_the_levels_of_its_epoch(split, tapes, tmp_path):
     plain = training(make_cell("ce_cuda", epochs=2), split, tmp_path / "a")
-    told = lines(plain)
+    expected = lines(plain)
     replayed = training(make_cell("ce_cuda", epochs=2), split, tmp_path / "b", play=tapes)
-    assert [one["loss"] for one in lines(replayed)] == pytest.approx([t["loss"] for t in told], rel=1e-3)
+    assert [one["loss"] for one in lines(replayed)] == pytest.approx([t["loss"] for t in expected], rel=1e-3)
     assert torch.equal(plain.method.levels, replayed.method.levels)
 
 

@@ -85,7 +85,7 @@ def test_a_whole_copy_has_no_fault(root: Path) -> None:
     looked: list[int] = []
     findings = check(DATASETS["imagenet_lt"], root, decode=True, report=looked.append)
     assert verdicts(findings) == dict.fromkeys(("train", "val", "test"), AS_PUBLISHED)
-    assert findings.there == {"train": 19, "val": 4, "test": 8}
+    assert findings.present == {"train": 19, "val": 4, "test": 8}
     assert not findings.faults + findings.remarks + findings.remedies
     assert sum(looked) == 31
     train = findings.parts[0]
@@ -121,9 +121,9 @@ def test_images_that_are_missing_empty_or_broken_are_listed(root: Path) -> None:
     assert empty == "train: 1 of 19 images empty: train/n01440764/n01440764_7.JPEG"
     assert missing.startswith("train: 7 of 19 images missing: train/n01440764/n01440764_")
     assert missing.endswith(".JPEG and 2 more")
-    assert missing.count(".JPEG") == module.MOST_TOLD
+    assert missing.count(".JPEG") == module.MOST_LISTED
     assert findings.remedies == ["images: the image shop"]
-    assert findings.there == {"train": 12, "val": 4, "test": 8}
+    assert findings.present == {"train": 12, "val": 4, "test": 8}
     findings = checked(root, decode=True)
     assert f"images broken: train/n01440764/{images[8].name}" in "".join(findings.faults)
     assert findings.remarks == [
@@ -157,7 +157,7 @@ def test_all_lists_are_judged_though_one_is_missing(root: Path) -> None:
     assert "train list:" in findings.faults[0]
     assert "ImageNet_LT_val.txt:1: should be an image's path and its label" in findings.faults[1]
     assert findings.remedies == ["lists: the list shop"]
-    assert not findings.there
+    assert not findings.present
 
 
 def test_of_other_data_sets_nothing_is_known(root: Path) -> None:
@@ -222,7 +222,7 @@ def test_a_name_alone_still_shows_the_images(bench: Command, tmp_path: Path) -> 
         assert "1,297" in out
     for words, message in (
         (("digist",), "did you mean 'digits'?"),
-        (("imagenet_lt",), "`run_bench.py data check imagenet_lt` says where"),
+        (("imagenet_lt",), "`run_bench.py data check imagenet_lt` shows where"),
         (("prepare", "digits"), "digits is not streamed but read into memory"),
         (("prepare", "imagenet_lt"), "no such folder for 'imagenet_lt'"),
     ):
@@ -260,8 +260,8 @@ def test_what_packs_the_images_of_a_recipe_is_told(tmp_path: Path, bench: Comman
     dataset = load(recipe).points[0].cell.dataset
     with pytest.raises(BenchError, match="not packed") as error:
         split.load(dataset, 1.0, tmp_path)
-    told = re.findall(r"`run_bench\.py (.*)`", str(error.value))
-    (command,) = (words.replace("FILE", str(recipe)).split() for words in told)
+    commands = re.findall(r"`run_bench\.py (.*)`", str(error.value))
+    (command,) = (words.replace("FILE", str(recipe)).split() for words in commands)
     code, out = bench(*command, "--data", tmp_path)
     assert code == 0, out
     assert "base: shrunk" not in out, "there is a recipe already"

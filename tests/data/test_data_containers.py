@@ -64,7 +64,7 @@ def to_parquet(
 
     label = also.pop("label", "label")
     features = {"img": {"_type": "Image"}, label: {"names": list(names or ()), "_type": "ClassLabel"}}
-    told = {"huggingface": json.dumps({"info": {"features": features}})} if names else None
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})} if names else None
     (root / "data").mkdir(parents=True, exist_ok=True)
     for part, some in parts.items():
         table = pa.table(
@@ -73,7 +73,7 @@ def to_parquet(
                 label: [value for *_, value in some],
                 **{name: pa.array([value] * len(some)) for name, value in also.items()},
             }
-        ).replace_schema_metadata(told)
+        ).replace_schema_metadata(metadata)
         middle = len(some) // 2
         for number, piece in enumerate((table[:middle], table[middle:])):
             pq.write_table(piece, root / "data" / f"{part}-{number:05}-of-00002.parquet")
@@ -204,7 +204,7 @@ def test_parts_are_named_by_words_or_patterns(tmp_path: Path) -> None:
 
 
 # -- what is wrong -------------------------------------------------------------------------------
-def told(dataset: DataSet, data: Path, *wanted: str) -> None:
+def refused(dataset: DataSet, data: Path, *wanted: str) -> None:
     with pytest.raises(BenchError) as error:
         read(dataset, data)
     message = str(error.value)
@@ -218,13 +218,13 @@ def test_a_missing_package_names_the_extra(
 ) -> None:
     package = {"parquet": "pyarrow"}.get(toy.source, toy.source)
     monkeypatch.setitem(sys.modules, package, None)  # what an import then meets is as if it were not there
-    told(toy, tmp_path, package, f"pip install -e '.[{toy.source}]'")
+    refused(toy, tmp_path, package, f"pip install -e '.[{toy.source}]'")
 
 
 def test_a_missing_column_names_those_that_there_are(tmp_path: Path) -> None:
     to_parquet(tmp_path / "toy", {part: rows(part) for part in COUNTS}, label="fine_label", coarse_label=3)
     dataset = DataSet(name="toy", source="parquet", folder="toy", image_size=8)
-    told(
+    refused(
         dataset,
         tmp_path,
         "more than one column may have the label",
@@ -232,13 +232,13 @@ def test_a_missing_column_names_those_that_there_are(tmp_path: Path) -> None:
         "columns:",
     )
     wrong = changed(dataset, columns={"label": "fine_labels"})
-    told(
+    refused(
         wrong,
         tmp_path,
         "no column 'fine_labels'; did you mean 'fine_label'?",
         "img, fine_label, coarse_label",
     )
-    told(
+    refused(
         changed(dataset, columns={"image": "fine_label"}),
         tmp_path,
         "'fine_label' is int64, which is no image",
@@ -250,25 +250,27 @@ def test_a_missing_column_names_those_that_there_are(tmp_path: Path) -> None:
 def test_a_missing_suffix_names_those_that_there_are(tmp_path: Path) -> None:
     to_webdataset(tmp_path / "toy", {part: rows(part) for part in COUNTS})
     dataset = DataSet(name="toy", source="webdataset", folder="toy", image_size=8)
-    told(changed(dataset, columns={"label": "json"}), tmp_path, "no 'json'", "there are cls, png", "columns")
+    refused(
+        changed(dataset, columns={"label": "json"}), tmp_path, "no 'json'", "there are cls, png", "columns"
+    )
 
 
 def test_a_missing_part_is_told_what_there_is(toy: DataSet, tmp_path: Path) -> None:
-    told(changed(toy, parts={"train": "training"}), tmp_path, "'training'", "train", "parts: {train:")
+    refused(changed(toy, parts={"train": "training"}), tmp_path, "'training'", "train", "parts: {train:")
 
 
 def test_a_part_without_labels_is_no_test_set(tmp_path: Path) -> None:
     without = [(name, image, -1) for name, image, _ in rows("test")]
     to_parquet(tmp_path / "toy", {"train": rows("train"), "test": without, "validation": rows("test")})
     dataset = DataSet(name="toy", source="parquet", folder="toy", image_size=8)
-    told(dataset, tmp_path, "test has label -1, but there are 3 classes", "name another one by parts")
+    refused(dataset, tmp_path, "test has label -1, but there are 3 classes", "name another one with parts")
     assert len(read(changed(dataset, parts={"test": "validation"}), tmp_path).test_images) == 6
 
 
 def test_a_class_without_training_images_is_told(tmp_path: Path) -> None:
     to_parquet(tmp_path / "toy", {part: rows(part) for part in COUNTS}, names=(*CLASSES, "yak"))
     dataset = DataSet(name="toy", source="parquet", folder="toy", image_size=8)
-    told(dataset, tmp_path, "no training image of class 3 'yak'")
+    refused(dataset, tmp_path, "no training image of class 3 'yak'")
 
 
 def test_a_broken_image_is_named(toy: DataSet, tmp_path: Path) -> None:
@@ -276,7 +278,7 @@ def test_a_broken_image_is_named(toy: DataSet, tmp_path: Path) -> None:
     broken[4] = (broken[4][0], b"no image", broken[4][2])
     WRITERS[toy.source](tmp_path / "broken", {"train": broken, "test": rows("test")})
     dataset = changed(toy, folder="broken")
-    told(dataset, tmp_path, "train image train4.png: not a readable image")
+    refused(dataset, tmp_path, "train image train4.png: not a readable image")
     findings = check(dataset, tmp_path / "broken", data_dir=tmp_path, decode=True)
     assert findings.faults == ["train: 1 of 12 images broken: train4.png"]
 
@@ -285,13 +287,13 @@ def test_a_damaged_file_is_told(toy: DataSet, tmp_path: Path) -> None:
     for file in (tmp_path / "toy").rglob("*.*"):
         if file.suffix in (".parquet", ".arrow", ".tar"):
             file.write_bytes(file.read_bytes()[:300])
-    told(toy, tmp_path, str(tmp_path / "toy"), f"not readable as {toy.source}", "fetch it again")
+    refused(toy, tmp_path, str(tmp_path / "toy"), f"not readable as {toy.source}", "fetch it again")
 
 
 def test_a_folder_that_is_not_there_or_empty_is_told(toy: DataSet, tmp_path: Path) -> None:
-    told(changed(toy, folder="nowhere"), tmp_path, "no such folder for 'toy'", "--data")
+    refused(changed(toy, folder="nowhere"), tmp_path, "no such folder for 'toy'", "--data")
     (tmp_path / "empty").mkdir()
-    told(changed(toy, folder="empty"), tmp_path, f"which source: {toy.source} needs")
+    refused(changed(toy, folder="empty"), tmp_path, f"which source: {toy.source} needs")
 
 
 # -- checked -------------------------------------------------------------------------------------

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import Bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from leaderboard_fakes import run
@@ -18,8 +20,9 @@ from bench.data.split import longtail
 from bench.data.split.load import load
 from bench.errors import BenchError
 from bench.leaderboard.protocols import FIELDS
+from bench.recipe import grid_file
 from bench.recipe import load as read
-from bench.records import series
+from bench.records import series, write_grid
 
 DIGITS = DATASETS["digits"]
 NAMES = tuple(map(str, range(10)))
@@ -39,8 +42,8 @@ def test_the_papers_draw_has_the_id_that_it_had():
 
 def test_another_draw_is_another_tail_of_the_protocol():
     assert drawn().tail == drawn(profile="natural").tail == STANDARD
-    told = drawn(profile="step", split_seed=2, class_order=1, label_noise=0.2).tail
-    assert told == "step, split 2, class order 1, label noise 0.2"
+    text = drawn(profile="step", split_seed=2, class_order=1, label_noise=0.2).tail
+    assert text == "step, split 2, class order 1, label noise 0.2"
     assert FIELDS["tail"].league
     assert FIELDS["tail"].judged
     assert FIELDS["tail"].of(run()) == STANDARD
@@ -161,6 +164,19 @@ def test_the_draws_are_axes(tmp_path):
     assert read(tmp_path / "plain.yaml").points[0].cell.id == read(tmp_path / "r.yaml").points[0].cell.id
 
 
+def test_plan_and_status_show_the_split_seed_where_there_are_several(tmp_path: Path, bench: Bench):
+    for name, seeds in (("one", "[1]"), ("two", "[0, 2]")):
+        recipe, results = tmp_path / f"{name}.yaml", tmp_path / "results"
+        recipe.write_text(f"{RECIPE}  split_seed: {seeds}\n")
+        write_grid(results, name, grid_file(read(recipe)))
+        plan = bench("plan", recipe, "--results", results, "--data", tmp_path / "data", "--gpus", "none")[1]
+        status = bench("status", name, "--results", results, "--data", tmp_path / "data")[1]
+        for out in (plan, status):
+            assert ("split" in out.partition("state")[2].splitlines()[0]) == (name == "two"), out
+        rows = json.loads(bench("status", name, "--json", "--results", results)[1])
+        assert [row["split_seed"] for row in rows] == json.loads(seeds)
+
+
 def test_a_data_set_can_say_them_too(tmp_path):
     own = "datasets: {mine: {base: digits, split_seed: 3, label_noise: 0.1}}\n"
     (tmp_path / "r.yaml").write_text(own + RECIPE.replace("digits", "mine"))
@@ -169,22 +185,22 @@ def test_a_data_set_can_say_them_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("line", "told"),
+    ("line", "message"),
     [
         ("  split_seed: [-1]\n", "split_seed"),
         ("  label_noise: [1]\n", "label_noise"),
         ("  profile: [steep]\n", "profile"),
     ],
 )
-def test_a_draw_that_is_none_is_refused_at_its_place(tmp_path, line, told):
+def test_a_draw_that_is_none_is_refused_at_its_place(tmp_path, line, message):
     (tmp_path / "r.yaml").write_text(RECIPE + line)
-    with pytest.raises(BenchError, match=rf"r\.yaml:6: .*{told}.* should be"):
+    with pytest.raises(BenchError, match=rf"r\.yaml:6: .*{message}.* should be"):
         read(tmp_path / "r.yaml")
 
 
 def test_a_natural_tail_has_nothing_to_draw():
-    for field, told in (("class_order", "permutes nothing"), ("split_seed", "draws nothing")):
-        with pytest.raises(ValidationError, match=told):
+    for field, message in (("class_order", "permutes nothing"), ("split_seed", "draws nothing")):
+        with pytest.raises(ValidationError, match=message):
             drawn(profile="natural", n_max=None, **{field: 1})
     drawn(profile="natural", n_max=None, split_seed=1, held_out=3)
     drawn(profile="natural", n_max=None, split_seed=1, label_noise=0.1)

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from bench.cell import BackboneChoice, Cell, MethodChoice, Protocol
-from bench.data.feed import loader as module
-from bench.data.feed.loader import Loader
+from bench.data.feed import memory as module
+from bench.data.feed.memory import MemoryLoader
 from bench.data.feed.samplers import order
 from bench.data.sets.catalogue import DATASETS
 from bench.data.split.load import Split, load
@@ -62,7 +62,7 @@ def make(
     extra: str | None = None,
     device: str = "cpu",
     **protocol: Any,
-) -> Loader:
+) -> MemoryLoader:
     cell = Cell(
         method=MethodChoice(name="any"),
         dataset=split.dataset,
@@ -72,7 +72,7 @@ def make(
         seed=SEED,
         mode=mode,
     )
-    return Loader(split, views or (View(),), cell, device, extra_sampler=extra)
+    return MemoryLoader(split, views or (View(),), cell, device, extra_sampler=extra)
 
 
 def pixels(split: Split, images: torch.Tensor) -> torch.Tensor:

@@ -80,7 +80,7 @@ def test_a_class_left_empty_is_named():
 
 def test_a_class_with_too_few_images_is_named():
     with pytest.raises(
-        BenchError, match=r"class 1 'dog' has 20 images.*want 31; lower n_max, or .* profile 'natural'"
+        BenchError, match=r"class 1 'dog' has 20 images.*need 31; lower n_max, or .* profile 'natural'"
     ):
         longtail.class_counts(data_set(), 10.0, np.array([100, 20, 100]), ["cat", "dog", "truck"])
 

@@ -81,7 +81,7 @@ def test_the_official_files_are_recognised(official: DataSet, tmp_path: Path) ->
     assert found is not None
     assert (found.published, found.imbalance_factor, found.draw) == ("mine", FACTOR, "original")
     assert found.copy == "original"
-    assert found.told() == "Toys-LT, imbalance factor 10, RandomState(0), as in LDAM-DRW and followers"
+    assert found.describe() == "Toys-LT, imbalance factor 10, RandomState(0), as in LDAM-DRW and followers"
 
 
 def test_a_tree_in_the_official_order_has_the_papers_subset(official: DataSet, tmp_path: Path) -> None:
@@ -99,7 +99,7 @@ def test_a_tree_in_another_order_has_another_draw(official: DataSet, tmp_path: P
     found = recognised(load(backwards, FACTOR, tmp_path))
     assert found is not None
     assert (found.published, found.draw, found.copy) == ("mine", "another", "same images, another draw")
-    assert "no published number judges it" in found.told()
+    assert "compared with no published number" in found.describe()
 
 
 def test_a_tree_of_the_papers_subset_alone_is_recognised(official: DataSet, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_show_says_which_published_subset_it_is(official: DataSet, tmp_path: Pat
 
 
 # -- the papers' subsets -------------------------------------------------------------------------
-@pytest.mark.parametrize("name", subsets.DATASETS_TOLD)
+@pytest.mark.parametrize("name", subsets.RECOGNISABLE)
 def test_the_hashes_that_are_shipped_are_those_of_the_files(name: str) -> None:
     folder = DATA / ("cifar-10-batches-py" if name == "cifar10" else str(DATASETS[name].folder))
     if not folder.is_dir():

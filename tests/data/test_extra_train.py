@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from bench import records
 from bench.cell import BackboneChoice, Cell, DataSet, ExtraTrain, Optimizer, Protocol, Schedule
 from bench.cli.estimate import training_images
-from bench.data.feed.loader import Loader
+from bench.data.feed.memory import MemoryLoader
 from bench.data.sets.catalogue import DATASETS
 from bench.data.split import manifest
 from bench.data.split.load import Split, load
@@ -76,11 +76,11 @@ def split_of(data: Path, **extra: Any) -> Split:
     return load(digits(**extra), 20.0, data)
 
 
-def loader_of(split: Split, **options: Any) -> Loader:
-    return Loader(split, (View("none"),), cell(split.dataset, **options), "cpu")
+def loader_of(split: Split, **options: Any) -> MemoryLoader:
+    return MemoryLoader(split, (View("none"),), cell(split.dataset, **options), "cpu")
 
 
-def seen(loader: Loader, epoch: int, sampler: str = "shuffle") -> list[tuple[int, int, int]]:
+def seen(loader: MemoryLoader, epoch: int, sampler: str = "shuffle") -> list[tuple[int, int, int]]:
     """Return label, corner and next pixel of every image of an epoch; real digits have no corner."""
     dataset = loader.split.dataset
     found = []
@@ -198,7 +198,7 @@ def test_samplers_draw_them_too(data: Path, sampler: str) -> None:
 
 def test_a_second_batch_and_positions_speak_of_the_same_images(data: Path) -> None:
     split = split_of(data, weight=0.5)
-    loader = Loader(split, (View("none"),), cell(split.dataset), "cpu", extra_sampler="class_balanced")
+    loader = MemoryLoader(split, (View("none"),), cell(split.dataset), "cpu", extra_sampler="class_balanced")
     for epoch in (3, 0):
         for batch in loader.epoch(epoch, 10, "shuffle"):
             assert isinstance(batch.extra, Batch)
@@ -223,18 +223,18 @@ def test_the_fingerprint_covers_them(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("extra", "told"),
+    ("extra", "message"),
     [
-        ({"folder": "nowhere"}, r"nowhere: no such folder, which digits: extra_train 'noise' wants; fill it"),
+        ({"folder": "nowhere"}, r"nowhere: no such folder, which digits: extra_train 'noise' needs; fill it"),
         ({"folder": "../made"}, r"extra_train 'noise': folder '../made' leaves the data directory"),
-        ({"fill_to": 6}, r"an epoch would see none of the images"),
-        ({"weight": 0.01}, r"an epoch would see none of the images"),
+        ({"fill_to": 6}, r"no epoch would use an image of"),
+        ({"weight": 0.01}, r"no epoch would use an image of"),
     ],
 )
-def test_what_cannot_be_added_is_told(data: Path, extra: dict[str, Any], told: str) -> None:
-    with pytest.raises(BenchError, match=told):
+def test_what_cannot_be_added_is_refused(data: Path, extra: dict[str, Any], message: str) -> None:
+    with pytest.raises(BenchError, match=message):
         split_of(data, **extra)
-    with pytest.raises(BenchError, match=told):
+    with pytest.raises(BenchError, match=message):
         training_images(cell(digits(**extra)), data)
 
 
@@ -285,11 +285,11 @@ def run(one: Cell, results: Path, data: Path) -> dict[str, Any]:
 def test_a_record_tells_what_was_added_and_counts_the_real_images(data: Path, tmp_path: Path) -> None:
     one = cell(digits(weight=0.5))
     manifest.write(data / "made", Manifest(settings=SETTINGS, images={}, filtered={}))
-    told = run(one, tmp_path, data)["data"]
+    recorded = run(one, tmp_path, data)["data"]
     (data / "made/manifest.json").unlink()
-    assert told["class_counts"] == REAL
-    assert told["epoch_counts"] == [*REAL[:7], 11 + 2, 8 + 4, 6 + 5]  # 3.5 rounds to 4
-    assert told["extra_train"] == {
+    assert recorded["class_counts"] == REAL
+    assert recorded["epoch_counts"] == [*REAL[:7], 11 + 2, 8 + 4, 6 + 5]  # 3.5 rounds to 4
+    assert recorded["extra_train"] == {
         "name": "noise",
         "kind": "generated_pretrained",
         "weight": 0.5,
@@ -297,11 +297,11 @@ def test_a_record_tells_what_was_added_and_counts_the_real_images(data: Path, tm
         "counts": [0] * 7 + [4, 7, 10],
         "drawn": [0] * 7 + [2, 4, 5],
     }
-    assert training_images(one, data) == sum(told["epoch_counts"])
+    assert training_images(one, data) == sum(recorded["epoch_counts"])
 
     found = records.RunDir(tmp_path, one.run_id)
     weights = load_file(found.weights)
-    assert weights["class_counts"].tolist() == told["epoch_counts"]
+    assert weights["class_counts"].tolist() == recorded["epoch_counts"]
     record = found.read_record()
     groups = {group: record["metrics"][group] for group in ("many", "medium", "few")}
     per_class = record["metrics"]["per_class"]
@@ -317,13 +317,13 @@ def test_a_record_tells_what_was_added_and_counts_the_real_images(data: Path, tm
     again = stored(records.Results(tmp_path)[one.run_id])
     assert again.counts.tolist() == REAL
     assert again.epoch_counts is not None
-    assert again.epoch_counts.tolist() == told["epoch_counts"]
+    assert again.epoch_counts.tolist() == recorded["epoch_counts"]
 
 
 def test_runs_with_generated_images_are_a_league_of_their_own(data: Path, tmp_path: Path) -> None:
     plain, filled = cell(DATASETS["digits"]), cell(digits(kind="generated_in_domain"))
-    told = run(plain, tmp_path, data)["data"]
-    assert told.keys().isdisjoint({"extra_train", "epoch_counts"})
+    recorded = run(plain, tmp_path, data)["data"]
+    assert recorded.keys().isdisjoint({"extra_train", "epoch_counts"})
     run(filled, tmp_path, data)
     done = protocols(records.Results(tmp_path), literature(load_published()))
     assert {one.run.run_id: one.protocol["extra_data"] for one in done} == {

@@ -74,9 +74,9 @@ def test_a_line_is_a_path_and_a_label(tmp_path: Path, name: str, text: str) -> N
     ],
 )
 def test_a_mistake_is_told_with_its_line(tmp_path: Path, text: str | bytes, message: str) -> None:
-    with pytest.raises(BenchError, match=message) as told:
+    with pytest.raises(BenchError, match=message) as error:
         read_list(listed(tmp_path, text))
-    assert len(str(told.value)) < 400 + len(str(tmp_path))
+    assert len(str(error.value)) < 400 + len(str(tmp_path))
 
 
 def test_a_missing_list_is_told(tmp_path: Path) -> None:
@@ -150,8 +150,8 @@ def test_a_file_may_name_the_classes(tmp_path: Path) -> None:
     assert read_lists(dataset, tmp_path).class_names == ("tench", "great white shark")
     for text, message in (
         ("tench\n", r"names\.txt: 1 names for 2 classes"),
-        ("tench\ntench\n", r"names\.txt:2: 'tench' is no name, or not the first"),
-        ("tench\n\nshark\n", r"names\.txt:2: '' is no name"),
+        ("tench\ntench\n", r"names\.txt:2: 'tench' is not a name, or is listed twice"),
+        ("tench\n\nshark\n", r"names\.txt:2: '' is not a name"),
         (b"\xff", r"names\.txt: not readable \(UnicodeDecodeError\)"),
     ):
         listed(tmp_path / "set", text, "names.txt")

@@ -113,7 +113,7 @@ def test_every_epoch_draws_its_share_of_them(data: Path) -> None:
 def packed(data: Path, dataset: DataSet, short_side: int | None) -> list[Path]:
     lists, places = read_lists(dataset, data), []
     for listing in lists.parts.values():
-        place = shards.place_of(data, str(dataset.folder), listing, short_side)
+        place = shards.folder_of(data, str(dataset.folder), listing, short_side)
         pictures = Pictures(lists.root, listing.paths, listing.lines)
         files = [pictures.file(i) for i in range(len(listing))]
         shards.pack(files, place, short_side, lambda n: None, workers=2)
@@ -165,7 +165,7 @@ def test_shrunk_images_are_another_data_set(tmp_path: Path) -> None:
 def test_packing_goes_on_where_it_stopped(tmp_path: Path) -> None:
     photo_trees.imagenet(tmp_path)
     listing = read_lists(IMAGENET, tmp_path).train
-    place = shards.place_of(tmp_path, "imagenet_lt", listing, None)
+    place = shards.folder_of(tmp_path, "imagenet_lt", listing, None)
     files = [tmp_path / "imagenet_lt" / listing.path(i) for i in range(len(listing))]
     whole, files[10] = files[10], tmp_path / "gone.JPEG"
     with pytest.raises(BenchError, match=r"gone\.JPEG: cannot be packed \(FileNotFoundError"):

@@ -208,9 +208,9 @@ def test_what_is_not_read_is_counted_and_named(tree: Path, tmp_path: Path, bench
     (tree / "train" / "cat" / "sub" / "mask").write_bytes(b"\0\1")
     grey(tree / "test" / "loose.png", 1)
     remarks = before_training(SET, tmp_path, np.array([3, 3]))
-    (told,) = (remark for remark in remarks if "not read" in remark)
-    assert told.startswith("3 files are no images of a class and are not read")
-    assert all(name in told for name in ("notes.txt", "mask", "loose.png", "1 .txt"))
+    (line,) = (remark for remark in remarks if "not read" in remark)
+    assert line.startswith("3 files are no images of a class and are not read")
+    assert all(name in line for name in ("notes.txt", "mask", "loose.png", "1 .txt"))
     assert "notes.txt" in " ".join(check(SET, tree).remarks)
 
 
@@ -280,7 +280,7 @@ def untested(tree: Path) -> None:
         (twice_in_a_class, "train: 1 images repeat an image: ", None),
         (with_two_labels, None, "train: 1 images have two labels: "),
         (leaked, None, "test: 1 images are in train too: "),
-        (untested, "test: 1 classes have no image, so what is asked of them is n/a: dog", None),
+        (untested, "test: 1 classes have no image, so their metrics are n/a: dog", None),
     ],
 )
 def test_what_is_wrong_with_a_tree_is_told_before_training(

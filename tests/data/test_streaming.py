@@ -79,7 +79,7 @@ def test_resized_crops_are_torchvision_s(size: tuple[int, int]) -> None:
     ours = np.array(
         [
             resized_crop_box(
-                size, *(rows[f"frame.{name}"][i] for name in ("area", "ratio", "place")), rule.crop.ratio
+                size, *(rows[f"frame.{name}"][i] for name in ("area", "ratio", "offset")), rule.crop.ratio
             )
             for i in range(n)
         ]
@@ -110,8 +110,8 @@ def test_shapes_are_drawn_on_a_logarithmic_scale() -> None:
 
 @pytest.mark.parametrize("size", [(1000, 50), (50, 1000), (70, 70)])
 def test_where_no_try_fits_the_middle_is_taken(size: tuple[int, int]) -> None:
-    none_fits, place = np.full(10, 2.0), np.array([0.9, 0.1])
-    box = resized_crop_box(size, none_fits, np.ones(10), place, (3 / 4, 4 / 3))
+    none_fits, offset = np.full(10, 2.0), np.array([0.9, 0.1])
+    box = resized_crop_box(size, none_fits, np.ones(10), offset, (3 / 4, 4 / 3))
     blank = Image.new("L", size)
     top, left, height, width = torchvision.transforms.RandomResizedCrop.get_params(
         blank, [2.0, 2.0], [3 / 4, 4 / 3]
@@ -129,8 +129,8 @@ def test_a_training_view_is_the_crop_that_was_drawn(data: Path) -> None:
         zip(torch.cat([b.images for b in batches]), torch.cat([b.positions for b in batches]), strict=True)
     ):
         picture = split.pictures.open(int(position))
-        area, ratio, place = (tables[f"frame.{name}"][row] for name in ("area", "ratio", "place"))
-        box = resized_crop_box(picture.size, area, ratio, place, (3 / 4, 4 / 3))
+        area, ratio, offset = (tables[f"frame.{name}"][row] for name in ("area", "ratio", "offset"))
+        box = resized_crop_box(picture.size, area, ratio, offset, (3 / 4, 4 / 3))
         expected = np.asarray(picture.crop(box).resize((32, 32), Image.Resampling.BILINEAR))
         if tables["flip.chosen"][row]:
             expected = expected[:, ::-1]

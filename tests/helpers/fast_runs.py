@@ -13,7 +13,7 @@ from tape import Tapes
 from bench import registry
 from bench.cell import BackboneChoice, Cell, Optimizer, Protocol, Schedule
 from bench.data.augment import op
-from bench.data.feed.loader import Loader
+from bench.data.feed.memory import MemoryLoader
 from bench.data.sets.catalogue import DATASETS
 from bench.data.split.load import Split, load
 from bench.rundir import RunDir
@@ -58,7 +58,7 @@ def training(
     """A run about to begin; `play` takes the place of what its mode would choose."""
     keep_float32()
     method = build(cell, split.epoch_counts).to(device)
-    loader = Loader(split, method.views, cell, device, extra_sampler=method.extra_sampler)
+    loader = MemoryLoader(split, method.views, cell, device, extra_sampler=method.extra_sampler)
     if play:
         loader.play = play
     method.before_training(loader.train_eval())

@@ -53,7 +53,7 @@ class Second(Method):
 def fakes() -> Iterator[None]:
     """Let the registry hold these methods only."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_entries", {})
+        patch.setattr(registry, "_specs", {})
         patch.setattr(methods, "__path__", [])
         for build in (Plain, Tail, Second):
             name = build.__name__.lower()

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench.captured import Moves, warm_up
+from bench.captured import Changed, warm_up
 
 aten = torch.ops.aten
 
@@ -67,11 +67,11 @@ class Tapes:
         self.recorded: dict[Hashable, tuple[Tape, Any]] = {}
 
     def __call__(
-        self, key: Hashable, function: Callable[[], Any], moves: Moves, *, lasting: bool = False
+        self, key: Hashable, function: Callable[[], Any], changed: Changed, *, lasting: bool = False
     ) -> Any:
         if key not in self.recorded:
-            warm_up(function, moves)
-            before = [(tensor, tensor.clone()) for tensor in moves()]
+            warm_up(function, changed)
+            before = [(tensor, tensor.clone()) for tensor in changed()]
             with Tape() as tape:
                 made = function()
             with torch.no_grad():  # a capture does nothing yet

@@ -13,7 +13,7 @@ from launch_fakes import make as make_slow
 
 from bench.cell import Cell
 from bench.launch import local
-from bench.launch.anew import begin, lend, pending, settle, withdraw
+from bench.launch.rerun import begin, link_parents, pending, settle, withdraw
 from bench.records import Results, RunDir, State
 from bench.rundir import attempt
 
@@ -54,8 +54,8 @@ def test_an_attempt_that_fails_leaves_the_old_run_as_it_was(place: Place, does: 
     def listen(cell: Cell, event: str, detail: dict[str, Any]) -> None:
         reasons.extend([str(detail["reason"])] if event == "failed" else [])
 
-    ends = place.launch([cell, other], over=[cell.run_id, other.run_id], listen=listen)
-    assert [reason.endswith("; the old run stands as it was") for reason in reasons] == [True]
+    ends = place.launch([cell, other], rerun=[cell.run_id, other.run_id], listen=listen)
+    assert [reason.endswith("; the old run is unchanged") for reason in reasons] == [True]
     assert [ends[one.run_id].status for one in (cell, other)] == ["failed", "done"]
     assert place.content(cell) == before
     assert "trained once more: failed" in place.told(cell)
@@ -76,7 +76,7 @@ def test_an_attempt_that_is_killed_goes_on_where_it_stopped_without_being_asked_
     place.launch([cell], fake_run)
     before = place.content(cell)
     place.heal.unlink()
-    assert place.launch([cell], fake_run, over=[cell.run_id])[cell.run_id].status == "interrupted"
+    assert place.launch([cell], fake_run, rerun=[cell.run_id])[cell.run_id].status == "interrupted"
     assert place.content(cell) == before
     assert pending(place.results, [cell.run_id]) == {cell.run_id}
     assert "trained once more: interrupted, killed by signal 9" in place.told(cell)
@@ -96,7 +96,7 @@ def test_a_stopped_launcher_leaves_the_old_run_and_the_attempt(place: Place) -> 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        place.launch([cell], fake_run, over=[cell.run_id], listen=impatient)
+        place.launch([cell], fake_run, rerun=[cell.run_id], listen=impatient)
     assert place.content(cell) == before
     assert place.launch([cell], fake_run)[cell.run_id].status == "done"
     assert RunDir(place.results, cell.run_id).read_record()["metrics"]["first_epoch"] > 0
@@ -180,7 +180,7 @@ def test_a_child_is_trained_from_its_new_parent_or_not_at_all(place: Place) -> N
     before = place.content(parent), place.content(child)
     place.heal.unlink()
     both = [parent.run_id, child.run_id]
-    ends = place.launch([child], over=both)
+    ends = place.launch([child], rerun=both)
     assert [ends[i].status for i in both] == ["failed", "blocked"]
     assert (place.content(parent), place.content(child)) == before
     assert starts(place.data)[2:] == [parent.run_id]
@@ -201,7 +201,7 @@ def test_an_attempt_finds_its_ancestors_where_it_is(tmp_path: Path) -> None:
         finish(RunDir(tmp_path, one.run_id), one)
     begin(tmp_path, [cell], [cell.run_id], retry_failed=False)
     for _ in range(2):  # a job that is requeued finds the links there
-        lend(tmp_path, cell)
+        link_parents(tmp_path, cell)
     there = attempt(tmp_path, cell.run_id).path.parents[1]
     assert all(RunDir(there, one.run_id).is_done() for one in (eldest, middle))
     withdraw(tmp_path, [cell.run_id])

@@ -18,8 +18,8 @@ from bench.cell import BackboneChoice, Cell, DataSet, MethodChoice, Protocol
 from bench.cli import main
 from bench.errors import BenchError
 from bench.launch import queue, slurm
-from bench.launch.anew import settle
-from bench.launch.queue import Job
+from bench.launch.queue import Queued
+from bench.launch.rerun import settle
 from bench.launch.slurm import Ask, Task, follow, submit, waves
 from bench.records import RunDir, State, states
 from bench.rundir import Status, attempt
@@ -126,10 +126,10 @@ def test_jobs_are_known_by_the_runs_that_were_noted(tmp_path: Path, monkeypatch:
     told = "12_0|RUNNING|None\n12_1|PENDING|Priority\n13|PENDING|Dependency\n99_0|RUNNING|None\n"
     monkeypatch.setattr(queue, "_squeue", lambda: told)
     monkeypatch.setattr(queue.shutil, "which", lambda name: name)
-    assert queue.jobs(tmp_path) == {}
+    assert queue.queued(tmp_path) == {}
     queue.note(tmp_path, "12", [["a", "b"], ["c"]])
     queue.note(tmp_path, "13", [["d"]])
-    assert {run_id: job.id for run_id, job in queue.jobs(tmp_path).items()} == {
+    assert {run_id: job.id for run_id, job in queue.queued(tmp_path).items()} == {
         "a": "12_0",
         "b": "12_0",
         "c": "12_1",
@@ -138,7 +138,7 @@ def test_jobs_are_known_by_the_runs_that_were_noted(tmp_path: Path, monkeypatch:
 
 
 def test_only_what_is_still_to_run_is_queued() -> None:
-    jobs = dict.fromkeys(("a", "b", "c", "d"), Job("12_1", "PENDING", "Priority"))
+    jobs = dict.fromkeys(("a", "b", "c", "d"), Queued("12_1", "PENDING", "Priority"))
     statuses: list[Status] = ["done", "running", "missing", "interrupted", "missing"]
     known = {name: State(status) for name, status in zip("abcde", statuses, strict=True)}
     seen = queue.with_queue(known, jobs)
@@ -213,7 +213,7 @@ def test_what_is_done_failed_or_running_is_not_submitted(fake: FakeSlurm, tmp_pa
     with RunDir(tmp_path, running.run_id).lock():
         cells = [done, failed, running, left, blocked]
         assert submit(cells, tmp_path, tmp_path, Ask()) == {"1": [left]}
-        assert submit([running], tmp_path, tmp_path, Ask(), over=[running.run_id]) == {}
+        assert submit([running], tmp_path, tmp_path, Ask(), rerun=[running.run_id]) == {}
     assert submit([failed, blocked], tmp_path, tmp_path, Ask(), retry_failed=True) == {
         "2": [failed],
         "3": [blocked],
@@ -231,9 +231,9 @@ def test_a_committed_run_is_submitted_only_where_its_weights_are_needed(
     shutil.rmtree(tmp_path / "runs")
     assert submit([parent, child], tmp_path, tmp_path, Ask()) == {}
     assert submit([other], tmp_path, tmp_path, Ask()) == {"1": [parent], "2": [other]}
-    assert fake.arrays["1"][0][0].anew == {parent.run_id}
+    assert fake.arrays["1"][0][0].needed == {parent.run_id}
     fake.live.clear()
-    assert submit([child], tmp_path, tmp_path, Ask(), over=[child.run_id]) == {"3": [parent], "4": [child]}
+    assert submit([child], tmp_path, tmp_path, Ask(), rerun=[child.run_id]) == {"3": [parent], "4": [child]}
 
 
 def test_what_is_trained_once_more_is_asked_for_on_submission_and_harms_nothing(
@@ -244,16 +244,16 @@ def test_what_is_trained_once_more_is_asked_for_on_submission_and_harms_nothing(
     own, new = RunDir(tmp_path, cell.run_id), attempt(tmp_path, cell.run_id)
     before = own.record.read_bytes()
     with pytest.raises(BenchError, match="refused"):
-        submit([cell], tmp_path, tmp_path, Ask(partition="refused"), over=[cell.run_id])
+        submit([cell], tmp_path, tmp_path, Ask(partition="refused"), rerun=[cell.run_id])
     assert not new.path.exists()  # nothing was asked for
-    assert submit([cell], tmp_path, tmp_path, Ask(), over=[cell.run_id]) == {"1": [cell]}
+    assert submit([cell], tmp_path, tmp_path, Ask(), rerun=[cell.run_id]) == {"1": [cell]}
     assert new.look()[0].status == "interrupted"
     assert states(tmp_path, [cell])[cell.run_id] == State(
         "done", "trained once more: interrupted, epochs done: 0; the next run continues"
     )
     new.append_epoch({"epoch": 0})
     fake.live.clear()  # the job was cancelled, and the same command goes on with what it left
-    assert submit([cell], tmp_path, tmp_path, Ask(), over=[cell.run_id]) == {"2": [cell]}
+    assert submit([cell], tmp_path, tmp_path, Ask(), rerun=[cell.run_id]) == {"2": [cell]}
     assert len(new.epochs()) == 1
     assert own.record.read_bytes() == before
 
@@ -262,7 +262,7 @@ def test_a_watcher_hears_of_a_new_training_and_not_of_the_old_run(fake: FakeSlur
     cell, failing = make("ce"), make("ldam")
     for one in (cell, failing):
         end(tmp_path, one)
-    submit([cell, failing], tmp_path, tmp_path, Ask(), over=[cell.run_id, failing.run_id])
+    submit([cell, failing], tmp_path, tmp_path, Ask(), rerun=[cell.run_id, failing.run_id])
     new = {one.run_id: attempt(tmp_path, one.run_id) for one in (cell, failing)}
     heard: list[tuple[str, str]] = []
 
@@ -374,6 +374,20 @@ def test_wrong_options_are_told(
     (tmp_path / "small.yaml").write_text(RECIPE)
     folders = ("--results", tmp_path / "results", "--data", tmp_path / "data")
     assert told in refused(capsys, "run", tmp_path / "small.yaml", *folders, *options)
+
+
+@pytest.mark.parametrize(("recipe", "options"), [("log: tensorboard\n", ()), ("", ("--log", "tensorboard"))])
+def test_loggers_need_a_command_that_waits(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], recipe: str, options: tuple[str, ...]
+) -> None:
+    pytest.importorskip("tensorboard")
+    (tmp_path / "small.yaml").write_text(RECIPE + recipe)
+    folders = ("--results", tmp_path / "results", "--data", tmp_path / "data")
+    submission = ("run", tmp_path / "small.yaml", *folders, "--launcher", "slurm", "--no-wait")
+    message = refused(capsys, *submission, *options)
+    assert "--no-wait: runs are logged (tensorboard) only while this command waits" in message
+    assert "--log none" in message
+    assert not (tmp_path / "results").exists()
 
 
 def test_without_slurm_or_submitit_the_remedy_is_told(

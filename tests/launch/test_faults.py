@@ -256,7 +256,7 @@ def test_a_full_disk_costs_a_run_that_is_trained_once_more_nothing(small_disk: P
     assert launch() == "done"
     before = content_of(small_disk)
     ballast = fill(small_disk, 8192)  # for a cell
-    assert launch(over=[cell.run_id]) != "done"
+    assert launch(rerun=[cell.run_id]) != "done"
     assert {path: path.read_bytes() for path in before} == before
     ballast.unlink()
     assert launch(retry_failed=True) == "done"

@@ -155,7 +155,7 @@ def test_force_starts_the_cells_over_but_not_their_ancestors(place: Place) -> No
     place.launch([child])
     run = RunDir(place.results, child.run_id)
     run.logits.write_bytes(b"old")
-    assert statuses(place.launch([child], over=[child.run_id])) == {"done": 2}
+    assert statuses(place.launch([child], rerun=[child.run_id])) == {"done": 2}
     assert Counter(notes(place.data, "starts")) == {elder.run_id: 1, child.run_id: 2}
     assert place.record(child)["metrics"]["first_epoch"] == 0
     assert not run.logits.exists()

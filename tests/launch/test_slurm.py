@@ -110,8 +110,8 @@ class Place:
         lines = (self.data / "starts").read_text().splitlines() if (self.data / "starts").exists() else []
         return [note for note in map(json.loads, lines) if note["run"] == cell.run_id]
 
-    def job(self, cell: Cell) -> queue.Job | None:
-        return queue.jobs(self.results).get(cell.run_id)
+    def job(self, cell: Cell) -> queue.Queued | None:
+        return queue.queued(self.results).get(cell.run_id)
 
     def command(self, *arguments: object) -> list[str]:
         folders = ("--results", self.results, "--data", self.data, "--reports", self.root / "reports")
@@ -155,13 +155,13 @@ def test_an_array_keeps_its_cap_shares_out_gpus_and_runs_no_cell_twice(place: Pl
     cells = place.cells()
     (array,) = place.submit(cells, Ask(at_once=2))
     await_(lambda: sum(len(place.run(cell).epochs()) == HELD_AT for cell in cells) == 2)
-    jobs = queue.jobs(place.results)
+    jobs = queue.queued(place.results)
     assert Counter(job.state for job in jobs.values()) == {"RUNNING": 2, "PENDING": 1}
     (waits,) = (run_id for run_id, job in jobs.items() if job.state == "PENDING")
     assert jobs[waits].reason == "JobArrayTaskLimit"
 
     assert place.submit(cells, Ask()) == {}  # all of it is queued
-    assert place.submit(cells, Ask(), over=[cell.run_id for cell in cells]) == {}
+    assert place.submit(cells, Ask(), rerun=[cell.run_id for cell in cells]) == {}
     code, out = place.bench("run", place.recipe, "--only", "label=ce", "--launcher", "slurm", "--no-wait")
     assert (code, f"already in the queue: job {array}" in out) == (0, True), out
     code, out = place.bench("status", place.recipe)
@@ -189,7 +189,7 @@ def test_small_runs_share_a_gpu_in_one_job(place: Place) -> None:
     first, second = (place.starts(cell) for cell in cells)
     assert first[0]["process"] == second[0]["process"]
     assert first[0]["CUDA_VISIBLE_DEVICES"] == second[0]["CUDA_VISIBLE_DEVICES"] == "0"
-    await_(lambda: not queue.jobs(place.results))
+    await_(lambda: not queue.queued(place.results))
 
 
 def test_a_run_over_several_gpus_is_one_run(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +280,7 @@ def test_what_is_killed_or_cancelled_goes_on_with_a_child_or_the_next_submission
         and Path(f"/proc/{p}/comm").read_text().startswith("python")
     )
     os.kill(task, signal.SIGKILL)
-    await_(lambda: {job.array for job in queue.jobs(place.results).values()} == {second})
+    await_(lambda: {job.array for job in queue.queued(place.results).values()} == {second})
     reason = place.run(killed).look()[0].reason
     assert reason is not None
     assert "killed by signal 9" in reason
@@ -299,7 +299,7 @@ def test_a_run_trained_once_more_goes_on_beside_the_old_one_in_a_job_that_is_req
     run_cell(cell, place.results, place.data)
     before = place.run(cell).read_record()
     new = attempt(place.results, cell.run_id)
-    place.submit([cell], Ask(gpus=0), over=[cell.run_id])
+    place.submit([cell], Ask(gpus=0), rerun=[cell.run_id])
     await_(lambda: len(new.epochs()) == HELD_AT and new.is_running())
     job = place.job(cell)
     assert job is not None
@@ -319,12 +319,12 @@ def test_slurms_refusal_is_told_with_what_there_is(place: Place) -> None:
         place.submit(place.cells(), Ask(partition="mian"))
     with pytest.raises(BenchError, match=r"sbatch: .*"):
         place.submit(place.cells(), Ask(more={"constraint": "teapot"}))
-    assert not queue.jobs(place.results)
+    assert not queue.queued(place.results)
 
     cell = place.cells()[0]
     run_cell(cell, place.results, place.data)
     with pytest.raises(BenchError, match=r"sbatch: .*"):
-        place.submit([cell], Ask(more={"constraint": "teapot"}), over=[cell.run_id])
+        place.submit([cell], Ask(more={"constraint": "teapot"}), rerun=[cell.run_id])
     assert place.run(cell).is_done()  # nothing is cleared for a job that is refused
 
 

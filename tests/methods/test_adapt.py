@@ -10,7 +10,7 @@ import torch
 from golden_values import golden
 
 from bench.cell import BackboneChoice, Cell, Protocol
-from bench.data.feed.loader import Loader
+from bench.data.feed.memory import MemoryLoader
 from bench.data.sets.catalogue import DATASETS
 from bench.data.split.load import load
 from bench.method import View
@@ -130,7 +130,7 @@ def test_the_drawn_test_sets_have_the_sizes_of_sade_s():
 
 
 def test_a_test_view_is_the_test_set_in_its_order(trained):
-    loader = Loader(load(DIGITS, 20.0, Path()), (View(),), cell_from(trained["ce"]["cell"]), "cpu")
+    loader = MemoryLoader(load(DIGITS, 20.0, Path()), (View(),), cell_from(trained["ce"]["cell"]), "cpu")
     plain = torch.cat([images for images, _ in loader.test()])
     assert torch.equal(torch.cat(list(loader.test_view("none", 0))), plain)
     one, again, other = (torch.cat(list(loader.test_view("crop_flip", view))) for view in (0, 0, 1))

@@ -350,5 +350,5 @@ def test_shike_retrains_new_classifiers_on_its_frozen_experts():
     assert trained == {id(p) for p in second.head.parameters()}
     with pytest.raises(BenchError, match="as many experts"):
         build("shike", experts=2).start_from(first)
-    with pytest.raises(BenchError, match="not with this CrossEntropy"):
+    with pytest.raises(BenchError, match="not from this CrossEntropy"):
         second.start_from(build("ce"))

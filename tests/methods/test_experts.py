@@ -15,7 +15,7 @@ from bench.method import Batch, Clock
 from methods.cross_entropy import CrossEntropy
 from methods.logit_adjustment import LogitAdjustment
 from methods.parts.experts import ExpertEnsemble, Experts
-from methods.ride import class_temperatures
+from methods.ride import ride_temperatures
 
 torch.set_num_threads(1)
 
@@ -142,13 +142,13 @@ def test_ride_reweights_and_warms_the_classes_from_four_fifths_of_the_epochs():
         assert method.temperature.now.eq(1).all() != on
         assert method.class_weights.now.eq(1).all() != on
         if on:
-            torch.testing.assert_close(method.temperature.now, class_temperatures(method.class_counts, 0.05))
+            torch.testing.assert_close(method.temperature.now, ride_temperatures(method.class_counts, 0.05))
 
 
 def test_ride_temperatures_follow_the_frequency():
     counts = torch.tensor([0, 100, 900])
-    assert class_temperatures(counts, 0.0).tolist() == [1, 1, 1]
-    none, rare, frequent = class_temperatures(counts, 0.05).tolist()
+    assert ride_temperatures(counts, 0.0).tolist() == [1, 1, 1]
+    none, rare, frequent = ride_temperatures(counts, 0.05).tolist()
     assert 0 < none < rare < frequent == 1
     assert rare == pytest.approx((0.05 * 0.3 + 0.95) / (0.05 * 2.7 + 0.95))
 

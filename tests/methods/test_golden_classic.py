@@ -6,8 +6,8 @@ import pytest
 import torch
 from golden_values import check, golden
 
-from bench.backbones import CifarResNet
 from bench.cell import Schedule
+from bench.cifar_resnets import CifarResNet
 from bench.method import Clock
 from bench.train.schedule import lr_factor
 from methods.focal import sigmoid_focal_loss, softmax_focal_loss

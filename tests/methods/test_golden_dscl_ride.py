@@ -9,7 +9,7 @@ from golden_values import check, golden
 from methods.dscl import dscl_loss, pbsd_loss
 from methods.ldam import ldam_margins
 from methods.parts.weights import effective_number_weights
-from methods.ride import class_temperatures, ride_loss
+from methods.ride import ride_loss, ride_temperatures
 
 EXACT = {"rtol": 1e-6, "grad_rtol": 1e-5, "atol": 1e-7}
 
@@ -65,7 +65,7 @@ def test_ride(name, reweighted, prefix):
     weights, temperature = torch.ones(10), torch.ones(10)
     if reweighted:
         weights = effective_number_weights(counts, 0.9999)
-        temperature = class_temperatures(counts, settings["reweight_factor"])
+        temperature = ride_temperatures(counts, settings["reweight_factor"])
     check(
         lambda logits: ride_loss(
             logits,
@@ -86,5 +86,5 @@ def test_ride(name, reweighted, prefix):
 
 def test_ride_temperatures():
     g, settings = golden("classic_ride_after_reweight_c10")
-    found = class_temperatures(g["in_cls_num"], settings["reweight_factor"])
+    found = ride_temperatures(g["in_cls_num"], settings["reweight_factor"])
     torch.testing.assert_close(found, g["in_diversity_temperature"].float())

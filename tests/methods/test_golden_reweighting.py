@@ -164,5 +164,5 @@ def test_gcl_retraining_moves_the_first_stage_classifier_alone():
 
 
 def test_gcl_retraining_refuses_another_parent():
-    with pytest.raises(BenchError, match="goes on with gcl_stage_1, not with CrossEntropy"):
+    with pytest.raises(BenchError, match="starts from gcl_stage_1, not from CrossEntropy"):
         build("gcl").start_from(build("ce"))

@@ -166,7 +166,7 @@ def test_tsc_goes_on_from_kcl_with_new_targets_that_are_kept():
 
 
 def test_tsc_refuses_another_parent():
-    with pytest.raises(BenchError, match="goes on from kcl"):
+    with pytest.raises(BenchError, match="starts from kcl"):
         make("tsc").start_from(make("paco"))
     with pytest.raises(BenchError, match="queue"):
         make("tsc", queue=16).start_from(make("kcl", queue=32))

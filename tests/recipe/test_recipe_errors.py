@@ -47,12 +47,12 @@ RECIPES = {
     "unknown method": (
         "methods:\n  plain: {}\n  tial: {}\n" + GRID_LINES,
         "r.yaml:3: methods.tial: unknown method 'tial'; did you mean 'tail'?"
-        "; methods of your own are named by --methods FILE",
+        "; give your own methods with --methods FILE",
     ),
     "unknown method under a label": (
         "methods:\n  x:\n    method: zzz\n" + GRID_LINES,
         "r.yaml:3: methods.x.method: unknown method 'zzz'; there are: plain, second, tail"
-        "; methods of your own are named by --methods FILE",
+        "; give your own methods with --methods FILE",
     ),
     "a label without a value": (
         "methods:\n  plain:\n" + GRID_LINES,
@@ -89,7 +89,7 @@ RECIPES = {
     ),
     "a parent is of no use": (
         "methods:\n  plain: {}\n  tail:\n    from: plain\n" + GRID_LINES,
-        "r.yaml:4: methods.tail.from: 'tail' starts from nothing; leave from: out",
+        "r.yaml:4: methods.tail.from: 'tail' does not start from another cell; leave from: out",
     ),
     "unknown parent": (
         "methods:\n  plain: {}\n  second: {from: plian}\n" + GRID_LINES,
@@ -109,7 +109,7 @@ RECIPES = {
         "r.yaml:2: grid: needs dataset, imbalance_factor, backbone",
     ),
     "empty axis": (TWO + "  seed: []\n", "r.yaml:8: grid.seed: is empty; give it a value"),
-    "a value twice": (TWO + "  seed: [0, 1, 0]\n", "r.yaml:8: grid.seed[2]: 0 stands here twice"),
+    "a value twice": (TWO + "  seed: [0, 1, 0]\n", "r.yaml:8: grid.seed[2]: 0 is listed twice"),
     "unknown axis": (
         TWO + "  seeds: 1\n",
         "r.yaml:8: grid.seeds: unknown axis 'seeds'; did you mean 'seed'?",
@@ -129,8 +129,8 @@ RECIPES = {
     ),
     "an axis that all labels overrule": (
         "methods:\n  plain: {params: {alpha: 3}}\n" + GRID_LINES + "  params.alpha: [3, 4]\n",
-        "r.yaml:7: grid.params.alpha[0]: reaches no cell: whatever has params.alpha sets it itself\n"
-        "r.yaml:7: grid.params.alpha[1]: reaches no cell: whatever has params.alpha sets it itself",
+        "r.yaml:7: grid.params.alpha[0]: changes no cell: every label that has params.alpha sets it itself\n"
+        "r.yaml:7: grid.params.alpha[1]: changes no cell: every label that has params.alpha sets it itself",
     ),
     "negative seed": (
         TWO + "  seed: -1\n",
@@ -223,8 +223,8 @@ RECIPES = {
     ),
     "another tail under a known name": (
         SMALL + "datasets:\n  cifar10:\n    profile: step\n",
-        "r.yaml:5: datasets.cifar10.profile: cifar10 has 'exponential'; give a changed one a name of its "
-        "own, with base: cifar10",
+        "r.yaml:5: datasets.cifar10.profile: cifar10 has 'exponential'; give a changed one another name, "
+        "with base: cifar10",
     ),
     "a data set named twice": (
         SMALL + "datasets:\n  mine:\n    base: cifar10\n    name: other\n",
@@ -249,7 +249,7 @@ RECIPES = {
     ),
     "match of a number as text": (
         SMALL + "overrides:\n  - {match: {seed: '0'}, protocol: {epochs: 1}}\n",
-        "r.yaml:4: overrides[0].match.seed: no cell of the grid has seed '0', but 0; take the quotes off",
+        "r.yaml:4: overrides[0].match.seed: no cell of the grid has seed '0', but 0; remove the quotes",
     ),
     "matches that exclude each other": (
         TWO + "overrides:\n  - {match: {label: two, method: plain}, protocol: {epochs: 1}}\n",
@@ -257,7 +257,7 @@ RECIPES = {
     ),
     "match of all": (
         SMALL + "overrides:\n  - {match: {}, protocol: {epochs: 1}}\n",
-        "r.yaml:4: overrides[0].match: matches all; what holds for all cells goes into protocol:",
+        "r.yaml:4: overrides[0].match: matches all cells; what is for all of them belongs in protocol:",
     ),
     "override without a change": (
         SMALL + "overrides:\n  - {match: {label: plain}}\n",
@@ -351,7 +351,7 @@ def test_included_files_that_disagree_must_be_settled() -> None:
     Path("a.yaml").write_text("protocol:\n  epochs: 5\n  batch_size: 8\n")
     Path("b.yaml").write_text("protocol: {batch_size: 8,\n  epochs: 6}\n")
     text = "include: [a.yaml, b.yaml]\n" + SMALL
-    assert error_of(text) == "a.yaml:2: protocol.epochs: b.yaml:2 says otherwise; say in r.yaml which holds"
+    assert error_of(text) == "a.yaml:2: protocol.epochs: b.yaml:2 has another value; set one in r.yaml"
     assert read(text + "protocol: {epochs: 7}\n").points[0].cell.protocol.epochs == 7
     assert read(text, ["protocol.epochs=8"]).points[0].cell.protocol.epochs == 8
 
@@ -374,5 +374,5 @@ def test_a_default_of_a_wrong_type_is_the_method_s_fault_not_a_traceback() -> No
     try:
         said = error_of("methods: {odd: {}}\n" + GRID)
     finally:
-        del registry._entries["odd"]
+        del registry._specs["odd"]
     assert said.startswith("r.yaml:1: methods.odd: method 'odd': kind: Input should be 'soft' or 'hard'")

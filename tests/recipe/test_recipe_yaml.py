@@ -116,7 +116,7 @@ def test_an_alias_counts_as_all_it_stands_for() -> None:
 
 def test_nodes_know_where_they_are() -> None:
     tree = compose("a:\n  b:\n  - x\n  - c: 1\n", "f.yaml")
-    found = {dotted(node.path): node.place for node in tree.walk()}
+    found = {dotted(node.path): node.location for node in tree.walk()}
     assert found == {
         "": "f.yaml:1",
         "a": "f.yaml:1",
@@ -148,7 +148,7 @@ def test_long_and_odd_values_are_shown_in_one_short_line() -> None:
         (b"title: caf\xe9\n", "r.yaml: not UTF-8 text (byte 10); save it as UTF-8"),
         (b"\xff\xfea\x00", "r.yaml: not UTF-8 text (byte 0); save it as UTF-8"),
         (b"\x00\x01", "r.yaml:1: not valid YAML: special characters are not allowed"),
-        (b"a: " + b"x" * 1_000_000, "r.yaml: larger than 256 KiB; that is no recipe"),
+        (b"a: " + b"x" * 1_000_000, "r.yaml: larger than 256 KiB; that is not a recipe"),
     ],
 )
 def test_a_file_that_is_no_recipe(recipes: Path, content: bytes, message: str) -> None:

@@ -15,7 +15,7 @@ from recipe_fakes import fakes, read, recipes
 from bench.controls import Control
 from bench.errors import BenchError
 from bench.recipe import grid_file
-from bench.recipe import stages as stages_of
+from bench.recipe import methods as methods_of
 from bench.search.choice import expected_best, winner, winners
 from bench.search.space import Range, draws
 
@@ -153,7 +153,7 @@ def test_a_method_that_an_axis_does_not_change_is_searched_once():
 
 def test_controls_are_trained_with_what_won_and_tried_by_nobody(monkeypatch):
     control = {"plain": {"hard": Control(params={"kind": "hard"})}}
-    monkeypatch.setattr(stages_of, "controls", lambda: control)
+    monkeypatch.setattr(methods_of, "controls", lambda: control)
     text = GRID.replace("  two: {method: second, from: plain}\n", "") + "controls: true\n"
     recipe = read(text + SEARCH.replace("      params.kind: {choice: [soft, hard]}\n", ""))
     assert {point.method_label for point in recipe.points} == {"plain"}
@@ -238,7 +238,7 @@ REFUSED = {
         SEARCH.replace("protocol.optimizer.lr", "params.margin"),
         10,
         ".space.params.margin",
-        "no method here has it; take it out",
+        "no method here has it; remove it",
     ),
     "two kinds of range": (
         SEARCH.replace("{log: 10}", "{log: 10, linear: 1}"),
@@ -250,7 +250,7 @@ REFUSED = {
         SEARCH.replace("{log: 10}", "{log: [0.1, 1.0]}"),
         10,
         RATE,
-        "plain: from 0.1 to 1 should hold the recipe's own value, 0.02, and others\n",
+        "plain: from 0.1 to 1 should include the recipe's own value, 0.02, and others\n",
     ),
     "the middle is no choice": (
         SEARCH.replace("[soft, hard]", "[hard]"),
@@ -268,13 +268,13 @@ REFUSED = {
         SEARCH.replace("{choice: [soft, hard]}", "{linear: 1}"),
         14,
         ".methods.plain.params.kind",
-        'plain: the recipe\'s own value is "soft", no number; write a choice',
+        'plain: the recipe\'s own value is "soft", not a number; write a choice',
     ),
     "a key in nothing": (
         SEARCH.replace("protocol.optimizer.lr", "protocol.averaging.decay"),
         10,
         ".space.protocol.averaging.decay",
-        "the recipe has no protocol.averaging to search in; give it one, or take the key out",
+        "the recipe has no protocol.averaging to search in; give it one, or remove the key",
     ),
     "a value that no cell can have": (
         SEARCH.replace("protocol.optimizer.lr: {log: 10}", "protocol.optimizer.momentum: {linear: 0.4}"),
@@ -298,7 +298,7 @@ def test_what_is_scored_on_held_out_images_already_is_refused():
     text = (
         GRID.replace("dataset: digits", "dataset: held") + "datasets: {held: {base: digits, held_out: 5}}\n"
     )
-    with pytest.raises(BenchError, match=r"search\.held_out: held is scored on held-out images already"):
+    with pytest.raises(BenchError, match=r"search\.held_out: held is tested on held-out images already"):
         read(text + SEARCH)
 
 

@@ -21,7 +21,7 @@ from bench.recipe import Recipe, grid_file, load
 from bench.records import Results, RunDir, write_grid
 from bench.report import render_recipe
 from bench.report.effort import spaced
-from bench.search.outcome import outcome, phases
+from bench.search.outcome import outcome, progress
 from bench.search.resolve import resolve
 
 RECIPE = """\
@@ -65,10 +65,10 @@ def won(recipe: Recipe, results: Path) -> dict[str, dict[int, int]]:
     return {one.label: dict(one.winners) for one in found.search.methods}
 
 
-def told(recipe: Recipe, results: Path) -> str:
+def progress_of(recipe: Recipe, results: Path) -> str:
     found = resolve(recipe, Results(results))
-    cells = {point.cell.run_id: point.cell for point in found.points}
-    return phases(found.search.record(), cells, Results(results))
+    cells = [point.cell for point in found.points]
+    return progress(found.search.record(), cells, Results(results))
 
 
 def test_the_best_trial_of_each_budget_wins_and_the_first_of_equals(recipe: Recipe, tmp_path: Path) -> None:
@@ -86,22 +86,21 @@ def test_the_best_trial_of_each_budget_wins_and_the_first_of_equals(recipe: Reci
 
 
 def test_phases_are_told_from_the_first_trial_to_the_last_winner(recipe: Recipe, tmp_path: Path) -> None:
-    assert told(recipe, tmp_path) == "search: 0 of 8; final: waits for search (at most 18 runs)"
+    assert progress_of(recipe, tmp_path) == "search: 0 of 8; final: waits for search (at most 18 runs)"
     try_all(recipe, tmp_path, but="crt-trial3")
     waits = "search: 7 of 8; final: 0 of 6, 1 of 2 searches not over"
-    assert told(recipe, tmp_path) == waits
+    assert progress_of(recipe, tmp_path) == waits
     assert won(recipe, tmp_path) == {"ce": {1: 1, 2: 2, 4: 2}, "crt": {}}
     grid = grid_file(recipe)  # as it was before any trial ended
     try_all(recipe, tmp_path)
     write_grid(tmp_path, "made_up", grid)
     (known,) = Results(tmp_path).grids.values()
-    cells = {cell.run_id: cell for _, cell in known.cells}
-    said = phases(known.search, cells, Results(tmp_path))
-    assert said == "search: 8 of 8; final: the next `run` trains what won (at most 18 runs)"
+    text = progress(known.search, [cell for _, cell in known.cells], Results(tmp_path))
+    assert text == "search: 8 of 8; final: the next `run` trains the winners (at most 18 runs)"
     for point in resolve(recipe, Results(tmp_path)).points:
         if point.label == "ce-k1":
             end(tmp_path, point.cell, 1.0)
-    assert told(recipe, tmp_path) == "search: 8 of 8; final: 3 of 12"
+    assert progress_of(recipe, tmp_path) == "search: 8 of 8; final: 3 of 12"
 
 
 def test_test_scores_change_no_winner(recipe: Recipe, tmp_path: Path) -> None:
@@ -114,7 +113,7 @@ def test_test_scores_change_no_winner(recipe: Recipe, tmp_path: Path) -> None:
     assert after.points == before.points
     assert after.search.record() == before.search.record()
     final = next(point.cell for point in after.points if point.phase == "final")
-    with pytest.raises(ValueError, match="is no trial, for it is scored on a test set"):
+    with pytest.raises(ValueError, match="not a trial, as it is evaluated on a test set"):
         outcome([final], Results(tmp_path))
 
 
@@ -128,7 +127,7 @@ def test_a_trial_that_failed_cannot_win_and_does_not_hold_the_others_up(
     assert won(recipe, tmp_path) == {"ce": {1: 1, 2: 1, 4: 4}, "crt": {1: 1, 2: 1, 4: 4}}
     record = resolve(recipe, Results(tmp_path)).search.record()
     assert [trial.score for trial in record.methods[0].trials] == [50.0, None, 40.0, 60.0]
-    assert told(recipe, tmp_path).startswith("search: 7 of 8 (1 failed); final: 0 of")
+    assert progress_of(recipe, tmp_path).startswith("search: 7 of 8 (1 failed); final: 0 of")
 
 
 def test_several_seeds_of_a_trial_are_averaged(tmp_path: Path) -> None:
@@ -270,7 +269,7 @@ def test_run_trains_trials_then_winners_and_goes_on_where_it_stopped(tmp_path: P
 
     code, out = bench(*run)
     assert code == 0
-    assert "search: 2 of 2; final: the next `run` trains what won (at most 2 runs)" in out
+    assert "search: 2 of 2; final: the next `run` trains the winners (at most 2 runs)" in out
     assert record.read_bytes() == before
     assert RunDir(results, second.run_id).is_done()
 
@@ -290,8 +289,8 @@ def test_the_recipe_of_the_documentation_is_valid(tmp_path: Path) -> None:
     (shown,) = re.findall(r"```yaml\n(.*?)```", text, flags=re.S)
     (tmp_path / "my_search.yaml").write_text(shown)
     recipe = load(tmp_path / "my_search.yaml")
-    assert f"search: 0 of {len(recipe.points)}; final: waits" in told(recipe, tmp_path)
-    assert told(recipe, tmp_path) in text
+    assert f"search: 0 of {len(recipe.points)}; final: waits" in progress_of(recipe, tmp_path)
+    assert progress_of(recipe, tmp_path) in text
 
 
 def test_the_authors_card_stands_in_the_middle(tmp_path: Path) -> None:

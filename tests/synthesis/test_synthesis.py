@@ -96,11 +96,11 @@ def test_what_is_missing_or_damaged_is_made_again_and_good_images_stay(full: Pat
     Image.new("RGB", (9, 8), "red").save(full / "eel/00004.png")
     times = {name: (full / name).stat().st_mtime_ns for name in before if name not in damaged}
     painter = Painter()
-    told: list[str] = []
-    fill(full, WANTED, SETTINGS, painter, 4, told.append)
+    reported: list[str] = []
+    fill(full, WANTED, SETTINGS, painter, 4, reported.append)
     assert files(full) == before
     assert set(painter.seeds) == {seed(name[:3], int(name[4:9])) for name in damaged}
-    assert sorted(told) == ["dog"] * 3 + ["eel"] * 5
+    assert sorted(reported) == ["dog"] * 3 + ["eel"] * 5
     assert {name: (full / name).stat().st_mtime_ns for name in times if name != "manifest.json"} == {
         name: time for name, time in times.items() if name != "manifest.json"
     }
@@ -148,9 +148,9 @@ def test_what_shows_nothing_is_filtered_tried_again_and_counted(full: Path, tmp_
 
 def test_an_image_that_never_succeeds_is_given_up_and_the_others_are_made(tmp_path: Path) -> None:
     spoil = {seed("dog", 1, attempt): np.zeros((16, 16, 3)) for attempt in range(ATTEMPTS)}
-    told: list[str] = []
-    assert fill(tmp_path, WANTED, SETTINGS, Painter(spoil), 4, told.append) == {"dog": 1}
-    assert len(told) == 8
+    reported: list[str] = []
+    assert fill(tmp_path, WANTED, SETTINGS, Painter(spoil), 4, reported.append) == {"dog": 1}
+    assert len(reported) == 8
     made = manifest.read(tmp_path)
     assert made is not None
     assert made.images == {"dog": 2, "eel": 5}
@@ -165,7 +165,7 @@ def test_images_of_another_making_are_not_mixed_in(full: Path, tmp_path: Path) -
     with pytest.raises(BenchError, match=r"manifest.json: settings: .* not a manifest"):
         fill(full, WANTED, SETTINGS, Painter(), 4)
     (full / "manifest.json").unlink()
-    with pytest.raises(BenchError, match=r"holds images, but no manifest.json .* another --out"):
+    with pytest.raises(BenchError, match=r"has images, but no manifest.json .* another --out"):
         fill(full, WANTED, SETTINGS, Painter(), 4)
     deep = tmp_path / "deep"
     fill(deep, {"Plantae/7477": 1}, SETTINGS, Painter(), 4)
@@ -269,10 +269,10 @@ def _no_weights(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "message"),
     [
-        (_no_index, "model_index.json: no such file; --pipeline wants the folder of a StableDiffusionPipe"),
-        (_other_kind, "model_index.json: this is a DDPMPipeline; --pipeline wants a StableDiffusionPipeline"),
+        (_no_index, "model_index.json: no such file; --pipeline needs the folder of a StableDiffusionPipe"),
+        (_other_kind, "model_index.json: this is a DDPMPipeline; --pipeline needs a StableDiffusionPipeline"),
         (_half_an_index, "model_index.json: damaged"),
         (_no_part, "vae: no such folder, which model_index.json names"),
         (_no_weights, "cannot be loaded as a StableDiffusionPipeline"),
@@ -283,21 +283,21 @@ def test_a_folder_that_is_no_pipeline_is_told(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     damage: Callable[[Path], None],
-    told: str,
+    message: str,
 ) -> None:
     folder = tmp_path / "broken"
     shutil.copytree(tiny, folder)
     damage(folder)
     assert synthesize(folder, tmp_path) == 2
     error = capsys.readouterr().err
-    assert told in error
+    assert message in error
     assert error.count("\n") == 1
     shutil.rmtree(tmp_path / "synthetic", ignore_errors=True)
     assert synthesize(tiny, tmp_path) == 0
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (("--prompt", "a photo"), "--prompt 'a photo': write {class}"),
         (("--out", "../elsewhere"), "folder '../elsewhere' leaves the data directory"),
@@ -306,10 +306,10 @@ def test_a_folder_that_is_no_pipeline_is_told(
     ],
 )
 def test_a_wrong_option_is_told(
-    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, str], told: str
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, str], message: str
 ) -> None:
     assert synthesize(tiny, tmp_path, *options) == 2
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
 def test_without_diffusers_the_extra_is_named(

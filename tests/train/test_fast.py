@@ -70,7 +70,7 @@ def test_a_replayed_run_is_the_run(split, tmp_path, tapes, optimizer):
 
 
 def test_batches_made_several_at_once_are_the_batches(split, tmp_path, tapes, monkeypatch):
-    monkeypatch.setattr("bench.data.feed.loader.IMAGES_AT_ONCE", 160)
+    monkeypatch.setattr("bench.data.feed.memory.IMAGES_AT_ONCE", 160)
     cell = make_cell("bcl", batch_size=48, augmentation="autoaugment_cutout")
     made, plain = training(cell, split, tmp_path, play=tapes), training(cell, split, tmp_path)
     made.loader._rows = made.loader._rows.new_empty(3 * 48)  # as where making them is replayed
@@ -204,7 +204,7 @@ def accuracy(cell: Cell, where: Path, device: str = "cpu") -> float:
 @pytest.mark.parametrize("name", ["ce", "ldam_drw", "bcl", "dscl"])
 def test_graphs_replay_what_would_be_done_at_once(name, split, tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "bench.data.feed.loader.IMAGES_AT_ONCE", 160
+        "bench.data.feed.memory.IMAGES_AT_ONCE", 160
     )  # three pieces an epoch, the last a smaller one
     cell = make_cell(name, epochs=3, batch_size=32, augmentation="autoaugment_cutout")
     graphs = first_losses(cell, split, tmp_path / "graphs", "cuda", steps=13)
@@ -223,7 +223,7 @@ def test_a_recording_trains_nothing(split, tmp_path):
 
     def record() -> Any:
         batch = next(batches)
-        warm_up(lambda: run._learn(batch, 1), run._moves)
+        warm_up(lambda: run._learn(batch, 1), run._changed)
         yield
 
     turns.add("it", record())

@@ -20,7 +20,7 @@ from bench.captured import Graphs
 from bench.cell import Cell
 from bench.errors import BenchError, memory_ran_out
 from bench.launch import local
-from bench.launch.process import Child, Place, Worker, _serve
+from bench.launch.process import Child, Slot, Worker, _serve
 from bench.method import Clock
 from bench.records import RunDir
 from bench.rundir import equal
@@ -183,7 +183,7 @@ def test_a_trial_counts_steps_and_not_the_turns_in_which_a_gpu_catches_up(tmp_pa
         def __init__(self, *_: object, **__: object) -> None:
             pass
 
-        def score(self) -> None:
+        def test_logits(self) -> None:
             pass
 
         def steps(self, report: object) -> Iterator[Clock]:
@@ -326,13 +326,13 @@ def tried(monkeypatch) -> dict[str, Callable[[], int]]:
     """What a trial of each method comes to; processes are forked, so that they see it."""
     ends: dict[str, Callable[[], int]] = {}
 
-    def forking(worker: Worker) -> Callable[[Place], Child]:
-        def start(place: Place) -> Child:
+    def forking(worker: Worker) -> Callable[[Slot], Child]:
+        def start(slot: Slot) -> Child:
             ours, theirs = context.Pipe()
-            process: Any = context.Process(target=_serve, args=(worker, place, os.getcwd(), theirs))
+            process: Any = context.Process(target=_serve, args=(worker, slot, os.getcwd(), theirs))
             process.start()
             theirs.close()
-            return Child(place, process, ours, place.room or 1)
+            return Child(slot, process, ours, slot.room or 1)
 
         return start
 
@@ -365,7 +365,7 @@ def test_a_trial_that_spoilt_its_process_costs_the_run_nothing(tmp_path, launch,
     tried |= {"big": spoilt, "ce": lambda: 3}
     cells = [make("big", seed=0), make("ce", seed=1), make("ce", seed=2)]
     for _ in range(2):
-        assert statuses(launch(cells, per_gpu=None, over=[cell.run_id for cell in cells])) == {"done": 3}
+        assert statuses(launch(cells, per_gpu=None, rerun=[cell.run_id for cell in cells])) == {"done": 3}
     assert Counter(notes(tmp_path / "data", "starts")) == {cell.run_id: 2 for cell in cells}
     assert all(len(set(seeds)) == 1 or "0" not in seeds for seeds in turns_of(tmp_path / "data").values())
 

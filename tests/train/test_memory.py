@@ -118,7 +118,7 @@ class CrampedLDAM(LDAM):
 @pytest.fixture(autouse=True)
 def crowd(monkeypatch: pytest.MonkeyPatch) -> None:
     registry.methods()
-    monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+    monkeypatch.setattr(registry, "_specs", dict(registry._specs))
     for name, build_it in {"cramped": Cramped, "heir": CrampedHeir, "cramped_ldam": CrampedLDAM}.items():
         registry.register(name, title=name, family="fake", venue="", year=2020, paper="")(build_it)
     monkeypatch.setattr(Room, "images", 1000)
@@ -248,7 +248,7 @@ def test_a_snapshot_puts_back_what_was_and_empties_what_is_new() -> None:
     optimizer.step()
     state = [t for made in optimizer.state.values() for t in made.values()]
     assert not all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
-    snapshot.put_back([*model.parameters(), *state])
+    snapshot.restore([*model.parameters(), *state])
     assert all(torch.equal(p, old) for p, old in zip(model.parameters(), before, strict=True))
     assert state
     assert not any(t.any() for t in state)

@@ -73,7 +73,7 @@ def test_a_run_that_waits_starts_over_when_asked(tmp_path: Path) -> None:
     cell = make_cell()
     run = stopped(cell, tmp_path)
     change(run, cell, turned=True)
-    ends = local.run_grid([cell], tmp_path, tmp_path, jobs=1, over=[cell.run_id])
+    ends = local.run_grid([cell], tmp_path, tmp_path, jobs=1, rerun=[cell.run_id])
     assert ends[cell.run_id].status == "done"
     assert len(run.epochs()) == 3
 

@@ -178,7 +178,7 @@ def test_a_loss_that_moves_buffers_is_refused(name, split, tmp_path):
 
 def test_a_form_that_weighs_images_needs_what_each_costs(split, tmp_path):
     settings = Optimizer(sharpness=Sharpness(form="imbsam"))
-    with pytest.raises(BenchError, match="'imbsam' weighs images, and RIDE does not say"):
+    with pytest.raises(BenchError, match="'imbsam' weighs images, and RIDE has no loss of each"):
         training(make_cell("ride", optimizer=settings), split, tmp_path)
 
 

@@ -28,8 +28,8 @@ torch.set_num_threads(1)
 
 def test_the_test_set_is_scored_every_few_epochs_and_at_the_end():
     protocol = Protocol(epochs=20, evaluate_every=5, evaluate_last=3)
-    assert [e for e in range(20) if protocol.scores_after(e)] == [4, 9, 14, 17, 18, 19]
-    assert [e for e in range(3) if Protocol(epochs=3, evaluate_every=2).scores_after(e)] == [1, 2]
+    assert [e for e in range(20) if protocol.evaluates_after(e)] == [4, 9, 14, 17, 18, 19]
+    assert [e for e in range(3) if Protocol(epochs=3, evaluate_every=2).evaluates_after(e)] == [1, 2]
     assert Protocol(evaluate_every=5).identity() == {"evaluate_every": 5}  # ids stay as they were
 
 

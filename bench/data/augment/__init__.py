@@ -1,7 +1,7 @@
-"""Augment whole batches of uint8 images, each image by its own row of tables drawn on the host.
+"""Augmentation of batches of uint8 images, each image by its own row of tables drawn on the host.
 
-A policy is drawn once per epoch with numpy and applied to tensors (B, 3, H, W) wherever they live: the
-same bytes come out on CPU and GPU, and in batches of any size.
+The tables of a policy are drawn once per epoch with NumPy and applied to tensors (B, 3, H, W) on any device:
+CPU and GPU, and batches of any size, give the same bytes.
 """
 
 from bench.data.augment.operations import crop_boxes

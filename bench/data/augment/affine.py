@@ -1,7 +1,7 @@
-"""Pillow's affine transforms and its resize on batches, a matrix or a box of its own for each image.
+"""Pillow's affine transforms and its resize on batches, with a matrix or a box for each image.
 
-A matrix (n, 6) maps a pixel (x, y) of the result to a x + b y + c, d x + e y + f of the image; what falls
-outside of it is filled. Matrices are made on the host, so that all devices see the same float64.
+A matrix (n, 6) maps a pixel (x, y) of the result to a x + b y + c, d x + e y + f of the image; pixels from
+outside are filled. Matrices are made on the host, so that all devices use the same float64.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from bench.data.augment.op import divide, to_bytes
 Colour = tuple[int, int, int]
 
 
-def matrices(*entries: ArrayLike) -> np.ndarray:
-    """Stack six entries, numbers or arrays (n,), to matrices (n, 6)."""
-    return np.stack(np.broadcast_arrays(*entries), axis=-1).astype(np.float64)
+def matrices(*elements: ArrayLike) -> np.ndarray:
+    """Stack six elements, numbers or arrays (n,), to matrices (n, 6)."""
+    return np.stack(np.broadcast_arrays(*elements), axis=-1).astype(np.float64)
 
 
 def rotation(degrees: np.ndarray, size: int) -> np.ndarray:
@@ -44,22 +44,22 @@ def nearest(images: Tensor, matrix: Tensor, fill: Colour) -> Tensor:
 
 
 def smooth(images: Tensor, matrix: Tensor, fill: Colour, across: int, down: int) -> Tensor:
-    """Interpolate 1, 2 (linear) or 4 (cubic) pixels in a row and in a column.
+    """Interpolate 1, 2 (linear) or 4 (cubic) pixels in a row (`across`) and in a column (`down`).
 
-    One pixel is right, and cheaper, where the matrix does not move pixels in that direction. Pillow's
-    cubic of transforms has a = -1 (its resize has -0.5, torch's grid_sample -0.75), and it truncates.
+    One pixel is exact, and cheaper, in a direction in which the matrix does not move pixels. The cubic kernel
+    of Pillow's transforms has a = -1 (its resize has -0.5, torch's grid_sample -0.75), and it truncates.
     """
     a, b, c, d, e, f = (m[:, None, None] for m in matrix.unbind(1))
-    rows, columns = (place + 0.5 for place in _grid(images, torch.float64))
+    rows, columns = (index + 0.5 for index in _grid(images, torch.float64))
     x = a * columns + b * rows + c
     y = d * columns + e * rows + f
     left, top = (x - 0.5).floor(), (y - 0.5).floor()
     dx, dy = (x - 0.5 - left)[:, None], (y - 0.5 - top)[:, None]
     height, width = images.shape[-2:]
     lines = [(top + j).clamp(0, height - 1).long() * width for j in _OFFSETS[down]]
-    places = [(left + i).clamp(0, width - 1).long() for i in _OFFSETS[across]]
+    points = [(left + i).clamp(0, width - 1).long() for i in _OFFSETS[across]]
     levels = images.double()
-    values = [_BETWEEN[across]([_take(levels, line + at) for at in places], dx) for line in lines]
+    values = [_BETWEEN[across]([_take(levels, line + point) for point in points], dx) for line in lines]
     value = to_bytes(_BETWEEN[down](values, dy).clamp_(0, 255))
     return _filled(value, y, x, fill)
 
@@ -94,17 +94,17 @@ def _fix(value: Tensor) -> Tensor:
 
 
 def _take(images: Tensor, index: Tensor) -> Tensor:
-    """Take the pixels at an index (B, H, W) into an image's pixels, row by row."""
+    """Return the pixels at flat indices (B, H, W)."""
     return images.flatten(2).gather(2, index.flatten(1)[:, None].expand(-1, 3, -1)).view_as(images)
 
 
 def _filled(value: Tensor, y: Tensor, x: Tensor, fill: Colour) -> Tensor:
-    """Fill the pixels taken from outside of the image."""
+    """Fill the pixels from outside the image."""
     height, width = value.shape[-2:]
     inside = (x >= 0) & (x < width) & (y >= 0) & (y < height)
-    # Made on the device: a copy from the host cannot be captured in a CUDA graph.
+    # made on the device, as a copy from the host cannot be captured in a CUDA graph
     colour = torch.cat([value.new_full((1, 1, 1, 1), level) for level in fill], dim=1)
-    return (value - colour) * inside[:, None] + colour  # modulo 256; faster than a selection
+    return (value - colour) * inside[:, None] + colour  # modulo 256; faster than torch.where
 
 
 _MATRICES: dict[str, Callable[[np.ndarray, int], np.ndarray]] = {
@@ -120,8 +120,8 @@ MOVES = frozenset(_MATRICES)
 def numbers(name: str, value: np.ndarray, size: int) -> np.ndarray:
     """Return the rows (n, 6) of an operation for its signed magnitudes (n,).
 
-    Rotation is in degrees, shear and translation in shares of the side, `solarize` in levels, `posterize`
-    in bits, and a blend has its factor.
+    Units: degrees for rotation, shares of the side for shear and translation, levels for `solarize`, bits for
+    `posterize`, the factor for a blend.
     """
     if name in MOVES:
         return _MATRICES[name](value, size)
@@ -129,37 +129,37 @@ def numbers(name: str, value: np.ndarray, size: int) -> np.ndarray:
 
 
 # -- resize: bilinear, antialiased, bit for bit ----------------------------------------------------
-# Pillow weighs pixels by a triangle with integer weights of 22 bits, and rounds to uint8 after the rows and
-# again after the columns. In float64 such sums are exact, so that no order of summation changes them.
+# Pillow weights pixels by a triangle with integer weights of 22 bits, and rounds to uint8 after the rows and
+# again after the columns. In float64 these sums are exact, so the order of summation does not matter.
 _ONE = 2**22
 
 
 def resize(images: Tensor, box: Tensor, seen: Tensor, size: int) -> Tensor:
     """Resize `box` (B, 4) of each image (B, 3, H, W) to `size` squared.
 
-    Boxes are x0, y0, x1, y1 in pixels; of the image, only what lies in `seen` (B, 4) is used.
+    Boxes are x0, y0, x1, y1 in pixels; only pixels inside `seen` (B, 4) are used.
     """
-    box = box.float()  # as Pillow takes them
+    box = box.float()  # as in Pillow
     across = _weights(box[:, 0], box[:, 2], seen[:, 0], seen[:, 2], images.shape[3], size)
     down = _weights(box[:, 1], box[:, 3], seen[:, 1], seen[:, 3], images.shape[2], size)
     return _rows_resized(_rows_resized(images, across), down)
 
 
 def _rows_resized(images: Tensor, weights: Tensor) -> Tensor:
-    """Resize the rows of (B, 3, H, W), and exchange rows and columns."""
+    """Resize the rows of images (B, 3, H, W), and swap rows and columns."""
     total = images.flatten(1, 2).double() @ weights.transpose(1, 2)
     level = to_bytes(total.add_(_ONE // 2).div_(_ONE))
     return level.unflatten(1, images.shape[1:3]).transpose(2, 3).contiguous()
 
 
 def _weights(start: Tensor, stop: Tensor, low: Tensor, high: Tensor, inside: int, outside: int) -> Tensor:
-    """Return what each of `inside` pixels adds to each of `outside` pixels: (B, outside, inside)."""
+    """Return the weight of each of `inside` pixels in each of `outside` pixels: (B, outside, inside)."""
     start, stop, low, high = (t[:, None, None] for t in (start, stop, low, high))
     scale = divide((stop - start).double(), outside)
     reach = scale.clamp(min=1.0)
     to = torch.arange(outside, dtype=torch.float64, device=start.device)[:, None]
     centre = start.double() + (to + 0.5) * scale
-    place = torch.arange(inside, dtype=torch.float64, device=start.device)
-    triangle = (place - centre).add_(0.5).div_(reach).abs_().neg_().add_(1).clamp_(min=0)
-    triangle *= (place >= low) & (place < high)
+    pixel = torch.arange(inside, dtype=torch.float64, device=start.device)
+    triangle = (pixel - centre).add_(0.5).div_(reach).abs_().neg_().add_(1).clamp_(min=0)
+    triangle *= (pixel >= low) & (pixel < high)
     return triangle.div_(triangle.sum(2, keepdim=True)).mul_(_ONE).add_(0.5).floor_()

@@ -1,12 +1,12 @@
-"""AutoAugment and RandAugment, in the dialects of the long-tail repositories.
+"""AutoAugment and RandAugment, as in the long-tail repositories.
 
 AutoAugment (Cubuk et al., 2019) is the policy of CIFAR-10, used for CIFAR-100 too. The repositories share one
-copy of it, which is not torchvision's: ten magnitudes for each operation, rotations to one side only, nearest
-pixels but for shear, and gray (128) outside.
+copy of it, which differs from torchvision's: ten magnitudes for each operation, rotations in one direction
+only, nearest pixels except for shear, and gray (128) outside.
 
 RandAugment (Cubuk et al., 2020) is `rand-n2-m10-mstd0.5` of older timm versions, which BCL uses: each of the
-two operations happens with probability 1/2, its level is normal about 10 and clipped to 10, and what moves
-pixels is linear or cubic at random, with ImageNet's mean colour outside.
+two operations is applied with probability 1/2, its level is normal around 10 and clipped to 10, and those
+that move pixels are linear or cubic at random, with ImageNet's mean colour outside.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 from torch import Tensor
 
 from bench.data.augment.affine import MOVES, nearest, numbers, smooth
-from bench.data.augment.op import How, by_kind
+from bench.data.augment.op import How, in_turn
 from bench.data.augment.pixels import COLOURS
 
 #: Operation, probability and magnitude (0 to 9), twice for each of the 25 sub-policies.
@@ -51,7 +51,7 @@ SUBPOLICIES = (
     (("translate_y", 0.7, 9), ("autocontrast", 0.9, 1)),
 )
 
-#: What magnitudes 0 and 9 mean. Inverting is solarizing from level 0 on.
+#: The values of magnitudes 0 and 9. Inverting is solarizing from level 0 on.
 _RANGES = {
     "autocontrast": (0, 0),
     "brightness": (0, 0.9),
@@ -71,7 +71,7 @@ _BLENDS = ("brightness", "color", "contrast", "sharpness")
 _SIGNED = (*_BLENDS, "shear_y", "translate_x", "translate_y")
 _GRAY = (128, 128, 128)
 
-#: What is done, in the order of the table `kind`.
+#: The kinds of operation; the table `kind` has their indices.
 AUTOAUGMENT: dict[str, How] = {
     "keep": None,
     "move": lambda some, row: nearest(some, row, _GRAY),
@@ -83,10 +83,10 @@ _KIND_OF = {"invert": "solarize"} | dict.fromkeys(("rotate", "translate_x", "tra
 
 @dataclass(frozen=True)
 class AutoAugment:
-    """Apply one of 25 sub-policies: two operations, each with a probability of its own."""
+    """Apply one of 25 sub-policies: two operations, each with its own probability."""
 
     def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
-        """Draw the two operations (n, 2; a place in `AUTOAUGMENT`) and their numbers (n, 2, 6)."""
+        """Draw the two operations (n, 2; indices in `AUTOAUGMENT`) and their numbers (n, 2, 6)."""
         probability, kind, rows = _tables(size)
         chosen, turn = rng.integers(len(SUBPOLICIES), size=(n, 1)), np.arange(2)
         happens = rng.random((n, 2)) < probability[chosen, turn]
@@ -98,18 +98,15 @@ class AutoAugment:
 
     def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
         """Apply the first operations, then the second ones."""
-        for turn in range(2):
-            kind, rows = tables["kind"][:, turn], tables["numbers"][:, turn]
-            images = by_kind(images, kind, tuple(AUTOAUGMENT.values()), rows)
-        return images
+        return in_turn(images, tables, tuple(AUTOAUGMENT.values()))
 
 
 @functools.cache
 def _tables(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return probability and kind (25, 2), and the numbers (25, 2, 2, 6) of either sign."""
+    """Return probability and kind (25, 2), and the numbers (25, 2, 2, 6) for both signs."""
     probability = np.array([[p for _, p, _ in pair] for pair in SUBPOLICIES])
-    place = list(AUTOAUGMENT).index
-    kind = np.array([[place(_KIND_OF.get(name, name)) for name, _, _ in p] for p in SUBPOLICIES])
+    index = list(AUTOAUGMENT).index
+    kind = np.array([[index(_KIND_OF.get(name, name)) for name, _, _ in p] for p in SUBPOLICIES])
     rows = [
         [[_numbers(name, m, sign, size) for sign in (-1, 1)] for name, _, m in pair] for pair in SUBPOLICIES
     ]
@@ -124,9 +121,9 @@ def _numbers(name: str, magnitude: int, sign: int, size: int) -> np.ndarray:
 
 
 # -- RandAugment -----------------------------------------------------------------------------------
-_MEAN = (124, 116, 104)  # quirk: of ImageNet, whatever the data set
+_MEAN = (124, 116, 104)  # quirk: of ImageNet, for any data set
 
-#: What is done, in the order of the table `kind`.
+#: The kinds of operation; the table `kind` has their indices.
 RANDAUGMENT: dict[str, How] = {
     "keep": None,
     "linear": lambda some, row: smooth(some, row, _MEAN, across=2, down=2),
@@ -136,36 +133,16 @@ RANDAUGMENT: dict[str, How] = {
 
 _Magnitude = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
-
-def _blend(level: np.ndarray, sign: np.ndarray) -> np.ndarray:
-    return 0.1 + 1.8 * level
-
-
-def _shear(level: np.ndarray, sign: np.ndarray) -> np.ndarray:
-    return 0.3 * level * sign
-
-
-def _shift(level: np.ndarray, sign: np.ndarray) -> np.ndarray:
-    return 0.45 * level * sign
-
-
-#: From a level (0 to 1) and a sign to the magnitude of each of the 15 operations.
+#: From a level (0 to 1) and a sign to the magnitude of the 15 operations, in the order that draws use.
 OPERATIONS: dict[str, _Magnitude] = {
-    "autocontrast": lambda level, sign: 0 * level,
-    "equalize": lambda level, sign: 0 * level,
-    "invert": lambda level, sign: 0 * level,  # solarizing from level 0 on
+    **dict.fromkeys(("autocontrast", "equalize", "invert"), lambda level, sign: 0 * level),
     "rotate": lambda level, sign: 30 * level * sign,
     "posterize": lambda level, sign: np.trunc(4 * level),
     "solarize": lambda level, sign: np.trunc(256 * level),
     "solarize_add": lambda level, sign: np.trunc(110 * level),
-    "color": _blend,
-    "contrast": _blend,
-    "brightness": _blend,
-    "sharpness": _blend,
-    "shear_x": _shear,
-    "shear_y": _shear,
-    "translate_x": _shift,
-    "translate_y": _shift,
+    **dict.fromkeys(("color", "contrast", "brightness", "sharpness"), lambda level, sign: 0.1 + 1.8 * level),
+    **dict.fromkeys(("shear_x", "shear_y"), lambda level, sign: 0.3 * level * sign),
+    **dict.fromkeys(("translate_x", "translate_y"), lambda level, sign: 0.45 * level * sign),
 }
 
 
@@ -181,28 +158,25 @@ class RandAugment:
     probability: float = 0.5
 
     def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
-        """Draw the two operations (n, 2; a place in `RANDAUGMENT`) and their numbers (n, 2, 6)."""
+        """Draw the two operations (n, 2; indices in `RANDAUGMENT`) and their numbers (n, 2, 6)."""
         operation = rng.integers(len(OPERATIONS), size=(n, 2))
         level = rng.normal(self.level, self.deviation, (n, 2)).clip(0, 10) / 10
         sign, cubic = rng.choice([-1, 1], (n, 2)), rng.random((n, 2)) < 0.5
         kind, rows = np.zeros((n, 2), dtype=np.int64), np.zeros((n, 2, 6))
-        for place, (name, magnitude) in enumerate(OPERATIONS.items()):
-            mine = operation == place
-            kind[mine] = _kind(name, cubic[mine])
-            rows[mine] = numbers(name, magnitude(level[mine], sign[mine]), size)
+        for i, (name, magnitude) in enumerate(OPERATIONS.items()):
+            chosen = operation == i
+            kind[chosen] = _kind(name, cubic[chosen])
+            rows[chosen] = numbers(name, magnitude(level[chosen], sign[chosen]), size)
         kind[rng.random((n, 2)) >= self.probability] = 0
         return {"kind": kind, "numbers": rows}
 
     def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
         """Apply the first operations, then the second ones."""
-        for turn in range(2):
-            kind, rows = tables["kind"][:, turn], tables["numbers"][:, turn]
-            images = by_kind(images, kind, tuple(RANDAUGMENT.values()), rows)
-        return images
+        return in_turn(images, tables, tuple(RANDAUGMENT.values()))
 
 
 def _kind(name: str, cubic: np.ndarray) -> np.ndarray | int:
-    place = list(RANDAUGMENT).index
+    index = list(RANDAUGMENT).index
     if name in MOVES:
-        return np.where(cubic, place("cubic"), place("linear"))
-    return place("solarize" if name == "invert" else name)
+        return np.where(cubic, index("cubic"), index("linear"))
+    return index("solarize" if name == "invert" else name)

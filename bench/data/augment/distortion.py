@@ -1,6 +1,6 @@
-"""Distortions of a strength given for each image: CUDA's curriculum of augmentation (Ahn et al., ICLR 2023).
+"""Distortions of a given strength for each image: CUDA's curriculum of augmentation (Ahn et al., ICLR 2023).
 
-An image of level s has s operations, drawn with replacement from 22, each at s / 30 of its range.
+An image of level s gets s operations, drawn with replacement from 22, each at s / 30 of its range.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench.data.augment import pixels
 from bench.data.augment.affine import nearest, numbers, resize
-from bench.data.augment.op import How, by_kind, divide, to_bytes
+from bench.data.augment.op import How, divide, in_turn, to_bytes
 from bench.data.augment.operations import Cutout
 from bench.data.augment.pixels import COLOURS, gaussian_blur
 from bench.data.augment.policy import Policy
@@ -24,7 +24,7 @@ HIGHEST, FULL = 10, 30
 
 
 def _kernel(weights: tuple[int, int, int], divisor: int) -> Callable[[Tensor, Tensor], Tensor]:
-    """Make a 3x3 filter from the weights of centre, sides and corners; pixels on the edge stay."""
+    """Return a 3x3 filter with weights of centre, sides and corners; pixels on the edge do not change."""
     centre, side, corner = weights
 
     def filtered(images: Tensor, row: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ def _kernel(weights: tuple[int, int, int], divisor: int) -> Callable[[Tensor, Te
 
 
 def _enlarge(images: Tensor, row: Tensor) -> Tensor:
-    """Show the middle of images enlarged by a factor: bilinear, where the authors' is Lanczos."""
+    """Enlarge the middle of images by a factor: bilinear, where the authors' is Lanczos."""
     size = images.shape[-1]
     large = (size * row[:, 0]).floor()
     start = ((large / 2).floor() - size // 2) * size / large
@@ -70,11 +70,11 @@ def _between(low: float, high: float) -> _Values:
 
 @dataclass(frozen=True)
 class _Kind:
-    """An operation: how it changes images by rows of numbers, its value by the share of its range."""
+    """An operation: `how` changes images by rows of numbers, `value` is its value at a share of its range."""
 
     how: How
     value: _Values = lambda share: 0 * share
-    numbers: str = ""  # the name that `affine.numbers` has for it, if its row is not its value alone
+    numbers: str = ""  # its name in `affine.numbers`, if its row is more than its value
     signed: bool = False
 
 
@@ -109,38 +109,35 @@ KINDS = (
 
 @dataclass(frozen=True)
 class Distortion:
-    """Distort each image as often as its level says; its tables are drawn by `draw_at`."""
+    """Apply as many operations to each image as its level; the tables are drawn by `draw_at`."""
 
     def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
-        """Draw nothing: levels are not known here."""
+        """Draw nothing, as the levels are not known here."""
         return {}
 
     def draw_at(self, rng: np.random.Generator, levels: np.ndarray, size: int) -> dict[str, np.ndarray]:
-        """Draw the operations (n, 10; a place in `KINDS` from 1, 0 for none) and their numbers (n, 10, 6)."""
+        """Draw operations (n, 10; 1 + index in `KINDS`, 0 for none) and their numbers (n, 10, 6)."""
         n, share = len(levels), levels / FULL
         kind = rng.integers(len(KINDS), size=(n, HIGHEST))
         sign = rng.choice([-1, 1], (n, HIGHEST))
         rows = np.zeros((n, HIGHEST, 6))
-        for place, one in enumerate(KINDS):
-            mine = kind == place
-            value = one.value(np.broadcast_to(share[:, None], kind.shape)[mine])
-            value = value * sign[mine] if one.signed else value
+        for i, one in enumerate(KINDS):
+            chosen = kind == i
+            value = one.value(np.broadcast_to(share[:, None], kind.shape)[chosen])
+            value = value * sign[chosen] if one.signed else value
             if one.numbers.startswith("translate"):
                 value = value / size
-            rows[mine] = numbers(one.numbers, value, size)
+            rows[chosen] = numbers(one.numbers, value, size)
         used = np.arange(HIGHEST) < levels[:, None]
         return {"kind": np.where(used, kind + 1, 0), "numbers": rows}
 
     def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
         """Apply the operations in their order."""
-        hows = (None, *(one.how for one in KINDS))
-        for turn in range(HIGHEST):
-            images = by_kind(images, tables["kind"][:, turn], hows, tables["numbers"][:, turn])
-        return images
+        return in_turn(images, tables, (None, *(one.how for one in KINDS)))
 
 
 def distorted(policy: Policy) -> Policy:
-    """Return a policy with distortions behind all that it does, a last Cutout aside."""
+    """Return a policy with distortions after all its operations, but before a final Cutout."""
     ops = policy.colour_ops
     cut = len(ops) - 1 if ops and isinstance(ops[-1], Cutout) else len(ops)
     return replace(policy, colour_ops=(*ops[:cut], Distortion(), *ops[cut:]))

@@ -1,4 +1,4 @@
-"""What an operation is, how it reaches some images of a batch, and arithmetic that is the same on a GPU."""
+"""Operations, how one changes some images of a batch, and arithmetic with the same bits on CPU and GPU."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-#: Changes uint8 images (B, 3, H, W) by rows of numbers (B, ...); None leaves them as they are.
+#: Changes uint8 images (B, 3, H, W) by rows of numbers (B, ...); None leaves them unchanged.
 How = Callable[..., Tensor] | None
 
 
@@ -24,22 +24,22 @@ class Op(Protocol):
 
 
 def wants_static(images: Tensor) -> bool:
-    """Tell whether no shape may depend on data: on a GPU it would wait for it, and break a capture."""
+    """Tell whether shapes must not depend on data: on a GPU that would synchronise and break a capture."""
     return images.device.type != "cpu"
 
 
 def by_kind(images: Tensor, kind: Tensor, hows: Sequence[How], *rows: Tensor) -> Tensor:
     """Change each image by `hows[kind]`; `kind` is (B,) int64, each of `rows` has B rows.
 
-    On CPU each kind is computed for its own images. On a GPU each is computed for all and the result is
-    selected, so that nothing waits for the host. Both give the same bytes, as an image never sees another.
+    On a CPU each kind is computed for its images only. On a GPU each is computed for all images and the
+    result is selected, without synchronisation. Both give the same bytes, as images are independent.
     """
     if wants_static(images):
         result = images
         for number, how in enumerate(hows):
             if how is not None:
-                mine = (kind == number)[:, None, None, None]
-                result = torch.where(mine, how(images, *rows), result)
+                chosen = (kind == number)[:, None, None, None]
+                result = torch.where(chosen, how(images, *rows), result)
         return result
     result = images.clone()
     sizes = kind.bincount(minlength=len(hows)).tolist()
@@ -50,17 +50,24 @@ def by_kind(images: Tensor, kind: Tensor, hows: Sequence[How], *rows: Tensor) ->
     return result
 
 
+def in_turn(images: Tensor, tables: Mapping[str, Tensor], hows: Sequence[How]) -> Tensor:
+    """Apply k operations one after the other, by tables `kind` (B, k) and `numbers` (B, k, 6)."""
+    for kind, rows in zip(tables["kind"].unbind(1), tables["numbers"].unbind(1), strict=True):
+        images = by_kind(images, kind, hows, rows)
+    return images
+
+
 def change(images: Tensor, chosen: Tensor, how: Callable[..., Tensor], *rows: Tensor) -> Tensor:
-    """Change the `chosen` (B,) images by `how` and leave the others."""
+    """Change the `chosen` (B,) images by `how`."""
     return by_kind(images, chosen.long(), (None, how), *rows)
 
 
-# -- arithmetic that gives the same bits on CPU and GPU, and no slower than it must be ----------------
+# -- arithmetic that gives the same bits on CPU and GPU ----------------------------------------------
 def to_bytes(levels: Tensor) -> Tensor:
-    """Truncate levels from 0 to below 256 to uint8; through int32, as torch vectorises no direct way."""
+    """Truncate levels in [0, 256) to uint8; via int32, as torch does not vectorise the direct conversion."""
     return levels.to(torch.int32).to(torch.uint8)
 
 
 def divide(numbers: Tensor, by: int) -> Tensor:
-    """Divide, rounding once: for `numbers / by` torch takes the reciprocal of `by` on a GPU."""
+    """Divide with one rounding; on a GPU torch computes `numbers / by` with the reciprocal of `by`."""
     return numbers / torch.full((), by, dtype=numbers.dtype, device=numbers.device)

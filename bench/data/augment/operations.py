@@ -1,4 +1,4 @@
-"""The plain operations of policies: those that move pixels, and those that follow them and change colours."""
+"""The operations of policies: geometry, which moves pixels, and then colours."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from bench.data.augment.pixels import MOST_RADIUS, brightness, color, contrast, 
 
 @dataclass(frozen=True)
 class Crop:
-    """Cut each image at a random place out of itself with a black border.
+    """Crop each image, padded with a black border, at a random offset.
 
-    The border is a share of the side: the papers' 4 of 32 pixels, and so 1 of 8.
+    The border is a share of the side: the papers' 4 of 32 pixels, so 1 of 8.
     """
 
     border: float = 1 / 8
 
     def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
         """Draw the top left corner within the bordered image, in pixels."""
-        places = 2 * int(size * self.border) + 1
-        return {"top": rng.integers(places, size=n), "left": rng.integers(places, size=n)}
+        offsets = 2 * int(size * self.border) + 1
+        return {"top": rng.integers(offsets, size=n), "left": rng.integers(offsets, size=n)}
 
     def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
-        """Gather every crop as a window of the bordered images."""
+        """Gather the crops as windows of the padded images."""
         size = images.shape[-1]
         bordered = F.pad(images, (int(size * self.border),) * 4)
         windows = bordered.unfold(2, size, 1).unfold(3, size, 1)
@@ -41,7 +41,7 @@ class Crop:
 
 @dataclass(frozen=True)
 class Flip:
-    """Mirror left and right, every other image on average."""
+    """Mirror left and right with probability 1/2."""
 
     def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
         """Draw which images are mirrored."""
@@ -71,8 +71,8 @@ class Rotation:
 class ResizedCrop:
     """Resize a crop of random area and shape to the image's size, as torchvision's RandomResizedCrop.
 
-    Area is a uniform share of the image from `scale`, the ratio of the sides is log-uniform. Of ten tries
-    the first that fits is taken, of none the whole (square) image.
+    The area is a uniform share of the image in `scale`, the ratio of the sides is log-uniform. The first of
+    ten tries that fits is taken, or the whole (square) image if none does.
     """
 
     scale: tuple[float, float] = (0.08, 1.0)
@@ -91,20 +91,20 @@ class ResizedCrop:
         return {"box": np.stack([left, top, left + width, top + height], axis=1)}
 
     def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
-        """Resize each crop; nothing outside of it is seen."""
+        """Resize each crop; pixels outside it are not used."""
         return resize(images, tables["box"], tables["box"], images.shape[-1])
 
 
 @dataclass(frozen=True)
 class MinimalCrop(ResizedCrop):
-    """Resize a square crop of random area to the image's size; see `at`. The authors' resize is bicubic."""
+    """Resize a square crop of random area (see `at`) to the image's size; the authors' resize is bicubic."""
 
     ratio: tuple[float, float] = (1.0, 1.0)
 
     def at(self, epoch: int, epochs: int) -> MinimalCrop:
-        """Return the crop of an epoch, whose least area grows from 8 % of the image to all of it.
+        """Return the crop of an epoch; its least area grows from 8 % of the image to all of it.
 
-        With u from 0 to 1 over the epochs, the share of the way is 1 - sqrt(1 - u^2), the authors' "convex".
+        With u from 0 to 1 over the epochs it has grown by the share 1 - sqrt(1 - u^2), the authors' "convex".
         """
         u = epoch / max(epochs - 1, 1)
         least, most = MinimalCrop.scale
@@ -114,12 +114,12 @@ class MinimalCrop(ResizedCrop):
 def crop_boxes(images: Tensor, boxes: Tensor, size: int) -> Tensor:
     """Resize boxes of uint8 images (B, 3, H, W) to (B, 3, size, size), bilinear.
 
-    `boxes` (B, 4) are x0, y0, x1, y1 in shares of the side, of any fraction; as in Pillow's
-    `resize(box=...)`, pixels on a box's edge count by their share and its neighbours take part.
+    `boxes` (B, 4) are x0, y0, x1, y1 in shares of the side, not necessarily whole pixels; as in Pillow's
+    `resize(box=...)`, pixels on a box's edge count by their share, and pixels beyond it are used too.
     """
     side = images.shape[-1]
-    nothing, all_of_it = torch.zeros_like(boxes[:, :2]), torch.full_like(boxes[:, :2], side)
-    return resize(images, boxes * side, torch.cat([nothing, all_of_it], dim=1), size)
+    start, stop = torch.zeros_like(boxes[:, :2]), torch.full_like(boxes[:, :2], side)
+    return resize(images, boxes * side, torch.cat([start, stop], dim=1), size)
 
 
 # -- colours ---------------------------------------------------------------------------------------
@@ -127,8 +127,8 @@ def crop_boxes(images: Tensor, boxes: Tensor, size: int) -> Tensor:
 class Jitter:
     """Change brightness, contrast, saturation and hue in random order, as torchvision's ColorJitter.
 
-    Factors are uniform from 1 - `strength` to 1 + `strength`, the hue moves by up to `hue` of the circle,
-    and all of it happens to an image with `probability`.
+    Factors are uniform from 1 - `strength` to 1 + `strength`, the hue changes by up to `hue` of the circle;
+    an image is jittered with `probability`.
     """
 
     strength: float = 0.4
@@ -136,7 +136,7 @@ class Jitter:
     probability: float = 0.8
 
     def draw(self, rng: np.random.Generator, n: int, size: int) -> dict[str, np.ndarray]:
-        """Draw the four numbers (n, 4), and which is used 1st to 4th (n, 4; from 1, 0 for none)."""
+        """Draw the four values (n, 4) and the order of the operations (n, 4; from 1, 0 for none)."""
         order = rng.permuted(np.tile([1, 2, 3, 4 if self.hue else 0], (n, 1)), axis=1)
         order[rng.random(n) >= self.probability] = 0
         values = rng.uniform(1 - self.strength, 1 + self.strength, (n, 4))
@@ -144,7 +144,7 @@ class Jitter:
         return {"order": order, "values": values}
 
     def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
-        """Go through the places of the order."""
+        """Apply the operations in their order."""
         for kind in tables["order"].unbind(1):
             images = by_kind(images, kind, _JITTER, tables["values"])
         return images
@@ -161,7 +161,7 @@ _JITTER: tuple[How, ...] = (
 
 @dataclass(frozen=True)
 class Grayscale:
-    """Take the colour out of one image in five."""
+    """Remove the colour with `probability`."""
 
     probability: float = 0.2
 
@@ -176,10 +176,10 @@ class Grayscale:
 
 @dataclass(frozen=True)
 class Blur:
-    """Blur every other image with Pillow's GaussianBlur of a radius uniform from 0.1 to 2 pixels.
+    """Blur with `probability`, by Pillow's GaussianBlur of a radius uniform in `radius`, in pixels.
 
-    The radius is the Gaussian's standard deviation. With `side` it is meant for images of so many pixels, and
-    as large a share of any other, up to what the blur can.
+    The radius is the Gaussian's standard deviation. With `side` it is that of images of `side` pixels, and
+    scales with the image's side, up to `MOST_RADIUS`.
     """
 
     radius: tuple[float, float] = (0.1, 2.0)
@@ -202,7 +202,7 @@ class Blur:
 class Cutout:
     """Black out a square of half the side: 16 of 32 pixels, 4 of 8 (DeVries and Taylor, 2017).
 
-    Its centre is uniform over all pixels, so that it may stick out. quirk: as in the long-tail
+    Its centre is uniform over all pixels, so it may extend beyond the image. quirk: as in the long-tail
     repositories the hole is 0 before normalisation, so black and not the mean colour.
     """
 
@@ -213,10 +213,10 @@ class Cutout:
         return {"y": rng.integers(size, size=n), "x": rng.integers(size, size=n)}
 
     def __call__(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
-        """Fill from half a hole before the centre to half a hole after it, excluded."""
+        """Fill from half a side before the centre to half a side after it, exclusive."""
         size = images.shape[-1]
         half = int(size * self.share) // 2
-        place = torch.arange(size, device=images.device)
-        row, column = (place - tables[axis][:, None] for axis in ("y", "x"))
+        index = torch.arange(size, device=images.device)
+        row, column = (index - tables[axis][:, None] for axis in ("y", "x"))
         row, column = ((-half <= d) & (d < half) for d in (row, column))
         return images * ~(row[:, :, None] & column[:, None, :])[:, None]

@@ -1,7 +1,7 @@
 """Pillow's colour operations on batches: uint8 images (B, 3, H, W), one number (B,) for each image.
 
-All are bit for bit what Pillow 13 gives. Its blend truncates and does not round, its gray has 16-bit weights,
-and its sums are small enough to be exact in the types used here.
+All results are bit for bit those of Pillow 13. Its blend truncates and does not round, its gray has 16-bit
+weights, and its sums are small enough to be exact in the types used here.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def gray(images: Tensor) -> Tensor:
 
 
 def blend(low: Tensor, images: Tensor, factor: Tensor) -> Tensor:
-    """Go from `low` (0) to the images (1) and beyond, as `Image.blend`."""
+    """Interpolate from `low` (0) to the images (1) and extrapolate, as `Image.blend`."""
     low, weight = low.float(), factor.float()[:, None, None, None]
     return to_bytes(images.float().sub_(low).mul_(weight).add_(low).clamp_(0, 255))
 
@@ -45,7 +45,7 @@ def color(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def sharpness(images: Tensor, factor: Tensor) -> Tensor:
-    """Blend with a 3x3 mean of centre weight 5; pixels on the edge stay as they are."""
+    """Blend with a 3x3 mean of centre weight 5; pixels on the edge do not change."""
     level = images.short()
     line = level[..., :-2] + level[..., 1:-1] + level[..., 2:]
     total = line[..., :-2, :] + line[..., 1:-1, :] + line[..., 2:, :] + 4 * level[..., 1:-1, 1:-1]
@@ -74,10 +74,10 @@ def posterize(images: Tensor, bits: Tensor) -> Tensor:
 
 
 def autocontrast(images: Tensor) -> Tensor:
-    """Stretch each channel's levels to 0..255; a channel of one level stays."""
+    """Stretch each channel's levels to 0..255; a channel of one level does not change."""
     flat = images.flatten(2)
     low, high = flat.amin(2, keepdim=True).double(), flat.amax(2, keepdim=True).double()
-    # Not `255 / x`: torch computes it as a product with the reciprocal, off in the last place.
+    # not `255 / x`, which torch computes with the reciprocal of x: its last bit differs
     scale = torch.full_like(high, 255.0) / (high - low).clamp(min=1.0)
     level = torch.arange(256, dtype=torch.float64, device=images.device)
     table = (level * scale + -low * scale).clamp_(0, 255)
@@ -85,7 +85,7 @@ def autocontrast(images: Tensor) -> Tensor:
 
 
 def equalize(images: Tensor) -> Tensor:
-    """Spread each channel's levels evenly, by its cumulated histogram."""
+    """Equalise each channel's histogram."""
     flat = images.flatten(2).long()
     one = torch.ones((), dtype=torch.int32, device=images.device)
     histogram = one.new_zeros((*flat.shape[:2], 256)).scatter_add_(2, flat, one.expand_as(flat))
@@ -97,11 +97,11 @@ def equalize(images: Tensor) -> Tensor:
 
 
 def _look_up(images: Tensor, tables: Tensor) -> Tensor:
-    """Replace each level by its entry in the channel's table (B, 3, 256)."""
+    """Replace each level by its value in the channel's table (B, 3, 256)."""
     return to_bytes(tables).gather(2, images.flatten(2).long()).view_as(images)
 
 
-#: What changes colours, by name: uint8 images (B, 3, H, W) and their rows (B, 6).
+#: The operations on colours by name, of uint8 images (B, 3, H, W) and their rows (B, 6).
 COLOURS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "autocontrast": lambda some, row: autocontrast(some),
     "brightness": lambda some, row: brightness(some, row[:, 0]),
@@ -116,9 +116,9 @@ COLOURS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 # -- hue, through Pillow's 8-bit HSV ---------------------------------------------------------------
-# Pillow mixes single and double precision; the roundings to single are at the same places here.
+# Pillow mixes single and double precision; values are rounded to single where Pillow does.
 def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
-    """Turn the hue of uint8 images (B, 3, H, W) by `shift` (B,) 255ths of the circle."""
+    """Shift the hue of uint8 images (B, 3, H, W) by `shift` (B,) 255ths of the circle."""
     high, low = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
     spread = (high - low).float()
     hue = _hue(images, high, spread) + shift.int()[:, None, None, None]
@@ -127,7 +127,7 @@ def shift_hue(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def _hue(images: Tensor, high: Tensor, spread: Tensor) -> Tensor:
-    """Return the hue (B, 1, H, W) as int32 from 0 to 255; of gray it is 0."""
+    """Return the hue (B, 1, H, W) as int32 from 0 to 255; 0 for gray."""
     red, green, blue = ((high - images).float() / spread.clamp(min=1)).split(1, dim=1)
     red_most = (red == 0).to(torch.uint8)
     green_most = (green == 0).to(torch.uint8) & ~red_most
@@ -141,7 +141,7 @@ def _hue(images: Tensor, high: Tensor, spread: Tensor) -> Tensor:
 
 
 def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
-    """Turn planes (B, 1, H, W) of hue, saturation and value, 0 to 255, to images."""
+    """Convert planes (B, 1, H, W) of hue, saturation and value, 0 to 255, to images."""
     sixth = divide(hue.double() * 6, 255)
     sector = sixth.floor()
     part = (sixth - sector).float()
@@ -151,18 +151,18 @@ def _rgb(hue: Tensor, saturation: Tensor, value: Tensor) -> Tensor:
     rising = value * (1 - share.double() * (1 - part.double()))
     levels = torch.cat([value, *(to_bytes(v + 0.5) for v in (falling, least, rising))], dim=1)
     # Over the six sectors red is value, falling, least, least, rising, value; green and blue are the same,
-    # four and two sectors on.
+    # four and two sectors later.
     ahead = 4 * torch.arange(3, dtype=torch.uint8, device=hue.device) % 6
-    place = to_bytes(sector) + ahead[:, None, None]
-    place = place - (place > 5).to(torch.uint8) * 6
-    place = (place - (place > 2).to(torch.uint8)) & 3
-    return levels.flatten(2).gather(1, place.flatten(2).long()).view_as(place)
+    index = to_bytes(sector) + ahead[:, None, None]
+    index = index - (index > 5).to(torch.uint8) * 6
+    index = (index - (index > 2).to(torch.uint8)) & 3
+    return levels.flatten(2).gather(1, index.flatten(2).long()).view_as(index)
 
 
 # -- blur ------------------------------------------------------------------------------------------
-# Pillow stands in for the Gaussian by three box blurs along the rows and three along the columns, each with
-# integer weights of 24 bits and a rounding to uint8. Levels are taken from -128 to 127 here, so that the sums
-# fit into int32. Radii go up to 2.4 pixels.
+# Pillow approximates the Gaussian by three box blurs along the rows and three along the columns, each with
+# integer weights of 24 bits and a rounding to uint8. Levels are shifted to -128..127 here, so that the sums
+# fit into int32. Radii are at most 2.4 pixels.
 _ONE = 2**24
 MOST_RADIUS = 2.4
 
@@ -187,9 +187,9 @@ def gaussian_blur(images: Tensor, radius: Tensor) -> Tensor:
 def _box_weights(radius: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the box's weights of pixels 0, 1 and 2 away, in 2**-24.
 
-    The box's half width has a whole part, 0 or 1 here, and the rest of it is the weight of the pixel on
-    the edge: Gwosdek et al., "Theoretical foundations of Gaussian convolution by extended box filtering"
-    (2011), in single precision where Pillow's is.
+    The box's half width has an integer part, 0 or 1 here, and a fraction, the weight of the pixel on the
+    edge: Gwosdek et al., "Theoretical foundations of Gaussian convolution by extended box filtering"
+    (2011), in single precision where Pillow uses it.
     """
     variance = divide(radius.float().square(), 3)
     length = (12 * variance.double() + 1).sqrt().float()

@@ -1,4 +1,4 @@
-"""Policies: the named augmentations of the papers, as geometry operations followed by colour operations."""
+"""Policies: the papers' augmentations by name, as geometry operations followed by colour operations."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from bench.errors import BenchError, did_you_mean
 
 @dataclass(frozen=True)
 class Policy:
-    """An augmentation: `geometry` moves pixels, `colour` is all that follows it.
+    """An augmentation: `geometry` moves pixels, `colour` is everything after it.
 
     A patch of a view (DSCL) is cut between the two.
     """
@@ -36,7 +36,7 @@ class Policy:
     colour_ops: tuple[Op, ...] = ()
 
     def draw(self, rng: np.random.Generator, n: int, image_size: int) -> dict[str, np.ndarray]:
-        """Draw all randomness of `n` square images: named arrays of n rows each."""
+        """Draw all random numbers of `n` square images: named arrays of n rows each."""
         return {
             f"{_name(op)}.{key}": rows
             for op in (*self.geometry_ops, *self.colour_ops)
@@ -44,7 +44,7 @@ class Policy:
         }
 
     def at(self, epoch: int, epochs: int) -> Self:
-        """Return the policy as it is in an epoch, counted from 0 of `epochs`."""
+        """Return the policy of an epoch, counted from 0 of `epochs`."""
         ops = tuple(op.at(epoch, epochs) if isinstance(op, MinimalCrop) else op for op in self.geometry_ops)
         return replace(self, geometry_ops=ops)
 
@@ -53,11 +53,11 @@ class Policy:
         return _run(self.geometry_ops, images, tables)
 
     def colour(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
-        """Apply what follows the geometry operations."""
+        """Apply the colour operations."""
         return _run(self.colour_ops, images, tables)
 
     def apply(self, images: Tensor, tables: Mapping[str, Tensor]) -> Tensor:
-        """Apply the whole policy; `images` is never written to, and returned itself where nothing is done."""
+        """Apply the whole policy; `images` is not changed, and returned itself if there is nothing to do."""
         return self.colour(self.geometry(images, tables), tables)
 
 
@@ -78,12 +78,12 @@ _RESIZED = (ResizedCrop(), Flip())
 _LARGER = (ResizedCrop(scale=(0.2, 1.0)), Flip())
 _SIM = (Jitter(), Grayscale())
 
-#: By name. The colour operations are the ones of the papers in their order; "resized_crop_flip" is what
-#: iNaturalist 2018 is trained with and "resized_crop_flip_jitter" ImageNet-LT (Kang et al., 2020), "supcon"
-#: and "supcon_linear" are SupCon's two stages on CIFAR, "minimal_crop" is LIFT+'s, "crop_flip_simclr_blur"
-#: SADE's of test images, "randcls" and "randstack" are BCL's views, "dscl_*" those of DSCL: its query, its
-#: key, and its patches after they were cut, blurred by the authors' share of the side (of 224 pixels, and of
-#: a patch's 64); "large" ones are crops of at least a fifth, for small images.
+#: By name; colour operations are in the papers' order. "resized_crop_flip" is for iNaturalist 2018 and
+#: "resized_crop_flip_jitter" for ImageNet-LT (Kang et al., 2020), "supcon" and "supcon_linear" are SupCon's
+#: two stages on CIFAR, "minimal_crop" is LIFT+'s, "crop_flip_simclr_blur" SADE's for test images, "randcls"
+#: and "randstack" are BCL's views, "dscl_*" those of DSCL: its query, its key, and its patches after
+#: cropping, blurred by the authors' share of the side (of 224 pixels, and of 64 for a patch); "large" ones
+#: are crops of at least a fifth of the area, for small images.
 POLICIES: dict[str, Policy] = {
     "none": Policy(),
     "crop_flip": Policy(_CROP),
@@ -110,7 +110,7 @@ POLICIES: dict[str, Policy] = {
 
 
 def policy(name: str) -> Policy:
-    """Return the policy of a name; an unknown name is told the nearest one."""
+    """Return the policy of a name; the error about an unknown name has the nearest one."""
     if name not in POLICIES:
         raise BenchError(f"unknown augmentation {name!r}{did_you_mean(name, POLICIES)}")
     return POLICIES[name]

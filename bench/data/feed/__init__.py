@@ -1,1 +1,1 @@
-"""Batches: drawn, augmented and normalised, from memory or from disk."""
+"""Batches: sampled, augmented and normalised, from memory or from disk."""

@@ -1,7 +1,7 @@
-"""How a picture of any size becomes a square for training or testing, and the policies that begin so.
+"""Framing: how a picture of any size becomes a square for training or testing.
 
-A policy that starts with a resized crop takes it from the whole picture; any other starts from what a test
-sees. What follows is done as for images in memory, by the same operations.
+A policy that starts with a resized crop takes it from the whole picture; any other starts from the frame of
+the test. The operations that follow are those of images in memory.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from PIL import Image
 from bench.data.augment import POLICIES, Policy, policy
 from bench.data.augment.operations import MinimalCrop, ResizedCrop
 
-#: timm's own training transforms, for pictures only, and what `timm.data.create_transform` is asked for.
+#: timm's training transforms, for pictures only: arguments of `timm.data.create_transform`.
 TIMM: dict[str, dict[str, Any]] = {"timm_randaugment": {"auto_augment": "rand-m9-mstd0.5-inc1"}}
 
-#: What a view of a picture can be made by.
+#: The policies of pictures.
 NAMES = (*POLICIES, *TIMM)
 
-#: The share of the resized shorter side that a test sees: 224 of 256 pixels.
+#: The share of the resized shorter side in the frame of a test: 224 of 256 pixels.
 SEEN = 224 / 256
 
 
@@ -40,19 +40,19 @@ def test_frame(picture: Image.Image, size: int) -> Image.Image:
 
 @dataclass(frozen=True)
 class PicturePolicy(Policy):
-    """A policy whose rows also say how the picture becomes a square, by the keys "frame.*"."""
+    """A policy whose tables also have the frame of each picture, under the keys "frame.*"."""
 
     crop: ResizedCrop | None = None
 
     def draw(self, rng: np.random.Generator, n: int, image_size: int) -> dict[str, np.ndarray]:
-        """Draw all randomness of `n` pictures, whatever their sizes."""
+        """Draw all random numbers of `n` pictures of any size."""
         frame: dict[str, np.ndarray] = {}
         if self.crop is not None:
             least, most = np.log(self.crop.ratio)
             frame = {
                 "frame.area": rng.uniform(*self.crop.scale, (n, 10)),
                 "frame.ratio": np.exp(rng.uniform(least, most, (n, 10))),
-                "frame.place": rng.random((n, 2)),
+                "frame.offset": rng.random((n, 2)),
             }
         return frame | super().draw(rng, n, image_size)
 
@@ -62,17 +62,17 @@ class PicturePolicy(Policy):
         return replace(policy, crop=crop.at(epoch, epochs) if isinstance(crop, MinimalCrop) else crop)
 
     def frame(self, picture: Image.Image, row: Mapping[str, np.ndarray], size: int) -> Image.Image:
-        """Return the square of `size` pixels with which the geometry starts, by one row of the tables."""
+        """Return the square of `size` pixels to which the geometry is applied, by one row of the tables."""
         if self.crop is None:
             return test_frame(picture, size)
-        area, ratio, place = (row[f"frame.{name}"] for name in ("area", "ratio", "place"))
-        box = resized_crop_box(picture.size, area, ratio, place, self.crop.ratio)
+        area, ratio, offset = (row[f"frame.{name}"] for name in ("area", "ratio", "offset"))
+        box = resized_crop_box(picture.size, area, ratio, offset, self.crop.ratio)
         return picture.crop(box).resize((size, size), Image.Resampling.BILINEAR)
 
 
 @dataclass(frozen=True)
 class TimmPolicy(PicturePolicy):
-    """One of timm's transforms, which draws for itself, from a seed of ours."""
+    """One of timm's transforms, which draws its own random numbers from our seed."""
 
     name: str = ""
 
@@ -88,7 +88,7 @@ class TimmPolicy(PicturePolicy):
 
 
 def picture_policy(name: str) -> PicturePolicy:
-    """Return the policy of a name for pictures; an unknown name is told the nearest one."""
+    """Return the policy of a name for pictures; the error about an unknown name has the nearest one."""
     if name in TIMM:
         return TimmPolicy(name=name)
     ops = policy(name).geometry_ops
@@ -97,22 +97,26 @@ def picture_policy(name: str) -> PicturePolicy:
 
 
 def resized_crop_box(
-    size: tuple[int, int], area: np.ndarray, ratio: np.ndarray, place: np.ndarray, ratios: tuple[float, float]
+    size: tuple[int, int],
+    area: np.ndarray,
+    ratio: np.ndarray,
+    offset: np.ndarray,
+    ratios: tuple[float, float],
 ) -> tuple[int, int, int, int]:
-    """Return the box (x0, y0, x1, y1) that torchvision's RandomResizedCrop takes of a picture.
+    """Return the box (x0, y0, x1, y1) of torchvision's RandomResizedCrop in a picture.
 
     Args:
         size: the picture's width and height.
-        area: the shares of the picture of ten tries; `ratio` those of width to height.
-        place: where the box is, across and down, from 0 to below 1.
-        ratios: bounds for the largest box in the middle, which is taken if none of the tries fits.
+        area, ratio: of ten tries, the share of the picture's area, and width over height.
+        offset: of the box, horizontal and vertical, in [0, 1).
+        ratios: bounds of the largest box in the middle, which is used if none of the tries fits.
     """
     across, down = size
     widths = np.rint(np.sqrt(area * across * down * ratio)).astype(int)
     heights = np.rint(np.sqrt(area * across * down / ratio)).astype(int)
     for width, height in zip(widths.tolist(), heights.tolist(), strict=True):
         if 0 < width <= across and 0 < height <= down:
-            left, top = int(place[0] * (across - width + 1)), int(place[1] * (down - height + 1))
+            left, top = int(offset[0] * (across - width + 1)), int(offset[1] * (down - height + 1))
             return left, top, left + width, top + height
     width = min(across, max(1, round(down * ratios[1])))
     height = min(down, max(1, round(across / ratios[0])))
@@ -130,7 +134,7 @@ def _timm_transform(name: str, size: int) -> Any:
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    """Seed what timm's transforms draw from, and put it back afterwards."""
+    """Seed the global generators that timm's transforms use, and restore them afterwards."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     random.seed(seed)
     np.random.seed(seed)

@@ -1,7 +1,7 @@
-"""In which order an epoch visits the training images: a sampler is a name in a recipe or a method.
+"""Samplers: the order in which an epoch visits the training images, by name in a recipe or a method.
 
-Every sampler gives n positions for n images, so an epoch keeps its length. All but `shuffle` and
-`class_aware` draw with replacement: a class by its probability, then one of its images, all alike.
+Every sampler returns n positions for n images, so the length of an epoch does not change. All but `shuffle`
+and `class_aware` draw with replacement: a class by its probability, then one of its images uniformly.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Sampler = Callable[[np.ndarray, np.random.Generator, int, int], np.ndarray]
 
 
 def instance(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.ndarray:
-    """Give each class its share of the images: p_c = n_c / N."""
+    """Draw each image equally often: p_c = n_c / N."""
     return _normalised(counts)
 
 
 def class_balanced(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.ndarray:
-    """Give all classes the same: p_c = 1 / C."""
+    """Draw each class equally often: p_c = 1 / C."""
     return _normalised(np.ones_like(counts))
 
 
@@ -34,7 +34,7 @@ def sqrt(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.ndarray:
 
 
 def power(exponent: float) -> Probabilities:
-    """Make p_c ~ n_c^exponent: 0.8 is each image weighed n^-0.2, as GLMC's second batch."""
+    """Return the rule p_c ~ n_c^exponent; 0.8 weights each image by n^-0.2, as in GLMC's second batch."""
 
     def probabilities(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.ndarray:
         return _normalised(counts.astype(float) ** exponent)
@@ -52,7 +52,7 @@ def progressive(counts: np.ndarray, epoch: int, epochs: int) -> np.ndarray:
 
 
 def effective_number(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.ndarray:
-    """Weigh each image by 1 / E_n: p_c ~ n_c (1-b) / (1-b^n_c) with b = 0.9999.
+    """Weight each image by 1 / E_n: p_c ~ n_c (1-b) / (1-b^n_c) with b = 0.9999.
 
     quirk: the weight is one image's, as in LDAM-DRW's resampling rule, so p_c keeps the factor n_c and is
     close to uniform; it is not Cui et al.'s class weight.
@@ -62,7 +62,7 @@ def effective_number(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.
 
 
 def reverse(counts: np.ndarray, epoch: int = 0, epochs: int = 1) -> np.ndarray:
-    """Turn the tail round: p_c ~ n_max / n_c (the reversed sampler of BBN, Zhou et al., CVPR 2020)."""
+    """Reverse the tail: p_c ~ n_max / n_c (the reversed sampler of BBN, Zhou et al., CVPR 2020)."""
     return _normalised(counts.max() / counts)
 
 
@@ -74,10 +74,10 @@ def shuffle(labels: np.ndarray, rng: np.random.Generator, epoch: int, epochs: in
 def class_aware(
     labels: np.ndarray, rng: np.random.Generator, epoch: int, epochs: int, together: int = 4
 ) -> np.ndarray:
-    """Go round the classes, `together` images of one in a row, and round the images of each class.
+    """Cycle through the classes, `together` images of one in a row, and through the images of each class.
 
-    Each round is in a new order, so nothing comes again before all else has come (ClassAwareSampler of
-    classifier-balancing and MiSLAS with `num_samples_cls` 4). A class of fewer images repeats them.
+    Each cycle is shuffled again (ClassAwareSampler of classifier-balancing and MiSLAS with `num_samples_cls`
+    4). A class of fewer images repeats them.
     """
     present = np.unique(labels)
     turns = -(-len(labels) // together)
@@ -91,13 +91,13 @@ def class_aware(
 
 
 def _rounds(values: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return `count` values, all of them once before any of them again."""
+    """Return `count` values: the values shuffled, again and again."""
     rounds = max(1, -(-count // len(values)))
     return np.concatenate([rng.permutation(values) for _ in range(rounds)])[:count]
 
 
 def drawn(probabilities: Probabilities) -> Sampler:
-    """Make a sampler that draws classes by their probabilities, and images of a class uniformly."""
+    """Return a sampler that draws classes by their probabilities, and images of a class uniformly."""
 
     def sampler(labels: np.ndarray, rng: np.random.Generator, epoch: int, epochs: int) -> np.ndarray:
         counts = np.bincount(labels)

@@ -1,1 +1,1 @@
-"""Images as they lie on disk: folders, lists, containers and shards, decoded by one rule."""
+"""Images on disk: folders, lists, containers and shards, decoded by the same rules."""

@@ -1,7 +1,7 @@
-"""Decoded images kept as plain arrays below the data directory, shared by all processes.
+"""Decoded images cached as arrays below the data directory, shared by all processes.
 
-They are mapped into memory, so many processes start at once and share one copy. A cache belongs to the
-names, sizes and times of the files it was made of; when these change, another is made.
+They are memory-mapped, so processes start at once and share one copy. The key of a cache is a hash of the
+names, sizes and times of the files; when these change, another cache is made.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Arrays = dict[str, np.ndarray]
 
 
 def key_of(root: Path, files: Iterable[Path], *salt: object) -> str:
-    """Hash the names, sizes and times of files below `root`, which costs far less than reading them."""
+    """Hash the names, sizes and times of files below `root`, without reading them."""
     digest = hashlib.sha256(repr(salt).encode())
     start = len(str(root))
     for path in files:
@@ -33,20 +33,20 @@ def key_of(root: Path, files: Iterable[Path], *salt: object) -> str:
 
 
 def through_cache(folder: Path, names: tuple[str, ...], decode: Callable[[], Arrays]) -> Arrays:
-    """Map the arrays called `names` from a cache folder, after filling it from `decode` where it is new.
+    """Map the arrays `names` from a cache folder, after filling a new one from `decode`.
 
-    Where nothing can be written, the decoded arrays themselves are returned, every time anew.
+    Where nothing can be written, the arrays are decoded every time.
     """
-    if not _file(folder, names[-1]).exists():  # written last: with it the cache is whole
+    if not _file(folder, names[-1]).exists():  # written last, when the cache is complete
         arrays = decode()
         try:
             for name in names:
                 with replacing(_file(folder, name)) as temporary, temporary.open("wb") as file:
                     np.save(file, arrays[name])
         except OSError:
-            return arrays  # a read-only or full disk costs the time to decode, no more
+            return arrays  # a read-only or full disk
     try:
-        # copy-on-write: pages stay shared as nobody writes, and torch wants writable arrays
+        # copy-on-write: torch needs writable arrays, and pages stay shared as nothing writes to them
         return {name: np.load(_file(folder, name), mmap_mode="c") for name in names}
     except (OSError, ValueError, EOFError) as error:
         raise BenchError(

@@ -1,4 +1,4 @@
-"""CIFAR's Python files: the official ones, or others of their format with checksums of their own."""
+"""CIFAR's Python files: the official ones, or others of their format with their own checksums."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bench.cell import DataSet
 from bench.data.read.folder import below
 from bench.errors import BenchError
 
-#: Source -> its class in torchvision.datasets and the folder that this reads.
+#: Source -> its class in torchvision.datasets and the folder that the class reads.
 CIFAR = {
     "cifar10": ("CIFAR10", "cifar-10-batches-py"),
     "cifar100": ("CIFAR100", "cifar-100-python"),
@@ -26,9 +26,9 @@ class Files:
 
     Attributes:
         kind: their class in torchvision.datasets.
-        name: what the data set is called.
-        md5: by file name, where they are not the official ones.
-        remedy: what to do if they are missing or damaged.
+        name: of the data set.
+        md5: checksums by file name; empty for the official files.
+        remedy: what to do if files are missing or damaged.
     """
 
     root: Path
@@ -39,7 +39,7 @@ class Files:
 
 
 def files_of(dataset: DataSet, data_dir: Path) -> Files:
-    """Return the files of a data set, which need not be there."""
+    """Return the files of a data set, which need not exist."""
     kind, official = CIFAR[dataset.source]
     if not dataset.md5:
         remedy = (
@@ -59,10 +59,10 @@ def files_of(dataset: DataSet, data_dir: Path) -> Files:
 
 
 def fetch(files: Files, data_dir: Path) -> None:
-    """Download the official files, if they are not there.
+    """Download the official files, if they are missing.
 
     Raises:
-        BenchError: it failed.
+        BenchError: the download failed.
     """
     try:
         _torchvision(files.kind)(data_dir, download=True)
@@ -75,7 +75,7 @@ def fetch(files: Files, data_dir: Path) -> None:
 
 
 def decode(files: Files, data_dir: Path) -> tuple[Any, Any, Any, Any, Any]:
-    """Return training and test images, their labels, and the classes' names, after a check of all checksums.
+    """Check all checksums and return training and test images, their labels, and the class names.
 
     Raises:
         BenchError: a file is missing or damaged.
@@ -91,7 +91,7 @@ def decode(files: Files, data_dir: Path) -> tuple[Any, Any, Any, Any, Any]:
 
 
 def _with_files(kind: Any, files: Files, folder_name: str) -> Any:
-    """Make torchvision's class of a CIFAR read files of the same names, with checksums of their own."""
+    """Return a subclass of torchvision's class for files of the same names with other checksums."""
 
     def md5(name: str) -> str:
         if name not in files.md5:
@@ -111,7 +111,7 @@ def _with_files(kind: Any, files: Files, folder_name: str) -> Any:
 
 
 def _damage(kind: Any, root: Path) -> str:
-    """Say which file is missing or not what it should be."""
+    """Return which file is missing or damaged."""
     expected = [*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])]
     for name, md5 in expected:
         if not (root / name).is_file():
@@ -123,6 +123,6 @@ def _damage(kind: Any, root: Path) -> str:
 
 
 def _torchvision(class_name: str) -> Any:
-    from bench.vision import torchvision  # takes seconds, and with a cache is not needed
+    from bench.vision import torchvision  # takes seconds, and is not needed with a cache
 
     return getattr(torchvision.datasets, class_name)

@@ -1,7 +1,7 @@
-"""Images inside of larger files: parquet, `datasets` on disk, WebDataset shards.
+"""Images inside larger files: parquet, `datasets` on disk, WebDataset shards.
 
-They are read from the beginning to the end. What a data set holds beside pixels is kept as an index below the
-data directory; to stream its images, `data prepare` packs them into shards, of which each can be had alone.
+These files are read sequentially. Names, labels and hashes of the images are cached as an index below the
+data directory; for streaming, `data prepare` packs the images into shards, which allow random access.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def root_of(dataset: DataSet, data_dir: Path) -> Path:
     """Return the folder of a data set of containers.
 
     Raises:
-        BenchError: it is not there.
+        BenchError: it does not exist.
     """
     root = below(data_dir, dataset.folder or "", dataset.name)
     if not root.is_dir():
@@ -37,15 +37,15 @@ def root_of(dataset: DataSet, data_dir: Path) -> Path:
 
 
 def key(dataset: DataSet, root: Path) -> str:
-    """Hash the names, sizes and times of a data set's files, and how they are read."""
+    """Hash the names, sizes and times of a data set's files, and its parts and columns."""
     return key_of(root, files_in(dataset, root), str(dataset.parts), str(dataset.columns))
 
 
 def index(dataset: DataSet, root: Path, data_dir: Path) -> ListSet:
-    """Return what a data set's parts list: names, labels from 0 to C-1, and hashes of the encoded images.
+    """Return the parts of a data set: names, labels from 0 to C-1, and hashes of the encoded images.
 
     Raises:
-        BenchError: as of `items`, or a class has no training image, or a label no class.
+        BenchError: as of `items`, or a class has no training image, or a label has no class.
     """
     folder = data_dir / ".cache" / f"{root.name}-{key(dataset, root)}-index"
     parts = part_names(dataset.parts, lambda name: bool(files_called(dataset, root, name)))
@@ -66,13 +66,13 @@ def index(dataset: DataSet, root: Path, data_dir: Path) -> ListSet:
 
 
 def decode(dataset: DataSet, root: Path, part: str, count: int) -> np.ndarray:
-    """Decode all images of a part to (count, size, size, 3) uint8 RGB, those of another size cut by `fit`."""
+    """Decode all images of a part to (count, size, size, 3) uint8 RGB, resized by `fit`."""
     size = dataset.image_size
     pixels = np.empty((count, size, size, 3), np.uint8)
-    for place, item in enumerate(items(dataset, root, part)):
+    for i, item in enumerate(items(dataset, root, part)):
         try:
-            pixels[place] = np.asarray(fit(decoding.decode(item.content, upright=dataset.upright), size))
-        except Exception as error:  # what a decoder raises on a broken file depends on the format
+            pixels[i] = np.asarray(fit(decoding.decode(item.content, upright=dataset.upright), size))
+        except Exception as error:  # the exception depends on the format
             raise BenchError(
                 f"{root}: {part} image {item.name}: not a readable image ({type(error).__name__}: {error}); "
                 "replace or remove it"
@@ -102,20 +102,20 @@ def _indexed(dataset: DataSet, root: Path, parts: Mapping[str, str]) -> Arrays:
     counts = np.bincount(found["train_labels"], minlength=len(classes))
     for empty in np.flatnonzero(counts == 0):
         raise BenchError(
-            f"{root}: no training image of class {empty} {classes[empty]!r}; labels have to be numbered from "
-            "0 on, none left out"
+            f"{root}: no training image of class {empty} {classes[empty]!r}; labels must be numbered from 0 "
+            "on without gaps"
         )
     return {**found, "class_names": np.array(classes)}
 
 
 def _classes(root: Path, labels: Sequence[int | str], known: Sequence[str] | None) -> list[str]:
-    """Name the classes: as the file says, or by the words that are labels, sorted, or else by number."""
+    """Return the class names: the sorted labels if they are words, else the `known` ones, else numbers."""
     words = {label for label in labels if isinstance(label, str)}
     if words and len(words) != len(set(labels)):
-        raise BenchError(f"{root}: some labels are words and some are numbers; let them be of one kind")
+        raise BenchError(f"{root}: some labels are words and some are numbers; make them all of one kind")
     classes = sorted(words) or list(known or map(str, range(max(map(int, labels)) + 1)))
     if len(classes) < 2:
-        raise BenchError(f"{root}: one class only; two are needed at least")
+        raise BenchError(f"{root}: one class only; at least two are needed")
     return classes
 
 
@@ -124,7 +124,7 @@ def _number(
 ) -> int:
     number = numbers.get(label, -1) if isinstance(label, str) else label
     if not 0 <= number < len(classes):
-        unlabelled = "; it may be without labels: name another one by parts" if label == -1 else ""
+        unlabelled = "; it may have no labels: name another one with parts" if label == -1 else ""
         near = did_you_mean(label, classes) if isinstance(label, str) else ""
         raise BenchError(
             f"{root}: {part} has label {label!r}, but there are {len(classes)} classes{near}{unlabelled}"

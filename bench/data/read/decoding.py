@@ -1,16 +1,15 @@
-"""How an image file becomes 8-bit RGB: decided here alone, for memory, disk and shards alike.
+"""The rules by which an image file becomes 8-bit RGB, for memory, disk and shards alike.
 
-* **Grey of 16 bits** keeps its upper eight, as Pillow itself does with 16-bit colour: 65535 becomes 255.
-* **Grey of 32 bits, whole or floating**, says nothing of its range. The smallest usual one that holds the
-  image's largest value is taken: 1 (floating only), 255, 65535, 2^32 - 1. Values below 0, and such as are not
-  finite, are refused.
-* **Transparency** is laid over white, whether it comes as alpha, of a palette, or as one colour; what is
-  opaque keeps its colours. Palettes, bilevel, CMYK, YCbCr, LAB and HSV are converted as Pillow does.
-* **Of an animation or a file of several pages** the first is read.
-* **EXIF orientation** is ignored, as torchvision and the published numbers do: pixels are as they are stored.
-  A data set with `orientation: exif` is turned as its files say.
+* **Grey, 16 bits**: the upper eight are kept, as Pillow does with 16-bit colour: 65535 becomes 255.
+* **Grey, 32 bits, integer or float**: the range is not stored, so it is the smallest usual one that includes
+  the image's largest value: 1 (float only), 255, 65535, 2^32 - 1. Negative and non-finite values are refused.
+* **Transparency**, as alpha, in a palette or as one colour, is composed over white; opaque pixels keep their
+  colours. Palettes, bilevel, CMYK, YCbCr, LAB and HSV are converted as Pillow does.
+* **Animations and files of several pages**: the first frame is read.
+* **EXIF orientation** is ignored, as torchvision and the published numbers do. Images of a data set with
+  `orientation: exif` are turned as their files say.
 
-What is decoded otherwise than before gets another `RULES`, so that no cache of older pixels is taken for it.
+A change of these rules raises `RULES`, so that caches of older pixels are not used.
 """
 
 from __future__ import annotations
@@ -26,46 +25,46 @@ from PIL import Image, ImageOps
 
 from bench.errors import BenchError
 
-#: Rises when an image is decoded otherwise than before; caches of pixels carry it.
+#: Version of the rules, part of the key of cached pixels.
 RULES = 2
 
 ORIENTATION = 0x0112  # EXIF's tag
 
-#: Images that not every Pillow reads, if any does: to leave them out unasked would move the counts.
+#: Image formats that Pillow may not read: errors, as to skip such files silently would change the counts.
 FOREIGN = (".arw", ".avif", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".heic", ".heif", ".jxl", ".nef", ".svg")
 
 
 @cache
 def suffixes() -> frozenset[str]:
-    """Return the suffixes, in small letters, of all files that this Pillow reads as images."""
+    """Return the suffixes, in lower case, of all image formats that this Pillow reads."""
     Image.init()
     return frozenset(end for end, kind in Image.registered_extensions().items() if kind in Image.OPEN)
 
 
 def is_image(path: Path) -> bool:
-    """Tell whether a file is an image: by its suffix, or, where that says nothing, by how it begins.
+    """Tell whether a file is an image, by its suffix or, if that is unknown, by its first bytes.
 
     Raises:
-        BenchError: it is an image by its suffix, but of a kind that this Pillow does not read.
+        BenchError: by its suffix it is an image that this Pillow does not read.
     """
     suffix = path.suffix.lower()
     if suffix in suffixes():
         return True
     if suffix in FOREIGN:
-        raise BenchError(f"{path}: Pillow does not read {suffix} here; convert it, to PNG say, or remove it")
+        raise BenchError(f"{path}: Pillow does not read {suffix} here; convert it, as to PNG, or remove it")
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path):
             return True
-    except Exception:  # whatever a decoder says of it
+    except Exception:  # the exception depends on the format
         return False
 
 
 def decode(content: Path | bytes, *, upright: bool = False) -> Image.Image:
-    """Decode an image to RGB, in its own size; `upright` turns it as its EXIF orientation says.
+    """Decode an image to RGB in its own size; `upright` turns it as its EXIF orientation says.
 
     Raises:
-        Exception: what Pillow raises on a broken file, which depends on the format.
-        ValueError: its values have no place in 8 bits by the rules above.
+        Exception: the file is broken; the type depends on the format.
+        ValueError: the rules refuse its values.
     """
     with Image.open(_openable(content)) as file:
         image = to_rgb(file)
@@ -75,8 +74,8 @@ def decode(content: Path | bytes, *, upright: bool = False) -> Image.Image:
         return image
 
 
-def peculiar(content: Path | bytes, *, upright: bool = False) -> str:
-    """Say what of a readable image a rule passes over that its owner may not know of; "" if nothing."""
+def peculiarity(content: Path | bytes, *, upright: bool = False) -> str:
+    """Return what the rules ignore in a readable image and its owner may not know; "" if nothing."""
     with Image.open(_openable(content)) as file:
         if getattr(file, "n_frames", 1) > 1:
             return "of several frames, of which the first is read"
@@ -104,10 +103,12 @@ def to_rgb(image: Image.Image) -> Image.Image:
 def _grey(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
     if not np.isfinite(values).all() or values.min() < 0:
-        told = f"mode {image.mode} with values from {values.min()} to {values.max()}"
-        raise ValueError(f"{told}; save it as 8- or 16-bit grey")
+        raise ValueError(
+            f"mode {image.mode} with values from {values.min()} to {values.max()}; "
+            "save it as 8- or 16-bit grey"
+        )
     most = values.max()
-    if image.mode.startswith("I;") or image.format in ("PNG", "PPM"):  # their range is known, however dark
+    if image.mode.startswith("I;") or image.format in ("PNG", "PPM"):  # these have a known range
         shades = (values.astype(np.uint32) >> 8).astype(np.uint8)
         if "transparency" in image.info:
             shades[values == image.info["transparency"]] = 255

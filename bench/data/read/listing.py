@@ -1,4 +1,4 @@
-"""What a data set's parts list, image by image: from list files, folders or containers."""
+"""The parts of a data set as lists of images, whether from list files, folders or containers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bench.data.read.readers import KINDS
 
 
 def listed(dataset: DataSet, data_dir: Path) -> ListSet:
-    """Return the parts of a data set: of a folder tree class after class, of containers in their own order.
+    """Return the parts of a data set: a folder tree class after class, containers in their own order.
 
     Raises:
         BenchError: something is missing or wrong.

@@ -1,4 +1,4 @@
-"""Data sets given by list files: which image has which label, as the long-tail literature publishes them.
+"""Data sets given by list files of images and labels, as the long-tail literature publishes them.
 
 The lists of ImageNet-LT, iNaturalist 2018 and Places-LT have `relative/path.jpg label` on each line, those of
 mini-ImageNet-LT are CSV (`path,label`, with or without the header `img,label`).
@@ -26,12 +26,12 @@ class Listing:
     """The images of one list file, in its order.
 
     Attributes:
-        file: the list itself, for messages.
-        paths: (n,) bytes (UTF-8) below the data set's folder, and no list of Python strings: worker
-            processes would copy that bit by bit.
+        file: the list file, for messages.
+        paths: (n,) bytes (UTF-8) below the data set's folder; not a list of strings, whose reference counts
+            would make worker processes copy it.
         labels: (n,) int64.
-        lines: (n,) where each stands in the file, from 1.
-        hashes: (n, 32) uint8, sha256 of the encoded images, where these are inside of larger files.
+        lines: (n,) line of each image in the file, from 1.
+        hashes: (n, 32) uint8, sha256 of the encoded images, if these are inside larger files.
     """
 
     file: Path
@@ -43,17 +43,17 @@ class Listing:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def path(self, place: int) -> str:
+    def path(self, i: int) -> str:
         """Return the path of one image, as listed."""
-        return bytes(self.paths[place]).decode()
+        return bytes(self.paths[i]).decode()
 
     def files(self, root: Path) -> list[Path]:
-        """Return where the images are, which are below `root`."""
+        """Return the paths of the images, which are below `root`."""
         return [root / os.fsdecode(path) for path in self.paths.tolist()]
 
-    def fault(self, place: int, message: str) -> BenchError:
-        """Return the error that says what is wrong with one line."""
-        return BenchError(f"{self.file}:{self.lines[place]}: {message}")
+    def fault(self, i: int, message: str) -> BenchError:
+        """Return an error about the line of one image."""
+        return BenchError(f"{self.file}:{self.lines[i]}: {message}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,22 +67,23 @@ class ListSet:
     class_names: tuple[str, ...]
 
     @property
-    def said(self) -> tuple[object, ...]:
-        """All that the lists say but the paths."""
+    def content(self) -> tuple[object, ...]:
+        """The content of the lists without the paths."""
         return tuple(one.labels.tolist() for one in self.parts.values()), self.class_names
 
     @property
     def parts(self) -> dict[str, Listing]:
-        """The lists there are, by the name of their part."""
+        """The lists by the names of their parts."""
         parts = {"train": self.train, "val": self.val, "test": self.test}
         return {name: listing for name, listing in parts.items() if listing is not None}
 
 
 def read_list(file: Path) -> Listing:
-    """Read a list file: spaces or a tab before the label, in a .csv a comma; blank lines are passed over.
+    """Read a list file: spaces or a tab before the label, in a .csv a comma; blank lines are skipped.
 
     Raises:
-        BenchError: it is missing or not UTF-8 text, a line is no path and label, or a path leads elsewhere.
+        BenchError: it is missing or not UTF-8 text, a line is not a path and a label, or a path leads out of
+            the folder.
     """
     try:
         text = file.read_bytes().decode("utf-8-sig")
@@ -96,7 +97,7 @@ def read_list(file: Path) -> Listing:
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue
-        path, label = _parted(line, comma)
+        path, label = _split(line, comma)
         if number == 1 and comma and label.lower() == "label":
             continue  # a header
         paths.append(_checked(path, file, number).encode())
@@ -120,7 +121,7 @@ def read_lists(dataset: DataSet, data_dir: Path) -> ListSet:
     if not root.is_dir():
         raise BenchError(
             f"{root}: no such folder for {dataset.name!r}; put its images and lists there, or point --data "
-            f"elsewhere; `run_bench.py data check {dataset.name}` says where a published set is to be had"
+            f"elsewhere; `run_bench.py data check {dataset.name}` shows where to obtain a published set"
         )
     parts = {"train": lists.train, "val": lists.val, "test": lists.test}
     read = {part: read_list(below(root, name, dataset.name)) for part, name in parts.items() if name}
@@ -141,10 +142,10 @@ def read_lists(dataset: DataSet, data_dir: Path) -> ListSet:
 
 
 def locate(root: Path, listing: Listing, folders: tuple[str, ...]) -> Listing:
-    """Return a list with the paths that its images have below `root`, if they are not where it says.
+    """Return a list with the actual paths of its images below `root`.
 
-    ImageNet's validation images come flat (val/x.JPEG) and are sorted into class folders by many
-    (val/n01440764/x.JPEG); lists exist for both. The first image tells for all.
+    ImageNet's validation images come flat (val/x.JPEG), and many users sort them into class folders
+    (val/n01440764/x.JPEG); lists exist for both. The first image decides for all.
     """
     path, label = listing.path(0), int(listing.labels[0])
     if (root / path).exists():
@@ -162,30 +163,30 @@ def locate(root: Path, listing: Listing, folders: tuple[str, ...]) -> Listing:
 
 
 def _flat(path: str) -> str:
-    """Leave out the last folder."""
+    """Remove the last folder of a path."""
     folder, name = os.path.split(path)
     return os.path.join(os.path.dirname(folder), name)
 
 
 def _sorted(path: str, folder: str) -> str:
-    """Put an image into a folder of its class."""
+    """Insert the folder of its class into the path of an image."""
     head, name = os.path.split(path)
     return os.path.join(head, folder, name)
 
 
 def _class_folders(train: Listing) -> tuple[str, ...]:
-    """Name each class after its images' folder, without what all have in common; or else by its number.
+    """Return class names: the images' folders without their common path if these are unique, else numbers.
 
     Raises:
         BenchError: a class between 0 and the largest label has no training image.
     """
     counts = np.bincount(train.labels)
     if len(counts) < 2:
-        raise BenchError(f"{train.file}: one class only; two are needed at least")
+        raise BenchError(f"{train.file}: one class only; at least two are needed")
     for label in np.flatnonzero(counts == 0):
         raise BenchError(
             f"{train.file}: no image of class {label}, though labels go up to {len(counts) - 1}; "
-            "labels have to be numbered from 0 on, none left out"
+            "labels must be numbered from 0 on without gaps"
         )
     folders: list[set[str]] = [set() for _ in counts]
     for path, label in zip(train.paths.tolist(), train.labels.tolist(), strict=True):
@@ -198,7 +199,7 @@ def _class_folders(train: Listing) -> tuple[str, ...]:
 
 
 def _class_names(file: Path, classes: int) -> tuple[str, ...]:
-    """Read a class's name from each line."""
+    """Read class names, one a line."""
     try:
         names = file.read_text("utf-8").rstrip("\n").split("\n")
     except (OSError, UnicodeDecodeError) as error:
@@ -206,14 +207,14 @@ def _class_names(file: Path, classes: int) -> tuple[str, ...]:
     seen: set[str] = set()
     for number, name in enumerate(names, start=1):
         if not name or not name.isprintable() or name in seen:
-            raise BenchError(f"{file}:{number}: {name[:40]!r} is no name, or not the first of this name")
+            raise BenchError(f"{file}:{number}: {name[:40]!r} is not a name, or is listed twice")
         seen.add(name)
     if len(names) != classes:
         raise BenchError(f"{file}: {len(names)} names for {classes} classes; write one on each line")
     return tuple(names)
 
 
-def _parted(line: str, comma: str | None) -> tuple[str, str]:
+def _split(line: str, comma: str | None) -> tuple[str, str]:
     path, *label = line.strip().rsplit(comma, 1)
     return (path.strip(), label[0].strip()) if label else ("", path)
 

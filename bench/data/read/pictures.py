@@ -1,4 +1,4 @@
-"""Images on disk, one after the other: from the files that a list names, or from shards made of them."""
+"""Images on disk, read one by one: from the files of a list, or from shards."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from bench.errors import BenchError
 
 @dataclass(frozen=True, eq=False)
 class Pictures:
-    """Some images of a data set, cheap to hand to another process.
+    """Some images of a data set, cheap to send to another process.
 
     Attributes:
-        root: the folder that `paths` are below.
+        root: the folder of `paths`.
         paths: (n,) bytes.
-        places: (n,) where each stands in its list, and so in the shards.
+        indices: (n,) of each image in its list, and so in the shards.
         upright: whether they are turned as their EXIF orientation says.
     """
 
     root: Path
     paths: np.ndarray
-    places: np.ndarray
+    indices: np.ndarray
     shards: Shards | None = None
     upright: bool = False
 
@@ -38,24 +38,24 @@ class Pictures:
         return len(self.paths)
 
     def take(self, positions: np.ndarray) -> Pictures:
-        """Return some of the images, in another order."""
-        return replace(self, paths=self.paths[positions], places=self.places[positions])
+        """Return the images at some positions, in this order."""
+        return replace(self, paths=self.paths[positions], indices=self.indices[positions])
 
     def file(self, position: int) -> Path:
-        """Return where an image is, or was before it was packed."""
+        """Return the path of an image, which need not exist once it is packed."""
         return self.root / os.fsdecode(bytes(self.paths[position]))
 
     def open(self, position: int) -> Image.Image:
-        """Decode an image to RGB, in its own size.
+        """Decode an image to RGB in its own size.
 
         Raises:
             BenchError: it is missing or cannot be decoded.
         """
         path = self.file(position)
         try:
-            content = path if self.shards is None else self.shards.content(self.places[position])
+            content = path if self.shards is None else self.shards.content(self.indices[position])
             return decode(content, upright=self.upright)
-        except Exception as error:  # what a decoder raises on a broken file depends on the format
+        except Exception as error:  # the exception depends on the format
             where = path if self.shards is None else f"{path} in {self.shards.folder}"
             raise BenchError(
                 f"{where}: not a readable image ({type(error).__name__}: {error}); replace it"
@@ -68,7 +68,7 @@ class Pictures:
             BenchError: one is missing or empty.
         """
         if self.shards is not None:
-            return self.shards.lengths()[self.places]
+            return self.shards.lengths()[self.indices]
         sizes = np.empty(len(self), np.int64)
         for position in range(len(self)):
             path = self.file(position)
@@ -83,8 +83,8 @@ class Pictures:
     def fingerprint(self, labels: np.ndarray) -> str:
         """Hash names, labels and sizes of the files to 16 hexadecimal digits.
 
-        To hash all pixels would take longer than many a run. Folders are left out, as the same lists are
-        published for several layouts; images that were shrunk or saved anew have other sizes.
+        Hashing all pixels would take longer than many runs. Folders are left out, as the same lists are
+        published for several layouts; images that were shrunk or saved again have other sizes.
         """
         digest = hashlib.sha256(b"files")
         names = [os.path.basename(path) for path in self.paths.tolist()]
@@ -97,10 +97,10 @@ class Pictures:
 
 
 def pictures(dataset: DataSet, data_dir: Path, root: Path, listing: Listing) -> Pictures:
-    """Return the images of a list: those that were packed as `dataset.short_side` says, or its files.
+    """Return the images of a list: from shards with `dataset.short_side` if there are any, or its files.
 
     Raises:
-        BenchError: they should be shrunk and are not.
+        BenchError: the data set needs shards and there are none.
     """
     shards = find(data_dir, str(dataset.folder), listing, dataset.short_side, dataset.upright)
     name, side = dataset.name, dataset.short_side

@@ -1,6 +1,6 @@
-"""The formats of containers: parquet as the Hugging Face Hub has it, `datasets` on disk, WebDataset shards.
+"""The formats of containers: parquet as on the Hugging Face Hub, `datasets` on disk, WebDataset shards.
 
-Each is read by its package, from the beginning to the end.
+Each is read sequentially by its package.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from bench.data.read import decoding
 from bench.data.read.folder import part_names
 from bench.errors import BenchError, did_you_mean
 
-#: Source -> how its files end. The package that reads them is an extra of the source's name.
+#: Source -> the suffix of its files. The package that reads them is an extra with the source's name.
 KINDS = {"parquet": ".parquet", "datasets": ".arrow", "webdataset": ".tar"}
 
 _AT_ONCE = 256  # rows
 
 
 class Item(NamedTuple):
-    """An image as it is stored: its name, its encoded bytes, and its label, a number or a word."""
+    """A stored image: its name, its encoded bytes, and its label, a number or a word."""
 
     name: str
     content: bytes
@@ -33,7 +33,7 @@ class Item(NamedTuple):
 
 
 def files_in(dataset: DataSet, root: Path) -> list[Path]:
-    """Return all files of a data set that hold images, sorted by their paths."""
+    """Return all files of a data set that contain images, sorted by path."""
     ending = KINDS[dataset.source]
     found = [path for path in root.rglob(f"*{ending}") if not path.name.startswith(".")]
     if not found:
@@ -45,21 +45,20 @@ def items(dataset: DataSet, root: Path, part: str) -> Iterator[Item]:
     """Yield the images of a part in the order of its files.
 
     Raises:
-        BenchError: the package that reads them is not installed, a part or a column is missing, or a file is
-            damaged.
+        BenchError: the package is not installed, a part or a column is missing, or a file is damaged.
     """
     read = {"parquet": _of_parquet, "datasets": _of_datasets, "webdataset": _of_webdataset}[dataset.source]
     try:
         yield from read(dataset, root, part)
     except BenchError:
         raise
-    except Exception as error:  # what a reader raises on a broken file depends on the format
-        told = f"{type(error).__name__}: {error}".splitlines()[0]
-        raise BenchError(f"{root}: not readable as {dataset.source} ({told}); fetch it again") from error
+    except Exception as error:  # the exception depends on the format
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise BenchError(f"{root}: not readable as {dataset.source} ({reason}); fetch it again") from error
 
 
 def class_names(dataset: DataSet, root: Path) -> tuple[str, ...] | None:
-    """Return the classes' names in the order of labels, None where the files do not say them."""
+    """Return the class names in the order of labels, None if the files do not have them."""
     if dataset.source == "webdataset":
         return None
     schema = _schema(dataset, root)
@@ -70,12 +69,15 @@ def class_names(dataset: DataSet, root: Path) -> tuple[str, ...] | None:
 
 # -- parts -----------------------------------------------------------------------------------------
 def files_called(dataset: DataSet, root: Path, name: str) -> list[Path]:
-    """Return the files that have a part's name as a word in theirs, or else in their paths; or match it."""
+    """Return the files of a part: those that match a pattern, or have its name as a word.
+
+    The word is looked for in the names of the files, and only if none has it in their paths.
+    """
     files = {path.relative_to(root).as_posix(): path for path in files_in(dataset, root)}
     if "*" in name or "?" in name:
-        return [path for inside, path in files.items() if fnmatch.fnmatchcase(inside, name)]
+        return [path for relative, path in files.items() if fnmatch.fnmatchcase(relative, name)]
     by_name = [path for path in files.values() if name in _words(path.name)]
-    return by_name or [path for inside, path in files.items() if name in _words(inside)]
+    return by_name or [path for relative, path in files.items() if name in _words(relative)]
 
 
 def _words(path: str) -> list[str]:
@@ -86,10 +88,10 @@ def _files_of(dataset: DataSet, root: Path, part: str) -> list[Path]:
     name = part_names(dataset.parts, lambda name: bool(files_called(dataset, root, name)))[part]
     found = files_called(dataset, root, name)
     if not found:
-        some = [path.relative_to(root).as_posix() for path in files_in(dataset, root)]
-        told = ", ".join(some[:5]) + (", ..." if len(some) > 5 else "")
+        paths = [path.relative_to(root).as_posix() for path in files_in(dataset, root)]
+        listed = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
         raise BenchError(
-            f"{root}: no file of {part}, none having {name!r} in its path; there are {told}; name them by "
+            f"{root}: no file of {part}: none has {name!r} in its path; there are {listed}; name them with "
             f"parts: {{{part}: PATTERN}}"
         )
     return found
@@ -112,8 +114,8 @@ def _of_datasets(dataset: DataSet, root: Path, part: str) -> Iterator[Item]:
     name = part_names(dataset.parts, split.__contains__)[part]
     if name not in split:
         raise BenchError(
-            f"{root}: no split {name!r}{did_you_mean(name, split)}; there are {', '.join(split)}; name it by "
-            f"parts: {{{part}: NAME}}"
+            f"{root}: no split {name!r}{did_you_mean(name, split)}; there are {', '.join(split)}; name it "
+            f"with parts: {{{part}: NAME}}"
         )
     columns = _columns(split[name].features.arrow_schema, dataset, root)
     chosen = split[name].select_columns(list(dict.fromkeys(columns))).with_format("arrow")
@@ -126,7 +128,7 @@ def _of_datasets(dataset: DataSet, root: Path, part: str) -> Iterator[Item]:
 def _splits(dataset: DataSet, root: Path) -> Any:
     found = _package(dataset, "datasets").load_from_disk(str(root))
     if not isinstance(found, dict):
-        raise BenchError(f"{root}: one split alone; save a DatasetDict that has train and test")
+        raise BenchError(f"{root}: one split only; save a DatasetDict that has train and test")
     return found
 
 
@@ -138,13 +140,13 @@ def _schema(dataset: DataSet, root: Path) -> Any:
 
 
 def _features(schema: Any) -> dict[str, Any]:
-    """Return what `datasets` wrote about the columns, if it did."""
-    said = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
-    return dict(said.get("info", {}).get("features") or {})
+    """Return the features that `datasets` stored for the columns, if any."""
+    metadata = json.loads((schema.metadata or {}).get(b"huggingface", b"{}"))
+    return dict(metadata.get("info", {}).get("features") or {})
 
 
 def _columns(schema: Any, dataset: DataSet, where: Path) -> tuple[str, str]:
-    """Return the names of the column of images and of the one of labels."""
+    """Return the names of the columns of images and of labels."""
     types = _package(dataset, "pyarrow.types")
     asked = dataset.columns or Columns()
 
@@ -157,10 +159,10 @@ def _columns(schema: Any, dataset: DataSet, where: Path) -> tuple[str, str]:
         return bool(types.is_integer(kind) or types.is_string(kind) or types.is_large_string(kind))
 
     def column(what: str, asked: str | None, usual: Sequence[str], fits: Any) -> str:
-        there = ", ".join(schema.names)
+        listed = ", ".join(schema.names)
         if asked is not None and asked not in schema.names:
             near = did_you_mean(asked, schema.names)
-            raise BenchError(f"{where}: no column {asked!r}{near}; there are {there}")
+            raise BenchError(f"{where}: no column {asked!r}{near}; there are {listed}")
         fitting = [field.name for field in schema if fits(field.type)]
         named = [name for name in ((asked,) if asked else usual) if name in fitting]
         if named or (asked is None and len(fitting) == 1):
@@ -169,7 +171,8 @@ def _columns(schema: Any, dataset: DataSet, where: Path) -> tuple[str, str]:
             raise BenchError(f"{where}: column {asked!r} is {schema.field(asked).type}, which is no {what}")
         several = "more than one column" if fitting else "no column"
         raise BenchError(
-            f"{where}: {several} may have the {what}; there are {there}; name it by columns: {{{what}: NAME}}"
+            f"{where}: {several} may have the {what}; there are {listed}; name it with "
+            f"columns: {{{what}: NAME}}"
         )
 
     return (
@@ -186,7 +189,7 @@ def _rows(batch: Any, columns: tuple[str, str], where: Path, row: int) -> Iterat
         if not content:
             raise BenchError(f"{where}: row {number} has no image bytes; embed the files that it names")
         if label is None:
-            raise BenchError(f"{where}: row {number} has no label; take it out")
+            raise BenchError(f"{where}: row {number} has no label; remove it")
         yield Item(str(path or number), content, label)
 
 
@@ -206,7 +209,7 @@ def _of_webdataset(dataset: DataSet, root: Path, part: str) -> Iterator[Item]:
             if name not in fields:
                 raise BenchError(
                     f"{sample['__url__']}: {sample['__key__']} has no {name!r}; there are "
-                    f"{', '.join(fields)}; name it by columns: {{{what}: NAME}}"
+                    f"{', '.join(fields)}; name it with columns: {{{what}: NAME}}"
                 )
         word = fields[label].decode().strip()
         number = int(word) if re.fullmatch(r"-?\d{1,9}", word) else word

@@ -1,7 +1,7 @@
-"""Shards: many images in few files, because disks read few large files faster than many small ones.
+"""Shards: many images in few files, as disks read few large files faster than many small ones.
 
-A shard is the beginnings of its images and the end of the last (int64, from the shard's first byte on), then
-their encoded bytes. `shards.json` is written last: with it all shards are whole.
+A shard is the start of each image and the end of the last one (int64, in bytes from the shard's start), then
+the encoded images. `shards.json` is written last, when all shards are complete.
 """
 
 from __future__ import annotations
@@ -33,10 +33,13 @@ QUALITY = 95  # of a shrunk image's JPEG, with full colour resolution
 NAME = "shards.json"
 
 
-class Manifest(Frozen):
-    """What was packed: how many images, shrunk to which shorter side, and the shards' sizes in bytes.
+class ShardIndex(Frozen):
+    """The content of `shards.json`.
 
-    `made_of` is a hash of the files' paths and sizes, which older ones have not.
+    Attributes:
+        short_side: to which the images were shrunk, if they were.
+        sizes: of the shards in bytes.
+        made_of: hash of the files' paths and sizes; None in older indices.
     """
 
     schema_version: Literal[1] = 1
@@ -53,9 +56,9 @@ class Shards:
     folder: Path
     images: int
 
-    def content(self, place: int) -> bytes:
-        """Return the encoded bytes of an image by its place in the list."""
-        number, within = divmod(int(place), PER_SHARD)
+    def content(self, i: int) -> bytes:
+        """Return the encoded bytes of an image by its index in the list."""
+        number, within = divmod(int(i), PER_SHARD)
         with _shard(self.folder, number).open("rb", buffering=0) as file:
             file.seek(8 * within)
             start, stop = struct.unpack("<qq", file.read(16))
@@ -66,16 +69,16 @@ class Shards:
         """Return the number of bytes (n,) int64 of each image."""
         starts = range(0, self.images, PER_SHARD)
         counts = [min(PER_SHARD, self.images - start) for start in starts]
-        offsets = [
+        offsets = (
             np.fromfile(_shard(self.folder, number), "<i8", count + 1) for number, count in enumerate(counts)
-        ]
-        return np.concatenate([np.diff(some) for some in offsets]).astype(np.int64)
+        )
+        return np.concatenate([*map(np.diff, offsets)]).astype(np.int64)
 
 
-def place_of(
+def folder_of(
     data_dir: Path, folder: str, listing: Listing, short_side: int | None, upright: bool = False
 ) -> Path:
-    """Return the folder of a list's shards; another list, or another size, has another one."""
+    """Return the folder of a list's shards, which depends on the list and the size."""
     digest = hashlib.sha256(b"\0".join(os.path.basename(path) for path in listing.paths.tolist()))
     digest.update(listing.labels.astype("<i8").tobytes())
     if listing.hashes is not None:
@@ -87,54 +90,57 @@ def place_of(
 def find(
     data_dir: Path, folder: str, listing: Listing, short_side: int | None, upright: bool = False
 ) -> Shards | None:
-    """Return the shards of a list, None where there are none.
+    """Return the shards of a list, None if there are none.
 
     Raises:
         BenchError: they are damaged.
     """
-    place = place_of(data_dir, folder, listing, short_side, upright)
+    home = folder_of(data_dir, folder, listing, short_side, upright)
     remedy = "delete this folder and run `data prepare` again"
     try:
-        manifest = Manifest.model_validate_json((place / NAME).read_bytes())
+        index = ShardIndex.model_validate_json((home / NAME).read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValidationError) as error:
-        raise BenchError(f"{place / NAME}: damaged ({type(error).__name__}); {remedy}") from None
-    for number, size in enumerate(manifest.sizes):
-        shard = _shard(place, number)
+        raise BenchError(f"{home / NAME}: damaged ({type(error).__name__}); {remedy}") from None
+    for number, size in enumerate(index.sizes):
+        shard = _shard(home, number)
         if not shard.is_file() or shard.stat().st_size != size:
             raise BenchError(f"{shard}: missing, or not of the {size:,} bytes it was written with; {remedy}")
-    if manifest.images != len(listing) or len(manifest.sizes) != -(-len(listing) // PER_SHARD):
-        raise BenchError(f"{place / NAME}: not of this list; {remedy}")
-    return Shards(place, manifest.images)
+    if index.images != len(listing) or len(index.sizes) != -(-len(listing) // PER_SHARD):
+        raise BenchError(f"{home / NAME}: not of this list; {remedy}")
+    return Shards(home, index.images)
 
 
 def pack(
     files: Sequence[Path],
-    place: Path,
+    home: Path,
     short_side: int | None,
     report: Callable[[int], None],
     workers: int,
     upright: bool = False,
     contents: Iterator[bytes] | None = None,
 ) -> int:
-    """Write the shards of `files`, in this order, and return their size in bytes.
+    """Write the shards of `files`, in this order, to the folder `home`, and return their size in bytes.
 
-    Shards that are there are kept, so it may be stopped and goes on. Each image is `report`ed as 1. Where
-    images are inside of larger files, `files` name them and `contents` yields their encoded bytes.
+    Existing shards are kept, so packing may be stopped and continued.
+
+    Args:
+        report: is called with the number of images packed since its last call.
+        contents: the encoded images, if these are inside larger files; then `files` only have their names.
 
     Raises:
-        BenchError: an image is missing or broken, or what is there was packed from other files.
+        BenchError: an image is missing or broken, or the existing shards were packed from other files.
     """
     made_of = _made_of(files)
-    if (place / NAME).is_file():
-        before = Manifest.model_validate_json((place / NAME).read_bytes()).made_of
+    if (home / NAME).is_file():
+        before = ShardIndex.model_validate_json((home / NAME).read_bytes()).made_of
         if None not in (before, made_of) and before != made_of:
-            raise BenchError(f"{place}: packed from other files than these; delete this folder, or keep it")
+            raise BenchError(f"{home}: packed from other files than these; delete this folder, or keep it")
     sizes = []
-    with ThreadPoolExecutor(workers) as pool:  # Pillow lets go of the interpreter while it works
+    with ThreadPoolExecutor(workers) as pool:  # Pillow releases the GIL
         for number, start in enumerate(range(0, len(files), PER_SHARD)):
-            some, shard = files[start : start + PER_SHARD], _shard(place, number)
+            some, shard = files[start : start + PER_SHARD], _shard(home, number)
             given: Iterable[bytes | None] = repeat(None) if contents is None else islice(contents, len(some))
             if not shard.exists():
                 packed = pool.map(
@@ -142,18 +148,18 @@ def pack(
                 )
                 _write(shard, list(packed))
             else:
-                deque(zip(some, given, strict=False), maxlen=0)  # what is packed already is passed over
+                deque(zip(some, given, strict=False), maxlen=0)  # skip the contents of a shard that exists
                 report(len(some))
             sizes.append(shard.stat().st_size)
-    manifest = Manifest(images=len(files), short_side=short_side, sizes=tuple(sizes), made_of=made_of)
-    write_text(place / NAME, manifest.model_dump_json(indent=1) + "\n")
+    index = ShardIndex(images=len(files), short_side=short_side, sizes=tuple(sizes), made_of=made_of)
+    write_text(home / NAME, index.model_dump_json(indent=1) + "\n")
     return sum(sizes)
 
 
 def _made_of(files: Sequence[Path]) -> str | None:
-    """Hash where files are, below what they have in common, and their sizes; None if one is gone."""
+    """Hash the files' paths below their common folder, and their sizes; None if a file is missing."""
     if not all(file.is_file() for file in files):
-        return None  # as after packing they may be
+        return None  # they may be deleted after packing
     start = len(os.path.commonpath(files))
     lines = (f"{str(file)[start:]}\0{file.stat().st_size}\0" for file in files)
     return hashlib.sha256(os.fsencode("".join(lines))).hexdigest()[:16]
@@ -162,12 +168,12 @@ def _made_of(files: Sequence[Path]) -> str | None:
 def _encoded(
     path: Path, given: bytes | None, short_side: int | None, upright: bool, report: Callable[[int], None]
 ) -> bytes:
-    """Return a file's bytes, or those that are given, or those of the image shrunk."""
+    """Return the encoded image, `given` or read from its file, shrunk if asked for."""
     try:
         content = path.read_bytes() if given is None else given
         if short_side is not None:
             content = _shrunk(content, short_side, upright)
-    except Exception as error:  # what a decoder raises on a broken file depends on the format
+    except Exception as error:  # the exception depends on the format
         raise BenchError(f"{path}: cannot be packed ({type(error).__name__}: {error}); replace it") from error
     report(1)
     return content
@@ -180,7 +186,7 @@ def _shrunk(content: bytes, short_side: int, upright: bool) -> bytes:
         return content
     width, height = (max(short_side, round(side * scale)) for side in image.size)
     shrunk = io.BytesIO()
-    image = image.resize((width, height), Image.Resampling.BICUBIC)  # Pillow's is antialiased
+    image = image.resize((width, height), Image.Resampling.BICUBIC)  # antialiased
     image.save(shrunk, "JPEG", quality=QUALITY, subsampling=0)
     return shrunk.getvalue()
 

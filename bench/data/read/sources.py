@@ -1,6 +1,6 @@
-"""Images in memory: the embedded digits, CIFAR's official files, folders, lists and containers of one's own.
+"""Images in memory: the embedded digits, CIFAR's official files, a user's folders, lists and containers.
 
-Those that stay on disk are not read here: see `bench.data.read.listing` and `bench.data.feed.streaming`.
+Images that stay on disk are read by `bench.data.read.listing` and `bench.data.feed.streaming`.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ ARRAYS = ("train_images", "test_images", "train_labels", "test_labels", "class_n
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """A data set as it is, before any tail is cut.
+    """A whole data set, before a tail is drawn.
 
     Attributes:
-        train_images: (N, H, W, 3) uint8, in the source's own order; test_images alike.
-        train_labels: (N,) int64, from 0 to C-1; test_labels alike.
-        class_names: C names, at the index that labels use.
-        key: names this content, so that one process uploads it to a device only once.
+        train_images, test_images: (N, H, W, 3) uint8, in the source's order.
+        train_labels, test_labels: (N,) int64, from 0 to C-1.
+        class_names: C names, indexed by label.
+        key: identifies the content, so that a process uploads it to a device only once.
     """
 
     train_images: np.ndarray
@@ -51,16 +51,16 @@ class Images:
             if len(outside):
                 raise BenchError(
                     f"{self.key}: {part} image {outside[0]} has label {labels[outside[0]]}, out of range "
-                    f"(there are {classes} classes, from 0 on); mend the labels or name the class"
+                    f"(there are {classes} classes, from 0 on); correct the labels or name the class"
                 )
 
 
 def tail(
     dataset: DataSet, imbalance_factor: float, data_dir: Path
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Return how many training images (C,) each class keeps, the test labels (N,), and the classes' names.
+    """Return the training images (C,) of each class in the tail, the test labels (N,), and the class names.
 
-    Of any data set; images that stay on disk need not be there. Errors as of `longtail.class_counts`.
+    Images that stay on disk need not exist. Errors as of `longtail.class_counts`.
     """
     if dataset.on_disk:
         found = listed(dataset, data_dir)
@@ -78,7 +78,7 @@ def read(dataset: DataSet, data_dir: Path, *, download: bool = False) -> Images:
     """Read a data set from below the data directory; with `download`, fetch CIFAR where it is missing.
 
     Raises:
-        BenchError: it is not there, or damaged; the message names the path and the remedy.
+        BenchError: it is missing or damaged; the message has the path and the remedy.
     """
     if dataset.on_disk:
         raise BenchError(f"{dataset.name}: its images stay on disk; see `data check`")
@@ -86,7 +86,7 @@ def read(dataset: DataSet, data_dir: Path, *, download: bool = False) -> Images:
         return _digits(dataset)
     if dataset.test_per_class is not None:
         raise BenchError(
-            f"{dataset.name}: source {dataset.source!r} has a test set of its own; leave out test_per_class"
+            f"{dataset.name}: source {dataset.source!r} has its own test set; leave out test_per_class"
         )
     if dataset.source in cifar.CIFAR:
         return _cifar(dataset, data_dir, download)
@@ -103,8 +103,8 @@ def _digits(dataset: DataSet) -> Images:
     smallest = np.bincount(labels).min()
     if held_out is None or held_out >= smallest:
         raise BenchError(
-            f"{dataset.name}: the digits have no test set of their own; "
-            f"set test_per_class to what to hold out, below {smallest}"
+            f"{dataset.name}: the digits have no test set; set test_per_class to the images of each class to "
+            f"hold out, below {smallest}"
         )
     is_test = np.zeros(len(labels), bool)
     for c in range(10):
@@ -122,9 +122,9 @@ def _digits(dataset: DataSet) -> Images:
 
 
 def _digits_table() -> np.ndarray:
-    """Read the digits, (1797, 65), 64 pixels and the label, from scikit-learn's files.
+    """Read the digits, (1797, 65): 64 pixels and the label, from scikit-learn's files.
 
-    To import it, as its `load_digits` would, takes two seconds in every run.
+    Its `load_digits` would import scikit-learn, which takes two seconds in every run.
     """
     package = importlib.util.find_spec("sklearn")
     assert package is not None
@@ -134,7 +134,7 @@ def _digits_table() -> np.ndarray:
 
 
 def _cifar(dataset: DataSet, data_dir: Path, download: bool) -> Images:
-    """CIFAR's Python files in their order; their md5 is checked when they are first decoded."""
+    """CIFAR's Python files in their order; checksums are verified when they are first decoded."""
     files = cifar.files_of(dataset, data_dir)
     _require_size(dataset, 32)
     if download and not files.md5:
@@ -146,7 +146,7 @@ def _cifar(dataset: DataSet, data_dir: Path, download: bool) -> Images:
 
 
 def _folder(dataset: DataSet, data_dir: Path) -> Images:
-    """A tree of the user's below the data directory (see `bench.data.read.folder`)."""
+    """A user's tree below the data directory (see `bench.data.read.folder`)."""
     root, size = folder.root_of(dataset, data_dir), dataset.image_size
     parts = folder.list_tree(root, dataset.parts)
     train, test = parts["train"], parts["test"]
@@ -163,7 +163,7 @@ def _folder(dataset: DataSet, data_dir: Path) -> Images:
 
 
 def _listed(dataset: DataSet, data_dir: Path) -> Images:
-    """The images that list files name, in their order."""
+    """The images of list files, in their order."""
     lists, size = read_lists(dataset, data_dir), dataset.image_size
     files = [listing.files(lists.root) for listing in (lists.train, lists.test)]
 
@@ -171,12 +171,12 @@ def _listed(dataset: DataSet, data_dir: Path) -> Images:
         pixels = (folder.decode({"": some}, size, upright=dataset.upright) for some in files)
         return _arrays(*pixels, lists.train.labels, lists.test.labels, lists.class_names)
 
-    key = key_of(lists.root, [*files[0], *files[1]], lists.said, size, RULES, dataset.upright)
+    key = key_of(lists.root, [*files[0], *files[1]], lists.content, size, RULES, dataset.upright)
     return _cached(data_dir, _name_of(lists.root, data_dir), key, decode)
 
 
 def _contained(dataset: DataSet, data_dir: Path) -> Images:
-    """The images inside of larger files, in their order."""
+    """The images inside larger files, in their order."""
     root, size = containers.root_of(dataset, data_dir), dataset.image_size
 
     def decode() -> Arrays:

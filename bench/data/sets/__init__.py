@@ -1,1 +1,1 @@
-"""Which data sets there are, what is known of published ones, and whether a copy is one of them."""
+"""The built-in data sets, what is known about published ones, and checks of a user's copy."""

@@ -1,4 +1,4 @@
-"""The built-in data sets, as a recipe names them; a recipe may write down others of its own."""
+"""The built-in data sets; a recipe may define others."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ _IMAGENET = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
 
 def _listed(name: str, title: str, lists: ListFiles, **fields: Any) -> DataSet:
-    """Describe a data set with a natural long tail, whose images stay on disk in a folder of its name."""
-    fields = {**_IMAGENET, **fields}
+    """Define a data set of list files with a natural long tail, whose images stay on disk."""
     return DataSet(
         name=name,
         title=title,
@@ -20,7 +19,7 @@ def _listed(name: str, title: str, lists: ListFiles, **fields: Any) -> DataSet:
         lists=lists,
         image_size=224,
         profile="natural",
-        **fields,
+        **(_IMAGENET | fields),
     )
 
 

@@ -1,14 +1,14 @@
-"""Holding a user's copy of a data set against what is known of it, against the disk, and against itself.
+"""Checks of a user's copy of a data set: published counts, files on disk, and agreement of its parts.
 
-What is there more than once is found by `bench.data.sets.repeats`.
+Repeated images are found by `bench.data.sets.repeats`.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,15 @@ from bench.data.read.listing import listed
 from bench.data.read.lists import read_list, read_lists
 from bench.data.read.pictures import Pictures, pictures
 from bench.data.read.readers import KINDS, items
-from bench.data.sets.findings import AS_PUBLISHED, COUNTS_AGREE, DIFFERS, MOST_TOLD, Findings, Part, part_of
+from bench.data.sets.findings import (
+    AS_PUBLISHED,
+    COUNTS_AGREE,
+    DIFFERS,
+    MOST_LISTED,
+    Findings,
+    PartSummary,
+    summarise,
+)
 from bench.data.sets.known import KNOWN, Known, KnownList, git_blob
 from bench.data.sets.repeats import compare_containers, compare_contents, compare_lists, compare_trees
 from bench.data.split.extra import read_extra
@@ -35,33 +43,35 @@ def check(
     decode: bool = False,
     report: Callable[[int], None] = lambda n: None,
 ) -> Findings:
-    """Look at a data set in `root`: its lists or folders, held against each other, and every image.
+    """Check the lists or folders of a data set in `root`, whether they agree, and every image.
 
-    With `decode`, every image is decoded too; `report` is told how many were looked at. What is found is kept
-    below `data_dir`.
+    Args:
+        data_dir: where results are cached.
+        decode: whether to decode every image too.
+        report: is called with the number of images checked since its last call.
     """
     findings = Findings()
+    checked = _Check(dataset, root, data_dir, decode, report, findings)
     if dataset.source == "folder":
-        _check_tree(dataset, root, data_dir, decode, report, findings)
+        checked.tree()
     elif dataset.source in KINDS:
-        _check_containers(dataset, root, data_dir or root, decode, report, findings)
+        checked.containers()
     else:
-        _check_lists(dataset, root, decode, report, findings)
+        checked.lists()
     (findings.remarks if dataset.allow_leak else findings.faults).extend(findings.leaks)
-    findings.faults, findings.remarks = (
-        [*map(printable, some)] for some in (findings.faults, findings.remarks)
-    )
+    findings.faults = [*map(printable, findings.faults)]
+    findings.remarks = [*map(printable, findings.remarks)]
     return findings
 
 
 def before_training(dataset: DataSet, data_dir: Path, class_counts: np.ndarray) -> list[str]:
-    """Do what `check` does and costs seconds, and return its remarks.
+    """Do those parts of `check` that take only seconds, and return the remarks.
 
     Args:
-        class_counts: (C,) training images of each class, by which extra images are chosen.
+        class_counts: (C,) training images of each class, on which the choice of extra images depends.
 
     Raises:
-        BenchError: its faults, a line each.
+        BenchError: the faults, a line each.
     """
     findings = Findings()
     if dataset.source == "folder":
@@ -79,113 +89,147 @@ def before_training(dataset: DataSet, data_dir: Path, class_counts: np.ndarray) 
     if dataset.on_disk:
         lists = listed(dataset, data_dir)
         for listing in lists.parts.values():
-            pictures(dataset, data_dir, lists.root, listing).sizes()  # all are there, or packed
+            pictures(dataset, data_dir, lists.root, listing).sizes()  # raises if an image is missing
     if findings.leaks and not dataset.allow_leak:
-        remedy = "take them out, or say allow_leak: true of the data set"
+        remedy = "remove them, or give the data set allow_leak: true"
         findings.faults += [f"{leak}; {remedy}" for leak in findings.leaks]
     if findings.faults:
         raise BenchError("\n".join(f"{dataset.name}: {fault}" for fault in findings.faults))
     return [printable(remark) for remark in findings.remarks + findings.leaks]
 
 
-def _check_lists(
-    dataset: DataSet, root: Path, decode: bool, report: Callable[[int], None], findings: Findings
-) -> None:
-    known = KNOWN.get(dataset.copy_of or dataset.name)
-    assert dataset.lists is not None
-    files = {"train": dataset.lists.train, "val": dataset.lists.val, "test": dataset.lists.test}
-    for part, name in files.items():
-        if name is not None:
-            _check_list(part, root / name, dataset, known, findings)
-    if findings.faults and known is not None:
-        findings.remedies.append(f"lists: {known.lists_from}")
-    if len(findings.parts) == sum(name is not None for name in files.values()):
+@dataclass(frozen=True)
+class _Check:
+    """A check of one data set, with the arguments of `check`."""
+
+    dataset: DataSet
+    root: Path
+    data_dir: Path | None
+    decode: bool
+    report: Callable[[int], None]
+    findings: Findings
+
+    def lists(self) -> None:
+        """Check list files and their images."""
+        findings, known = self.findings, KNOWN.get(self.dataset.copy_of or self.dataset.name)
+        assert self.dataset.lists is not None
+        parts = ("train", "val", "test")
+        files = {part: name for part in parts if (name := getattr(self.dataset.lists, part)) is not None}
+        for part, name in files.items():
+            self._list(part, self.root / name, known)
+        if findings.faults and known is not None:
+            findings.remedies.append(f"lists: {known.lists_from}")
+        if len(findings.parts) < len(files):
+            return
         try:
-            lists = read_lists(dataset.model_copy(update={"folder": "."}), root)
+            lists = read_lists(self.dataset.model_copy(update={"folder": "."}), self.root)
         except BenchError as error:
             findings.faults.append(str(error))
-        else:
-            compare_lists(root, lists.parts, len(lists.class_names), None, findings)
-            if decode:
-                compare_contents(root, lists.parts, findings)
-            before = len(findings.faults)
-            for part, listing in lists.parts.items():
-                images = Pictures(root, listing.paths, np.arange(len(listing)), upright=dataset.upright)
-                _check_images(part, images, decode, report, findings)
-            if len(findings.faults) > before and known is not None:
-                findings.remedies.append(f"images: {known.images_from}")
+            return
+        compare_lists(self.root, lists.parts, len(lists.class_names), None, findings)
+        if self.decode:
+            compare_contents(self.root, lists.parts, findings)
+        before = len(findings.faults)
+        for part, listing in lists.parts.items():
+            self._images(part, listing.paths)
+        if len(findings.faults) > before and known is not None:
+            findings.remedies.append(f"images: {known.images_from}")
+
+    def tree(self) -> None:
+        """Check a folder tree."""
+        try:
+            parts = folder.list_tree(self.root, self.dataset.parts)
+        except BenchError as error:
+            self.findings.faults.append(str(error))
+            return
+        for name, part in parts.items():
+            counts = np.array([len(files) for files in part.classes.values()])
+            self.findings.parts.append(summarise(name, self.root / name, counts, self.dataset))
+            self._images(name, np.array([os.fsencode(path.relative_to(self.root)) for path in part.files]))
+        by_bytes = self.decode or not self.dataset.on_disk
+        compare_trees(self.dataset, self.root, self.data_dir, parts, None, self.findings, by_bytes=by_bytes)
+
+    def containers(self) -> None:
+        """Check images inside larger files."""
+        dataset, data_dir = self.dataset, self.data_dir or self.root
+        try:
+            found = index(dataset, self.root, data_dir)
+        except BenchError as error:
+            self.findings.faults.append(str(error))
+            return
+        for part, listing in found.parts.items():
+            self.findings.parts.append(summarise(part, listing.file, np.bincount(listing.labels), dataset))
+            states: list[tuple[str, ...]] = [()] * len(listing)
+            for i, item in enumerate(items(dataset, self.root, part) if self.decode else ()):
+                states[i] = _decoded(item.content, dataset.upright)
+                self.report(1)
+            self._add_states(part, states, listing.path)
+        compare_containers(dataset, data_dir, found, None, self.findings)
+
+    def _list(self, part: str, file: Path, known: Known | None) -> None:
+        try:
+            listing = read_list(file)
+        except BenchError as error:
+            self.findings.faults.append(f"{part} list: {error}")
+            return
+        blob = git_blob(file.read_bytes())
+        found = summarise(part, file, np.bincount(listing.labels), self.dataset, blob)
+        published = known.lists.get(part) if known else None
+        if known is not None and published is not None:
+            differences = _differences(found, known.classes, published)
+            verdict = DIFFERS if differences else COUNTS_AGREE
+            found = replace(found, verdict=AS_PUBLISHED if blob in published.blobs else verdict)
+            if found.verdict == DIFFERS:
+                self.findings.faults.append(f"{part} list: {file}: {', '.join(differences)}")
+            elif found.verdict == COUNTS_AGREE:
+                self.findings.remarks.append(
+                    f"{file}: not byte for byte a list we know (git blob {blob[:12]})"
+                )
+        self.findings.parts.append(found)
+
+    def _images(self, part: str, paths: np.ndarray) -> None:
+        """Check the files `paths` (n,) of a part."""
+        images = Pictures(self.root, paths, np.arange(len(paths)), upright=self.dataset.upright)
+
+        def states_of(position: int) -> tuple[str, ...]:
+            self.report(1)
+            path = images.file(position)
+            if not path.is_file():
+                return ("missing",)
+            if not path.stat().st_size:
+                return ("empty",)
+            return _decoded(path, images.upright) if self.decode else ()
+
+        with ThreadPoolExecutor() as pool:  # Pillow and the file system release the GIL
+            states = list(pool.map(states_of, range(len(images))))
+        self._add_states(part, states, lambda i: str(images.file(i).relative_to(images.root)))
+
+    def _add_states(
+        self, part: str, states: Sequence[tuple[str, ...]], name_of: Callable[[int], str]
+    ) -> None:
+        """Add a line for each state that images have."""
+        self.findings.present[part] = len(states) - states.count(("missing",))
+        for state in sorted({state for some in states for state in some}):
+            positions = [i for i, some in enumerate(states) if state in some]
+            names = ", ".join(map(name_of, positions[:MOST_LISTED]))
+            more = f" and {len(positions) - MOST_LISTED:,} more" if len(positions) > MOST_LISTED else ""
+            line = f"{part}: {len(positions):,} of {len(states):,} images {state}: {names}{more}"
+            fault = state in ("missing", "empty", "broken")
+            (self.findings.faults if fault else self.findings.remarks).append(line)
 
 
-def _check_tree(
-    dataset: DataSet,
-    root: Path,
-    data_dir: Path | None,
-    decode: bool,
-    report: Callable[[int], None],
-    findings: Findings,
-) -> None:
+def _decoded(content: Path | bytes, upright: bool) -> tuple[str, ...]:
+    """Decode an image, and return what is wrong or peculiar about it."""
     try:
-        parts = folder.list_tree(root, dataset.parts)
-    except BenchError as error:
-        findings.faults.append(str(error))
-        return
-    for name, part in parts.items():
-        counts = np.array([len(files) for files in part.classes.values()])
-        findings.parts.append(part_of(name, root / name, counts, dataset))
-        paths = np.array([os.fsencode(path.relative_to(root)) for path in part.files])
-        images = Pictures(root, paths, np.arange(len(paths)), upright=dataset.upright)
-        _check_images(name, images, decode, report, findings)
-    by_bytes = decode or not dataset.on_disk
-    compare_trees(dataset, root, data_dir, parts, None, findings, by_bytes=by_bytes)
+        pixels = np.asarray(decoding.decode(content, upright=upright))
+        peculiarity = decoding.peculiarity(content, upright=upright)
+    except Exception:  # the exception depends on the format
+        return ("broken",)
+    uniform = not (pixels != pixels[0, 0]).any()
+    return tuple(filter(None, ("of one colour" if uniform else "", peculiarity)))
 
 
-def _check_containers(
-    dataset: DataSet,
-    root: Path,
-    data_dir: Path,
-    decode: bool,
-    report: Callable[[int], None],
-    findings: Findings,
-) -> None:
-    try:
-        found = index(dataset, root, data_dir)
-    except BenchError as error:
-        findings.faults.append(str(error))
-        return
-    for part, listing in found.parts.items():
-        findings.parts.append(part_of(part, listing.file, np.bincount(listing.labels), dataset))
-        names = [name.decode() for name in listing.paths.tolist()]
-        states, peculiarities = ["there"] * len(listing), dict[int, str]()
-        for place, item in enumerate(items(dataset, root, part) if decode else ()):
-            states[place], told = _looked_at(item.content, dataset.upright)
-            if told:
-                peculiarities[place] = told
-            report(1)
-        _tell_states(part, states, peculiarities, names.__getitem__, findings)
-    compare_containers(dataset, data_dir, found, None, findings)
-
-
-def _check_list(part: str, file: Path, dataset: DataSet, known: Known | None, findings: Findings) -> None:
-    try:
-        listing = read_list(file)
-    except BenchError as error:
-        findings.faults.append(f"{part} list: {error}")
-        return
-    blob = git_blob(file.read_bytes())
-    found = part_of(part, file, np.bincount(listing.labels), dataset, blob)
-    published = known.lists.get(part) if known else None
-    if known is not None and published is not None:
-        differences = _differences(found, known.classes, published)
-        verdict = DIFFERS if differences else COUNTS_AGREE
-        found = replace(found, verdict=AS_PUBLISHED if blob in published.blobs else verdict)
-        if found.verdict == DIFFERS:
-            findings.faults.append(f"{part} list: {file}: {', '.join(differences)}")
-        elif found.verdict == COUNTS_AGREE:
-            findings.remarks.append(f"{file}: not byte for byte a list we know (git blob {blob[:12]})")
-    findings.parts.append(found)
-
-
-def _differences(found: Part, classes: int, published: KnownList) -> list[str]:
+def _differences(found: PartSummary, classes: int, published: KnownList) -> list[str]:
     pairs: dict[str, tuple[int | tuple[int, ...], int | tuple[int, ...]]] = {
         "images": (found.images, published.images),
         "classes": (found.classes, classes),
@@ -194,65 +238,11 @@ def _differences(found: Part, classes: int, published: KnownList) -> list[str]:
         "many/medium/few classes": (found.shots, published.shots or found.shots),
     }
     return [
-        f"{_shown(ours)} {what} instead of {_shown(theirs)}"
-        for what, (ours, theirs) in pairs.items()
-        if ours != theirs
+        f"{_text(value)} {what} instead of {_text(expected)}"
+        for what, (value, expected) in pairs.items()
+        if value != expected
     ]
 
 
-def _shown(value: int | tuple[int, ...]) -> str:
+def _text(value: int | tuple[int, ...]) -> str:
     return f"{value:,}" if isinstance(value, int) else "/".join(map(str, value))
-
-
-# -- the images ----------------------------------------------------------------------------------------
-def _check_images(
-    part: str, images: Pictures, decode: bool, report: Callable[[int], None], findings: Findings
-) -> None:
-    peculiarities: dict[int, str] = {}
-
-    def look(position: int) -> str:
-        report(1)
-        path = images.file(position)
-        if not path.is_file():
-            return "missing"
-        if not path.stat().st_size:
-            return "empty"
-        if not decode:
-            return "there"
-        state, peculiarity = _looked_at(path, images.upright)
-        if peculiarity:
-            peculiarities[position] = peculiarity
-        return state
-
-    with ThreadPoolExecutor() as pool:  # Pillow and the file system let go of the interpreter
-        states = list(pool.map(look, range(len(images))))
-    _tell_states(
-        part, states, peculiarities, lambda place: str(images.file(place).relative_to(images.root)), findings
-    )
-
-
-def _looked_at(content: Path | bytes, upright: bool) -> tuple[str, str]:
-    """Decode an image, and say how it is and what of it a rule passes over, if anything."""
-    try:
-        pixels = np.asarray(decoding.decode(content, upright=upright))
-        told = decoding.peculiar(content, upright=upright)
-    except Exception:  # what a decoder raises on a broken file depends on the format
-        return "broken", ""
-    return "there" if (pixels != pixels[0, 0]).any() else "of one colour", told
-
-
-def _tell_states(
-    part: str,
-    states: Sequence[str],
-    peculiarities: Mapping[int, str],
-    name_of: Callable[[int], str],
-    findings: Findings,
-) -> None:
-    findings.there[part] = len(states) - states.count("missing")
-    told_of = [*enumerate(states), *sorted(peculiarities.items())]
-    for state in sorted({state for _, state in told_of} - {"there"}):
-        places = [place for place, one in told_of if one == state]
-        told = ", ".join(map(name_of, places[:MOST_TOLD]))
-        more = f" and {len(places) - MOST_TOLD:,} more" if len(places) > MOST_TOLD else ""
-        line = f"{part}: {len(places):,} of {len(states):,} images {state}: {told}{more}"
-        (findings.faults if state in ("missing", "empty", "broken") else findings.remarks).append(line)

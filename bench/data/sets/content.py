@@ -1,6 +1,6 @@
-"""What a data set holds at this moment: whether it is here, a cheap key of its files, its fingerprint.
+"""The current content of a data set: whether it is here, a cheap key of its files, its fingerprint.
 
-The fingerprint is computed anew only where the key has changed, and then kept beside the cache of images.
+The fingerprint is computed only if the key has changed, and cached beside the images.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from bench.data.read.pictures import pictures
 from bench.data.read.readers import KINDS
 from bench.files import write_text
 
-#: Rises when what is kept of a content changes its meaning.
+#: Version of the cached content.
 _VERSION = 2
 
 
 @dataclass(frozen=True)
 class Content:
-    """What a split is made of: fingerprints, the classes' names and counts, image hashes, as of `Split`."""
+    """Fingerprints, class names, class counts and image hashes of a split (see `Split`)."""
 
     fingerprint: dict[str, str]
     class_names: list[str]
@@ -40,7 +40,7 @@ def is_embedded(dataset: DataSet) -> bool:
 
 
 def is_here(dataset: DataSet, data_dir: Path) -> bool:
-    """Tell whether a data set, and what is added to it, is on this machine."""
+    """Tell whether a data set, with its extra images, is on this machine."""
     roots = [_root(dataset, data_dir)]
     if dataset.extra_train is not None:
         roots.append(folder.below(data_dir, dataset.extra_train.folder, dataset.name))
@@ -48,15 +48,15 @@ def is_here(dataset: DataSet, data_dir: Path) -> bool:
         return False
     if dataset.source != "list":
         return True
-    read = lists.read_lists(dataset, data_dir)  # often here without the images, which are large
+    read = lists.read_lists(dataset, data_dir)  # often here without the large images
     first = pictures(dataset, data_dir, read.root, read.train)
     return first.shards is not None or first.file(0).exists()
 
 
 def key(dataset: DataSet, data_dir: Path) -> str:
-    """Hash the names, sizes and times of all files of a data set, without looking into images.
+    """Hash the names, sizes and times of all files of a data set, without reading images.
 
-    Of list files it has what they say and the images' sizes, which is what their fingerprint goes by.
+    Of list files the content and the images' sizes are hashed, on which their fingerprint depends.
 
     Raises:
         BenchError: something is missing or wrong.
@@ -84,7 +84,7 @@ def key(dataset: DataSet, data_dir: Path) -> str:
 
 
 def validation(dataset: DataSet, data_dir: Path) -> str | None:
-    """Return the fingerprint of the validation set, None where there is none."""
+    """Return the fingerprint of the validation set, None if there is none."""
     named = dataset.lists or dataset.parts
     if named is None or named.val is None:
         return None
@@ -96,25 +96,25 @@ def validation(dataset: DataSet, data_dir: Path) -> str | None:
 def content(
     dataset: DataSet, imbalance_factor: float, subsample: int | None, data_dir: Path, key: str
 ) -> Content:
-    """Return what the split of a data set holds whose `key` is given, from what is kept of it if it is known.
+    """Return the content of a split from the cache, or read it; `key` is that of the data set.
 
     Raises:
         BenchError: as of `split.load`.
     """
     asked = [_VERSION, dataset.model_dump(mode="json", exclude={"title"}), imbalance_factor, subsample, key]
     name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:16]
-    kept = data_dir / ".cache" / "contents" / f"{name}.json"
+    cached = data_dir / ".cache" / "contents" / f"{name}.json"
     with suppress(OSError, ValueError, TypeError):
-        return Content(**json.loads(kept.read_text(encoding="utf-8")))
+        return Content(**json.loads(cached.read_text(encoding="utf-8")))
     found = look(dataset, imbalance_factor, subsample, data_dir)
-    with suppress(OSError):  # a read-only or full disk costs the time to look again, no more
-        write_text(kept, json.dumps(asdict(found)))
+    with suppress(OSError):  # on a read-only or full disk it is read again next time
+        write_text(cached, json.dumps(asdict(found)))
     return found
 
 
 def look(dataset: DataSet, imbalance_factor: float, subsample: int | None, data_dir: Path) -> Content:
-    """Return what the split of a data set holds, read anew; errors as of `split.load`."""
-    from bench.data.split.load import load, subsampled  # with torch, which is not needed where it is known
+    """Read the content of a split without the cache; errors as of `split.load`."""
+    from bench.data.split.load import load, subsampled  # imports torch, which is not needed with the cache
 
     split = load(dataset, imbalance_factor, data_dir)
     if subsample is not None:
@@ -124,7 +124,7 @@ def look(dataset: DataSet, imbalance_factor: float, subsample: int | None, data_
 
 
 def _root(dataset: DataSet, data_dir: Path) -> Path | None:
-    """Return the folder of a data set, None of the digits, which are embedded."""
+    """Return the folder of a data set, None for the embedded digits."""
     if dataset.source == "digits":
         return None
     if dataset.source in cifar.CIFAR:
@@ -134,9 +134,9 @@ def _root(dataset: DataSet, data_dir: Path) -> Path | None:
 
 def _key_of_lists(dataset: DataSet, data_dir: Path) -> str:
     read = lists.read_lists(dataset, data_dir)
-    if not dataset.on_disk:  # its fingerprint goes by pixels, so times count
+    if not dataset.on_disk:  # its fingerprint depends on pixels, so times count
         files = [path for part in read.parts.values() for path in part.files(read.root)]
-        return key_of(read.root, files, read.said)
+        return key_of(read.root, files, read.content)
     parts = {
         name: pictures(dataset, data_dir, read.root, part).fingerprint(part.labels)
         for name, part in read.parts.items()

@@ -1,4 +1,4 @@
-"""What a check of a data set found."""
+"""The results of a check of a data set."""
 
 from __future__ import annotations
 
@@ -10,14 +10,20 @@ import numpy as np
 from bench.cell import DataSet
 from bench.data.split.longtail import shot_groups
 
-MOST_TOLD = 5  # files of a kind
+MOST_LISTED = 5  # files of a kind
 
 AS_PUBLISHED, COUNTS_AGREE, DIFFERS, UNKNOWN = "as published", "counts agree", "differs", "not known"
 
 
 @dataclass(frozen=True)
-class Part:
-    """What one list file, or a part's folder, holds; `shots` are its many-, medium- and few-shot classes."""
+class PartSummary:
+    """The content of a list file or of a part's folder.
+
+    Attributes:
+        most, least: images of the largest and the smallest class.
+        shots: numbers of many-, medium- and few-shot classes.
+        blob: git's hash of a list file.
+    """
 
     part: str
     file: Path
@@ -32,30 +38,35 @@ class Part:
 
 @dataclass
 class Findings:
-    """All that a check found: `faults` have to be mended, `remarks` should be known.
+    """The results of a check.
 
-    `leaks` are images in two parts: faults as well, unless the data set allows them.
+    Attributes:
+        present: number of files found, by part.
+        faults: have to be corrected.
+        leaks: images in two parts: faults, unless the data set allows them.
+        remarks: are worth knowing.
+        remedies: where lists or images can be obtained.
     """
 
-    parts: list[Part] = field(default_factory=list)
-    there: dict[str, int] = field(default_factory=dict)
+    parts: list[PartSummary] = field(default_factory=list)
+    present: dict[str, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
     leaks: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     remedies: list[str] = field(default_factory=list)
 
 
-def part_of(part: str, file: Path, counts: np.ndarray, dataset: DataSet, blob: str = "") -> Part:
-    """Describe a part by its counts (C,)."""
-    present = counts[counts > 0]
-    groups = shot_groups(present, dataset.shots)
-    return Part(
+def summarise(part: str, file: Path, counts: np.ndarray, dataset: DataSet, blob: str = "") -> PartSummary:
+    """Summarise a part by its class counts (C,)."""
+    counts = counts[counts > 0]
+    groups = shot_groups(counts, dataset.shots)
+    return PartSummary(
         part=part,
         file=file,
         images=int(counts.sum()),
-        classes=len(present),
-        most=int(present.max()),
-        least=int(present.min()),
+        classes=len(counts),
+        most=int(counts.max()),
+        least=int(counts.min()),
         shots=(len(groups["many"]), len(groups["medium"]), len(groups["few"])),
         blob=blob,
         verdict=UNKNOWN,

@@ -1,7 +1,7 @@
-"""What is known of the published long-tailed list files, to hold a user's copy against.
+"""What is known about the published long-tailed list files, to check a user's copy.
 
-A blob is git's name of a file's content (`git hash-object FILE`). Lists that differ in nothing but where the
-images lie have other blobs, so an unknown blob is a remark and wrong counts are a fault.
+A blob is git's hash of a file (`git hash-object FILE`). Lists that differ only in the paths of the images
+have other blobs, so an unknown blob is a remark and wrong counts are a fault.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class KnownList:
-    """One published list: its images, and how many the largest and the smallest class have.
+    """One published list: its images, and those of the largest and the smallest class.
 
     `shots` are the numbers of many-, medium- and few-shot classes (more than 100, 20 to 100, less than 20).
     """
@@ -26,7 +26,7 @@ class KnownList:
 
 @dataclass(frozen=True)
 class Known:
-    """A published data set: its classes, its lists by their part, and where it is to be had."""
+    """A published data set: its number of classes, its lists by part, and where to obtain it."""
 
     classes: int
     lists: dict[str, KnownList]
@@ -36,8 +36,8 @@ class Known:
 
 _DECOUPLING = "github.com/facebookresearch/classifier-balancing, folder data/"
 
-#: By the names of `bench.data.sets.catalogue`. Where several blobs are given, the first is of the lists that
-#: the catalogue's folder layout is made for; the others are published too.
+#: By the names of `bench.data.sets.catalogue`. Of several blobs the first is that of the lists for which the
+#: catalogue's folder layout is made; the others are published too.
 KNOWN: dict[str, Known] = {
     "imagenet_lt": Known(
         classes=1000,
@@ -107,5 +107,5 @@ KNOWN: dict[str, Known] = {
 
 
 def git_blob(content: bytes) -> str:
-    """Return git's name of a file's content."""
+    """Return git's hash of a file's content."""
     return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

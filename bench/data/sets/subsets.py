@@ -1,8 +1,8 @@
-"""Which published images some images are, by labels and pixels alone: in whatever order and format they come.
+"""Recognising published images by labels and pixels alone, in any order and format.
 
-An image and its label are hashed together, and the sorted hashes once more. So the official files, a folder
-of PNG files and a parquet file of the same images have one hash. The hashes of the papers' subsets are in
-`subsets.csv`, which `run_bench.py data subsets` makes anew.
+An image and its label are hashed together, and then the sorted hashes. So the official files, a folder of PNG
+files and a parquet file of the same images have the same hash. The hashes of the papers' subsets are in
+`subsets.csv`, which is the output of `run_bench.py data subsets`.
 """
 
 from __future__ import annotations
@@ -28,24 +28,23 @@ if TYPE_CHECKING:
 FILE = Path(__file__).with_name("subsets.csv")
 COLUMNS = ("dataset", "part", "imbalance_factor", "images", "hash")
 
-#: The data sets of the catalogue that are told by their images.
-DATASETS_TOLD = ("cifar10", "cifar100_rebuilt")
+#: The data sets of the catalogue that are recognised by their images.
+RECOGNISABLE = ("cifar10", "cifar100_rebuilt")
 #: The imbalance factors of the papers' subsets.
 FACTORS = (10, 20, 50, 100, 200)
-#: How the papers draw a subset, and whose code it is.
+#: How the papers draw a subset.
 DRAW = "RandomState(0), as in LDAM-DRW and followers"
 
-_BYTES = 16
+_BYTES = 16  # of a digest
 
 
 @dataclass(frozen=True)
 class Recognised:
-    """What some images are: those of a published data set, and how their long tail was drawn.
+    """Recognised images: their published data set, and how their long tail was drawn.
 
     Attributes:
         dataset: of the catalogue.
-        draw: "original" is the papers' own. Where the files at hand could not tell the papers' draw from
-            another one, it is "unknown".
+        draw: "original" is the papers'; "unknown" if the hash of the papers' draw is not known.
     """
 
     dataset: DataSet
@@ -59,36 +58,36 @@ class Recognised:
 
     @property
     def copy(self) -> str:
-        """What the images are to a published number, as of `data_copy` in the published table."""
+        """How the images relate to the papers': a value of `data_copy` in the published table."""
         drawn = {"another": "same images, another draw", "unknown": "same images, draw not known"}
         return drawn.get(self.draw, "original")
 
     @property
     def footnote(self) -> str | None:
-        """What has to be said beside a number on these images."""
+        """The footnote to a number on these images."""
         return self.dataset.copy_kind
 
-    def told(self) -> str:
-        """Name them in a sentence."""
+    def describe(self) -> str:
+        """Return a sentence about the images."""
         if self.imbalance_factor == 1:
             return f"all training images of {DATASETS[self.published].title.removesuffix('-LT')}"
         name = f"{DATASETS[self.published].title}, imbalance factor {self.imbalance_factor:g}"
         if self.draw == "another":
-            return f"{name}: {self.copy} (the papers' is {DRAW}), so no published number judges it"
+            return f"{name}: {self.copy} (the papers' is {DRAW}), so it is compared with no published number"
         if self.draw == "unknown":
-            return f"{name}: the same images; of which ones the papers drew no hash is known here"
+            return f"{name}: the same images; whether the papers drew these is not known"
         return f"{name}, {DRAW}" + (f"; {self.footnote}" if self.footnote else "")
 
 
 def recognise(
     hashes: Mapping[str, str], class_counts: Sequence[int], imbalance_factor: float
 ) -> Recognised | None:
-    """Say which published images a training set and its test set are, None where they are none.
+    """Recognise a training set and its test set as published images, None if they are not.
 
     Args:
         hashes: as of `hashes_of`.
         class_counts: (C,) training images of each class.
-        imbalance_factor: by which the tail was cut.
+        imbalance_factor: of the tail.
     """
     for name, known in _known().items():
         if known["test", None] != hashes.get("test"):
@@ -108,7 +107,7 @@ def recognise(
 
 
 def is_published(hashes: Mapping[str, str]) -> bool:
-    """Tell whether a training set, whole or a subset of the papers', and its test set are published ones."""
+    """Tell whether a training set, whole or a subset of the papers, and its test set are published."""
     return any(
         known["test", None] == hashes["test"]
         and hashes["set"] in [code for (part, _), code in known.items() if part != "test"]
@@ -117,7 +116,7 @@ def is_published(hashes: Mapping[str, str]) -> bool:
 
 
 def digests(labels: np.ndarray, pixels: np.ndarray) -> np.ndarray:
-    """Hash each of the images (n, H, W, 3) uint8 together with its shape and label, to (n, 16) uint8."""
+    """Return a digest (n, 16) uint8 of each image (n, H, W, 3) uint8 with its shape and label."""
     start = hashlib.blake2b(repr(pixels.shape[1:]).encode(), digest_size=_BYTES)
     found = bytearray()
     for label, image in zip(labels.tolist(), pixels, strict=True):
@@ -129,15 +128,15 @@ def digests(labels: np.ndarray, pixels: np.ndarray) -> np.ndarray:
 
 
 def order_free(digests: np.ndarray) -> str:
-    """Hash a set of images by their digests (n, 16), in whatever order, to 16 hexadecimal digits."""
+    """Hash digests (n, 16), in any order, to 16 hexadecimal digits."""
     rows = np.ascontiguousarray(digests).view(f"S{_BYTES}").ravel()
     return hashlib.sha256(np.sort(rows).tobytes()).hexdigest()[:16]
 
 
 def hashes_of(source: Images, positions: np.ndarray, data_dir: Path) -> dict[str, str]:
-    """Return the hash of the whole training "set", of its subset "train" (n,) `positions`, and of "test".
+    """Return the hashes of the training "set", of its subset "train" at `positions` (n,), and of "test".
 
-    An image is hashed once for all subsets; the digests are kept beside the cache of the images.
+    Each image is hashed once for all subsets; the digests are cached beside the images.
     """
 
     def hashed() -> Arrays:
@@ -156,11 +155,11 @@ def hashes_of(source: Images, positions: np.ndarray, data_dir: Path) -> dict[str
     }
 
 
-def rows(data_dir: Path, names: Sequence[str] = DATASETS_TOLD) -> Iterator[tuple[str, ...]]:
-    """Yield the lines of `subsets.csv`, made of the files of the data sets in `data_dir`.
+def rows(data_dir: Path, names: Sequence[str] = RECOGNISABLE) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of `subsets.csv`, computed from the data sets in `data_dir`.
 
     Raises:
-        BenchError: they are not there.
+        BenchError: a data set is missing.
     """
     from bench.data.read.sources import read
 

@@ -1,1 +1,1 @@
-"""What a run trains and is tested on: the long tail, what is held out, and what is added."""
+"""The images of a run: long tail, held-out images and extra images."""

@@ -1,4 +1,4 @@
-"""All that a run needs of its data: the whole training set, and which of it makes the long tail."""
+"""The data of a run: the images, and the positions and labels of its long tail."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from bench.randomness import generator
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Split:
-    """What is known of a long-tailed training set and its test set without looking at an image.
+    """A long-tailed training set and its test set, without their pixels.
 
     Attributes:
         positions: (n,) int64 into the training images: the long-tailed subset, class after class.
-        labels: (n + k,) int64, of the subset (with the noise there is) and of the k extra images of an epoch.
+        labels: (n + k,) int64, of the subset, with label noise, and of the k extra images of an epoch.
         test_labels: (M,) int64.
-        class_counts: (C,) int64, real training images of each class: what shot groups go by.
-        fingerprint: of "train" (the subset), "test" and, where there are extra images, "extra_train"; see
+        class_counts: (C,) int64, real training images of each class, which define the shot groups.
+        fingerprint: of "train" (the subset), "test" and, with extra images, "extra_train"; see
             `longtail.fingerprint` and `Pictures.fingerprint`.
-        image_hashes: by which the images are recognised (see `bench.data.sets.subsets`), as far as they are
-            in memory and not held out.
+        image_hashes: to recognise published images (see `bench.data.sets.subsets`); only of images in memory,
+            without held-out ones.
     """
 
     dataset: DataSet
@@ -49,11 +49,11 @@ class Split:
 
     @property
     def epoch_counts(self) -> np.ndarray:
-        """Images (C,) that an epoch has of each class, extra ones included: what methods go by."""
+        """Images (C,) of each class in an epoch, extra ones included: the counts that methods use."""
         return np.bincount(self.labels, minlength=len(self.class_counts))
 
     def epoch_positions(self, seed: int, epoch: int) -> np.ndarray:
-        """Return which training images an epoch has, (n + k,) int64, in the order of `labels`."""
+        """Return the positions (n + k,) int64 of an epoch's training images, in the order of `labels`."""
         if self.extra is None:
             return self.positions
         drawn = self.extra.draw(generator("extra_train", seed, epoch))
@@ -64,15 +64,14 @@ class Split:
 class InMemory(Split):
     """A split whose images fit in memory.
 
-    The images are those of the whole training set, which runs share however they cut it. On the host they
-    are mapped from the cache and hardly occupy memory of a process's own, so a split is cheap to load again
-    in every process. With extra images they are a copy: the subset, then all extra ones, of which every
-    epoch draws as many.
+    `images` is the whole training set, which runs share whatever their subset. It is memory-mapped from the
+    cache, so every process can load it at almost no cost. With extra images it is a copy: the subset, then
+    all extra images.
 
     Attributes:
         images: (N, 3, H, W) uint8, the whole training set in its source's order.
         test_images: (M, 3, H, W) uint8.
-        key: names `images` and `test_images`, so that one process uploads them to a device only once.
+        key: identifies `images` and `test_images`, so that a process uploads them to a device only once.
     """
 
     images: Tensor
@@ -85,9 +84,9 @@ class OnDisk(Split):
     """A split whose images are read when they are needed.
 
     Attributes:
-        pictures: the training images, the subset alone: `positions` are 0 to n-1.
-        extra_pictures: all extra ones; the positions of an epoch's go on behind those of `pictures`.
-        val_pictures: of the validation set, if the data set has one; `val_labels` (V,) int64 likewise.
+        pictures: the subset of the training images: `positions` are 0 to n-1.
+        extra_pictures: all extra images; their positions follow those of `pictures`.
+        val_pictures, val_labels: of the validation set, if the data set has one; labels (V,) int64.
     """
 
     pictures: Pictures
@@ -98,7 +97,7 @@ class OnDisk(Split):
 
 
 def load(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> Split:
-    """Read a data set and cut its long tail; the same arguments give the same split, in any process.
+    """Read a data set and draw its long tail; the same arguments give the same split in any process.
 
     Raises:
         BenchError: the data is missing or damaged, or cannot give such a tail.
@@ -109,21 +108,19 @@ def load(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> Split:
 
 
 def subsampled(split: Split, ratio: int) -> Split:
-    """Keep of each class at most `ratio` times the images of the smallest, always the same ones.
+    """Keep at most `ratio` times the images of the smallest class in each class, always the same ones.
 
     Raises:
         BenchError: there are extra images, which would have to be left out too.
     """
     if split.extra is not None:
-        raise BenchError("protocol.subsample is for real images alone; leave extra_train out")
+        raise BenchError("protocol.subsample is for real images only; leave extra_train out")
     counts = np.bincount(split.labels, minlength=len(split.class_counts))
     most = int(counts[counts > 0].min()) * ratio
     order = generator("subsample", ratio).permutation(len(split.labels))
-    labels = split.labels[order]
-    by_class = np.argsort(labels, kind="stable")
-    rank = np.empty(len(order), dtype=np.int64)
-    rank[by_class] = np.arange(len(order)) - (np.cumsum(counts) - counts)[labels[by_class]]
-    kept = np.sort(order[rank < most])
+    by_class = order[np.argsort(split.labels[order], kind="stable")]
+    rank = np.arange(len(order)) - np.repeat(np.cumsum(counts) - counts, counts)  # within the class
+    kept = np.sort(by_class[rank < most])
     mark = hashlib.sha256(kept.tobytes()).hexdigest()[:8]
     prints = {**split.fingerprint, "train": f"{split.fingerprint['train']}-{mark}"}
     return replace(split, positions=split.positions[kept], labels=split.labels[kept], fingerprint=prints)
@@ -156,7 +153,7 @@ def _in_memory(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> InM
 
 
 def _holding_out(source: sources.Images, dataset: DataSet) -> sources.Images:
-    """Put training images in the place of the test set; the tail is then cut without them."""
+    """Replace the test set by held-out training images, without which the tail is drawn."""
     held = longtail.hold_out(dataset, source.train_labels, len(source.class_names))
     drawn = f"-split-{dataset.split_seed}" if dataset.split_seed else ""
     return replace(

@@ -1,7 +1,7 @@
-"""How a long tail is cut from a balanced set: class counts, picks, fingerprint and shot groups.
+"""Drawing a long tail from a balanced set: class counts, positions, fingerprint and shot groups.
 
-Plain NumPy on labels; the rules and the seed are those of LDAM-DRW (Cao et al., NeurIPS 2019), which the
-field shares, so the subset of a data set in its original order is the papers' subset, image by image.
+NumPy on labels. The rules and the seed are those of LDAM-DRW (Cao et al., NeurIPS 2019), which the field
+shares: from a data set in its original order they draw exactly the papers' images.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from bench.cell import DataSet, ShotRule
 from bench.errors import BenchError
 
-#: The power of the Pareto distribution that ImageNet-LT was drawn from.
+#: The power of the Pareto distribution from which ImageNet-LT was drawn.
 PARETO_POWER = 6
 
 
@@ -48,18 +48,18 @@ def pareto(n_max: int, imbalance_factor: float, num_classes: int) -> np.ndarray:
     return np.array([int(n_min + (n_max - n_min) * share) for share in shares], dtype=np.int64)
 
 
-#: The rules by which a tail is cut.
+#: The rules by which a tail is drawn.
 PROFILES = {"exponential": exponential, "step": step, "pareto": pareto}
 
 
 def class_counts(
     dataset: DataSet, imbalance_factor: float, available: np.ndarray, class_names: Sequence[str]
 ) -> np.ndarray:
-    """Return how many training images (C,) each class keeps of those `available` (C,) and not held out.
+    """Return the training images (C,) of each class in the tail, of `available` (C,) less the held-out ones.
 
     Raises:
-        BenchError: a class would be empty, or has fewer images than are wanted of it, or the profile is
-            `natural` and something else than all images is asked for.
+        BenchError: a class would be empty or has too few images, or the profile is `natural` and not all
+            images are asked for.
     """
     held = held_counts(dataset.held_out, available)
     available = available - held
@@ -81,36 +81,36 @@ def class_counts(
     if dataset.class_order:
         order = np.random.RandomState(dataset.class_order).permutation(len(counts))
         counts[order] = counts.copy()
-    for c, (kept, there) in enumerate(zip(counts, available, strict=True)):
+    for c, (kept, most) in enumerate(zip(counts, available, strict=True)):
         if kept < 1:
             raise BenchError(
                 f"{dataset.name}: imbalance factor {imbalance_factor:g} leaves class {c} "
                 f"{class_names[c]!r} without an image (n_max {n_max}); lower the imbalance factor"
             )
-        if kept > there:
-            told = f" besides the {held[c]} held out" if held[c] else ""
+        if kept > most:
+            besides = f" besides the {held[c]} held out" if held[c] else ""
             raise BenchError(
-                f"{dataset.name}: class {c} {class_names[c]!r} has {there} images{told}, but n_max {n_max} "
-                f"and imbalance factor {imbalance_factor:g} want {kept}; lower n_max, "
-                "or keep the tail that is there by profile 'natural', without imbalance_factor"
+                f"{dataset.name}: class {c} {class_names[c]!r} has {most} images{besides}, but n_max {n_max} "
+                f"and imbalance factor {imbalance_factor:g} need {kept}; lower n_max, "
+                "or keep all images with profile 'natural', without imbalance_factor"
             )
     return counts
 
 
 def select(labels: np.ndarray, counts: np.ndarray, split_seed: int = 0) -> np.ndarray:
-    """Pick `counts[c]` images of each class and return their positions, class after class, int64.
+    """Draw `counts[c]` images of each class and return their positions (n,) int64, class after class.
 
     One generator, `RandomState(split_seed)`, shuffles the positions of each class in turn; the first are
-    kept. The seed belongs to the data, not to a repetition: 0 gives the papers' subset.
+    kept. The seed is part of the data set, not of a run: 0 gives the papers' subset.
     """
     classes = _shuffled(labels, len(counts), split_seed)
     return np.concatenate([positions[:kept] for positions, kept in zip(classes, counts, strict=True)])
 
 
 def held_counts(held_out: int | float | None, available: np.ndarray) -> np.ndarray:
-    """Return how many of the training images (C,) of each class are held out.
+    """Return the number (C,) of training images of each class that are held out.
 
-    A share is rounded down, to one image at least; of a class with a single image it is none.
+    A share is rounded down, but to one image at least; a class with a single image keeps it.
     """
     if not isinstance(held_out, float):
         return np.full_like(available, held_out or 0)
@@ -119,10 +119,10 @@ def held_counts(held_out: int | float | None, available: np.ndarray) -> np.ndarr
 
 
 def hold_out(dataset: DataSet, labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """Pick the images held out of each class: the last in the order of `select`, which takes the first.
+    """Return the positions of the held-out images: the last of each class as `select` shuffles them.
 
     Raises:
-        BenchError: that is not one image.
+        BenchError: there would be none.
     """
     held = held_counts(dataset.held_out, np.bincount(labels, minlength=num_classes))
     if not held.any():
@@ -132,9 +132,9 @@ def hold_out(dataset: DataSet, labels: np.ndarray, num_classes: int) -> np.ndarr
 
 
 def with_noise(labels: np.ndarray, share: float, num_classes: int, split_seed: int = 0) -> np.ndarray:
-    """Replace a share of the labels (n,) by one of the other classes, each as likely: symmetric noise.
+    """Replace labels (n,) with probability `share` by another class, drawn uniformly: symmetric noise.
 
-    Every label is replaced with probability `share`, whatever its class, so the rare classes receive most.
+    Relative to their size, rare classes receive the most wrong labels.
 
     Raises:
         BenchError: a class is left without a label.
@@ -143,7 +143,7 @@ def with_noise(labels: np.ndarray, share: float, num_classes: int, split_seed: i
     wrong = rng.random_sample(len(labels)) < share
     others = (labels + rng.randint(1, num_classes, len(labels))) % num_classes
     noisy = np.where(wrong, others, labels)
-    if missing := sorted(set(range(num_classes)) - set(noisy.tolist())):
+    if (missing := np.setdiff1d(np.arange(num_classes), noisy)).size:
         raise BenchError(f"label_noise {share:g} leaves class {missing[0]} without a label; lower it")
     return noisy
 
@@ -157,12 +157,12 @@ def _shuffled(labels: np.ndarray, num_classes: int, split_seed: int) -> list[np.
 
 
 def fingerprint(positions: np.ndarray, labels: np.ndarray, pixels: np.ndarray) -> str:
-    """Hash what a split consists of to 16 hexadecimal digits: a changed copy has another fingerprint.
+    """Hash a split to 16 hexadecimal digits: a changed copy has another fingerprint.
 
     Args:
-        positions: (n,) where the images stand in their set.
+        positions: (n,) of the images in their set.
         labels: (n,) their classes.
-        pixels: (n, H, W, 3) uint8, the images themselves.
+        pixels: (n, H, W, 3) uint8.
     """
     digest = hashlib.sha256(repr(pixels.shape).encode())
     for array in (positions.astype("<i8"), labels.astype("<i8"), pixels):

@@ -1,4 +1,4 @@
-"""What a folder of generated images says of itself: the model, the prompt, and how many there are."""
+"""The manifest of a folder of generated images: the model, the prompt, and the number of images."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ NAME = "manifest.json"
 
 
 class Settings(Frozen):
-    """What decides every image, so that a folder only ever holds images of one making.
+    """Everything that determines the images; a folder has images of one setting only.
 
     `model` is the name of the pipeline's folder and `model_sha256` the hash of all its files. `{class}` in
-    `prompt` stands for the class. `resize` says how the model's images became `image_size` wide.
+    `prompt` is replaced by the class. `resize` is how the model's images are resized to `image_size`.
     """
 
     model: str
@@ -33,7 +33,7 @@ class Settings(Frozen):
 
 
 class Manifest(Frozen):
-    """The settings, the images of each class, and how often one was thrown away for which fault."""
+    """The settings, the number of images of each class, and of discarded images by fault."""
 
     schema_version: Literal[1] = 1
     settings: Settings
@@ -42,7 +42,7 @@ class Manifest(Frozen):
 
 
 def read(folder: Path) -> Manifest | None:
-    """Return the manifest of a folder, None where there is none.
+    """Return the manifest of a folder, None if there is none.
 
     Raises:
         BenchError: it cannot be read.
@@ -56,10 +56,10 @@ def read(folder: Path) -> Manifest | None:
         detail = error.errors()[0]
         where = ".".join(map(str, detail["loc"]))
         raise BenchError(
-            f"{path}: {where}: {detail['msg']}; not a manifest of `synthesize`, mend or remove it"
+            f"{path}: {where}: {detail['msg']}; not a manifest of `synthesize`; correct or remove it"
         ) from error
 
 
 def write(folder: Path, manifest: Manifest) -> None:
-    """Write the manifest of a folder, which is made."""
+    """Write the manifest of a folder, which is created."""
     write_text(folder / NAME, manifest.model_dump_json(indent=1) + "\n")

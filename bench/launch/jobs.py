@@ -1,4 +1,4 @@
-"""What there is to run: cells, each with where it is trained and from which state it is taken up."""
+"""The jobs of a launcher: cells to run, with where and from which states."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 
 from bench.cell import Cell, families
 from bench.errors import BenchError
-from bench.launch.anew import latest, lend, pending, settle
+from bench.launch.rerun import latest, link_parents, pending, settle
 from bench.records import AGAIN, Busy, Results, RunDir, State
 from bench.rundir import attempt
 
 
 @dataclass(frozen=True)
-class Order:
-    """One cell to run, with all that its process needs to know.
+class Job:
+    """One cell to run, with everything that its process needs.
 
     Attributes:
-        again: the states of a run from which it is taken up.
-        beside: whether it is trained once more, beside the run that is there (see `bench.launch.anew`).
+        again: the states in which the run is started or continued.
+        beside: whether it is trained again, beside the run that is there (see `bench.launch.rerun`).
     """
 
     cell: Cell
@@ -32,79 +32,79 @@ class Order:
 
     @property
     def run(self) -> RunDir:
-        """The directory that it is trained in; of an attempt that took its place, the run's own."""
+        """The directory it is trained in."""
         run_id = self.cell.run_id
         return latest(self.results, run_id) if self.beside else RunDir(self.results, run_id)
 
     @property
     def folder(self) -> Path:
-        """The results folder that it and its parents are in while it is trained."""
+        """The results folder of its run and its parents while it is trained."""
         return self.run.path.parents[1]
 
     def wants(self, status: str) -> bool:
-        """Tell whether a run of this state is to be taken up."""
+        """Whether a run of this status is to be started or continued."""
         return status in self.again
 
-    def elder(self, parent: Cell) -> State:
-        """Say how a parent stands, by its new training if there is one: it may be another then."""
+    def parent_state(self, parent: Cell) -> State:
+        """Return the state of a parent, or of its rerun if there is one: the weights will change."""
         new = attempt(self.results, parent.run_id).look()[0]
         if new.status == "missing":
             return RunDir(self.results, parent.run_id).look()[0]
-        return State("running") if new.status == "done" else new  # it is about to take its place
+        return State("running") if new.status == "done" else new  # about to replace the old run
 
-    def told(self, reason: str | None) -> str | None:
-        """Add to why a run did not come to its end that an old one stands, if one does."""
+    def full_reason(self, reason: str | None) -> str | None:
+        """Return why the run did not finish, with a note if an old run is still there."""
         own = RunDir(self.results, self.cell.run_id)
         if reason is None or self.run.path == own.path or not own.is_done():
             return reason
-        return f"{reason}; the old run stands as it was"
+        return f"{reason}; the old run is unchanged"
 
     def settle(self) -> None:
-        """Let a new training that has ended take the old one's place, if it shall."""
+        """Replace the old run by a rerun that has ended, if it should."""
         if self.beside:
             with contextlib.suppress(Busy, OSError):  # the next launcher does it
                 settle(self.results, self.cell.run_id)
 
 
-def orders_for(
+def jobs_for(
     cells: Sequence[Cell],
     results: Path,
     data: Path,
     *,
     methods: Sequence[Path] = (),
-    anew: Collection[str] = (),
-) -> list[Order]:
-    """Return the orders of the cells and their ancestors, parents first; arguments as of `run_grid`.
+    needed: Collection[str] = (),
+) -> list[Job]:
+    """Return the jobs of the cells and their ancestors, parents first; arguments as in `run_grid`.
 
-    What is committed is done, and wanted only where a run to be trained needs its weights.
+    A committed run is done; it is trained only if a run to be trained needs its weights.
     """
     family, known = families(cells), Results(results)
     asked = pending(results, family)
-    wanted = {*anew, *known.needed(cells, AGAIN, {*asked, *anew})}
-    orders = []
+    wanted = {*needed, *known.needed(cells, AGAIN, {*asked, *needed})}
+    jobs = []
     for run_id, cell in family.items():
-        settled = known[run_id].of_line and run_id not in {*wanted, *asked}
-        own = frozenset() if settled else AGAIN
-        orders.append(Order(cell, results, data, own, tuple(methods), run_id in asked))
-    return orders
+        committed = known[run_id].of_line and run_id not in {*wanted, *asked}
+        again = frozenset() if committed else AGAIN
+        jobs.append(Job(cell, results, data, again, tuple(methods), run_id in asked))
+    return jobs
 
 
-def prepare(order: Order) -> bool:
-    """Look again, now that nobody else can be at it, whether to run."""
-    run = order.run
+def prepare(job: Job) -> bool:
+    """Prepare the directory under its lock; return False if the run is no longer wanted."""
+    run = job.run
     with run.lock():
-        if not order.wants(_recorded(run)):
+        if not job.wants(_recorded(run)):
             return False
         run.sweep()
-        if order.beside:
-            lend(order.results, order.cell)
+        if job.beside:
+            link_parents(job.results, job.cell)
     return True
 
 
-def record(order: Order, **end: str | None) -> None:
+def record(job: Job, **end: str | None) -> None:
     """Write the record of a run that could not write one itself."""
-    run, cell = order.run, order.cell
-    with contextlib.suppress(Busy, OSError), run.lock():  # taken up elsewhere; or the disk is full
+    run, cell = job.run, job.cell
+    with contextlib.suppress(Busy, OSError), run.lock():  # taken over by another process; or the disk is full
         if _recorded(run) not in ("done", "failed"):
             run.write_cell(cell)
             if end.get("traceback"):

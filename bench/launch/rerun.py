@@ -1,9 +1,9 @@
-"""A run trained once more: beside the one that is there, whose place it takes when it is done.
+"""Reruns: a run trained again beside the old one, which it replaces when it is done.
 
-Such an attempt is a results folder of its own, ``results/rerun/<run id>/``, which has the run's directory and
-links to its ancestors. Asking for it (`begin`) makes the directory; whoever runs the cell next goes on with
-it, as with any run that was interrupted, and puts it in the old one's place (`settle`). Whatever stops it
-leaves the old run as it was. Removing the folder takes the wish back.
+A rerun is a results folder, ``results/rerun/<run id>/``, with the run's directory and links to its ancestors.
+`begin` makes the directory. The next launcher of the cell continues it, like any interrupted run, and
+`settle` moves it to where the old run was. Whatever stops it leaves the old run unchanged. Removing the
+folder cancels it.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from bench.records import Results
 from bench.rundir import Busy, RunDir, attempt, equal
 from bench.stale import recorded_basis
 
-#: How a run ended badly: it is not tried again unless that is asked for, and then from the start.
+#: Statuses of a run that is tried again only on request, and then from the start.
 BAD = frozenset({"failed", "unreadable"})
 
 
-def begin(results: Path, cells: Iterable[Cell], over: Collection[str], *, retry_failed: bool) -> list[str]:
-    """Ask for runs to be trained once more, and return those for which it was not asked before.
+def begin(results: Path, cells: Iterable[Cell], rerun: Collection[str], *, retry_failed: bool) -> list[str]:
+    """Make reruns, and return the ids of those that are new.
 
-    An attempt that was interrupted goes on; one that failed starts over. Where nothing is there to be kept,
-    or the run is under way, none is made.
+    An interrupted rerun continues; a failed one starts over. None is made of a run that is running, or of
+    which there is nothing to keep.
 
     Args:
-        cells: all that may be meant, ancestors included.
-        over: ids of the runs to be trained however they stand.
-        retry_failed: also those that failed or cannot be read, and those whose attempt did.
+        cells: all candidates, ancestors included.
+        rerun: ids of the runs to train again, whatever their status.
+        retry_failed: also those that failed or cannot be read, or whose rerun did.
     """
     cells, made = list(cells), []
     for run_id in pending(results, [cell.run_id for cell in cells]):
@@ -43,7 +43,7 @@ def begin(results: Path, cells: Iterable[Cell], over: Collection[str], *, retry_
     for cell in cells:
         new, old = attempt(results, cell.run_id), runs[cell.run_id]
         tried, there = new.look()[0].status, old.local.status
-        meant = cell.run_id in over or (retry_failed and not BAD.isdisjoint((tried, there)))
+        meant = cell.run_id in rerun or (retry_failed and not BAD.isdisjoint((tried, there)))
         nothing = there == "missing" and not old.committed
         if not meant or nothing or "running" in (tried, there) or tried in ("interrupted", "done"):
             continue
@@ -54,37 +54,40 @@ def begin(results: Path, cells: Iterable[Cell], over: Collection[str], *, retry_
 
 
 def withdraw(results: Path, run_ids: Iterable[str]) -> None:
-    """Take back that runs are to be trained once more."""
+    """Cancel reruns."""
     for run_id in run_ids:
         shutil.rmtree(results / "rerun" / run_id, ignore_errors=True)
 
 
 def pending(results: Path, run_ids: Iterable[str]) -> set[str]:
-    """Return which of the runs are to be trained once more, or are being so."""
+    """Return which of the runs have a rerun that is to run, or runs."""
     here = {path.name for path in (results / "rerun").glob("*/")}
     asked = {run_id: attempt(results, run_id).look()[0].status for run_id in here.intersection(run_ids)}
     return {run_id for run_id, status in asked.items() if status not in BAD | {"missing"}}
 
 
-def lend(results: Path, cell: Cell) -> None:
-    """Let an attempt find the cell's ancestors where it is."""
-    for elder in cell.family()[:-1]:
-        own, lent = RunDir(results, elder.run_id), attempt(results, cell.run_id).path.with_name(elder.run_id)
-        lent.unlink(missing_ok=True)
-        lent.symlink_to(os.path.relpath(own.path, lent.parent), target_is_directory=True)
+def link_parents(results: Path, cell: Cell) -> None:
+    """Link the cell's ancestors into the folder of its rerun."""
+    for parent in cell.family()[:-1]:
+        own, link = (
+            RunDir(results, parent.run_id),
+            attempt(results, cell.run_id).path.with_name(parent.run_id),
+        )
+        link.unlink(missing_ok=True)
+        link.symlink_to(os.path.relpath(own.path, link.parent), target_is_directory=True)
 
 
 def latest(results: Path, run_id: str) -> RunDir:
-    """Return where a run was trained last: beside the old one as long as that stands, or where runs are."""
+    """Return the directory of a run's rerun, if there is one, or its own."""
     new = attempt(results, run_id)
     return new if new.path.exists() else RunDir(results, run_id)
 
 
 def settle(results: Path, run_id: str) -> None:
-    """Put an attempt where runs are, if it is done, or failed as the old run did; else leave all as it is.
+    """Replace a run by its rerun if that is done, or if both failed; else change nothing.
 
-    An old run that says something else, though it was trained on the same data by the same code, or that
-    cannot be read, is kept in ``results/rerun/old/``.
+    The old run is kept in ``results/rerun/old/`` if it cannot be read, or if its record differs although data
+    and code are the same.
 
     Raises:
         Busy: another process runs the old run, or does the same.
@@ -120,7 +123,7 @@ def kept(results: Path, run_id: str) -> list[Path]:
 
 
 def _contradicts(old: dict[str, Any], new: dict[str, Any]) -> bool:
-    """Tell whether two records of the same training on the same data say different things."""
+    """Whether two records of the same training on the same data differ."""
     if not old.get("status") == new.get("status") == "done" or equal(old, new):
         return False
     one, other = (

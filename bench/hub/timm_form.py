@@ -1,4 +1,4 @@
-"""A method's model as a plain timm classifier, where it is one, with timm's own names of the weights."""
+"""A method's model as a timm classifier, if it is one, with timm's names of the weights."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bench.data.feed.framing import SEEN
 from bench.method import Method
 from bench.vision import timm
 
-#: How far scores may be apart that are called the same, relative to their size and absolutely.
+#: The relative and absolute tolerance of equal logits.
 CLOSE = 1e-3
 
 
-def plain(cell: Cell, method: Method) -> nn.Module | None:
-    """Return the timm model that scores images as the method does, or None where none does.
+def timm_form(cell: Cell, method: Method) -> nn.Module | None:
+    """Return a timm model with the method's logits, or None if there is none.
 
-    That is so where scores are those of one of its linear layers on one of its backbones, but for a constant
+    There is one if the logits are those of one of its linear layers on one of its backbones, up to a constant
     of each class (as in post-hoc logit adjustment), which goes into the bias.
     """
     if "after" in cell.backbone.options:
@@ -58,14 +58,14 @@ def _joined(cell: Cell, backbone: Backbone, head: nn.Linear) -> nn.Module | None
 
 @torch.no_grad()
 def _matches(model: Any, method: Method, size: int) -> bool:
-    """Bring a model's bias to where it scores images as the method does, and tell whether it does."""
+    """Fit a model's bias to the method's logits, and return whether the logits then match."""
     images = torch.randn(8, 3, size, size, generator=torch.Generator().manual_seed(0))
-    scores = method(images)
+    logits = method(images)
     bias = model.get_classifier().bias
-    if scores.shape[1:] != bias.shape:
+    if logits.shape[1:] != bias.shape:
         return False
-    bias.add_((scores - model.eval()(images)).mean(dim=0))
-    return torch.allclose(model(images), scores, rtol=CLOSE, atol=CLOSE)
+    bias.add_((logits - model.eval()(images)).mean(dim=0))
+    return torch.allclose(model(images), logits, rtol=CLOSE, atol=CLOSE)
 
 
 def _without_pretraining(cell: Cell) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def save(model: Any, cell: Cell, folder: Path, class_names: list[str], licence: 
 
 
 def preprocessing(dataset: DataSet) -> dict[str, Any]:
-    """Say in timm's words what a test image goes through."""
+    """Return the preprocessing of test images in timm's terms."""
     size = dataset.image_size
     return {
         "input_size": (3, size, size),
