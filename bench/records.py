@@ -15,30 +15,14 @@ from typing import TYPE_CHECKING
 from bench import ledger, run_table
 from bench.cell import Cell, families
 from bench.errors import BenchError
-from bench.gridfile import Grid, is_grid_name, read_grid, write_grid
-from bench.result import Result, series
-from bench.rundir import Busy, RunDir, State, attempt, equal
+from bench.gridfile import Grid, read_grid
+from bench.result import Result
+from bench.rundir import RunDir, State, attempt
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from bench.stale import Now
-
-__all__ = [
-    "AGAIN",
-    "Busy",
-    "Grid",
-    "Result",
-    "Results",
-    "RunDir",
-    "State",
-    "equal",
-    "is_grid_name",
-    "results_folder",
-    "series",
-    "states",
-    "write_grid",
-]
 
 #: States of runs that are trained without being asked for twice.
 AGAIN = frozenset({"missing", "interrupted"})

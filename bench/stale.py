@@ -20,7 +20,8 @@ from bench.json_text import hash_of
 from bench.rundir import State, cell_from
 
 if TYPE_CHECKING:
-    from bench.records import Result, Results
+    from bench.records import Results
+    from bench.result import Result
 
 #: What to do about a stale run.
 REMEDY = "`run --retrain-stale` trains it again"

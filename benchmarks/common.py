@@ -22,8 +22,8 @@ from bench.cores import cores
 from bench.data.feed.memory import MemoryLoader
 from bench.data.split.load import InMemory
 from bench.method import Batch, Method
-from bench.records import RunDir
 from bench.registry import find
+from bench.rundir import RunDir
 from bench.train import loop
 from bench.train.build import build
 from bench.train.describe import environment

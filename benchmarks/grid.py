@@ -28,7 +28,7 @@ from bench.cell import Cell
 from bench.data.split.load import load
 from bench.launch.local import run_grid
 from bench.method import Method
-from bench.records import RunDir
+from bench.rundir import RunDir
 
 METHODS = ("ce", "ldam_drw")
 CLASSES = 10

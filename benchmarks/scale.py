@@ -26,8 +26,8 @@ from bench.cell import BackboneChoice, Cell, MethodChoice, Protocol
 from bench.data.sets.catalogue import DATASETS
 from bench.data.split.longtail import exponential
 from bench.files import write_text
+from bench.gridfile import write_grid
 from bench.metrics import confusion_matrix, score
-from bench.records import write_grid
 
 ROOT = Path(__file__).parents[1]
 SEEDS = 5

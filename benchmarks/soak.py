@@ -33,7 +33,8 @@ from processes import alive, family, kill, targets, within
 from bench.cell import Cell
 from bench.errors import BenchError
 from bench.files import sha256
-from bench.records import Results, RunDir, equal
+from bench.records import Results
+from bench.rundir import RunDir, equal
 
 HERE = Path(__file__).parent
 RECIPE = """\

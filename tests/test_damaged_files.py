@@ -16,8 +16,7 @@ from small_runs import make_cell
 from bench.cell import Cell
 from bench.errors import BenchError
 from bench.launch import local
-from bench.records import RunDir
-from bench.rundir import equal
+from bench.rundir import RunDir, equal
 from bench.train.checkpoint import read_checkpoint, read_weights, write_checkpoint
 from bench.train.run import run_cell
 

@@ -27,8 +27,8 @@ from bench.errors import BenchError
 from bench.json_text import hash_of, pretty
 from bench.leaderboard import external
 from bench.recipe import load
-from bench.records import Results, RunDir
-from bench.rundir import ENDS
+from bench.records import Results
+from bench.rundir import ENDS, RunDir
 
 #: What one example may take, in seconds: far above what it does, far below what a bomb would.
 SOON = 20

@@ -18,7 +18,8 @@ from records_factory import finish, make_cell
 from bench.errors import BenchError
 from bench.files import sha256
 from bench.json_text import hash_of
-from bench.records import Results, RunDir
+from bench.records import Results
+from bench.rundir import RunDir
 from bench.train.checkpoint import read_checkpoint, write_checkpoint
 
 

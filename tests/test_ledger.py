@@ -23,7 +23,8 @@ from bench import ledger
 from bench.cli import main
 from bench.errors import BenchError
 from bench.launch import local
-from bench.records import Results, RunDir, states
+from bench.records import Results, states
+from bench.rundir import RunDir
 
 EXPECTED = ROOT / "tests" / "expected"
 

@@ -18,7 +18,9 @@ import bench
 from bench.cell import Protocol
 from bench.errors import BenchError
 from bench.files import replacing, write_text
-from bench.records import Busy, Results, RunDir, equal, series, states
+from bench.records import Results, states
+from bench.result import series
+from bench.rundir import Busy, RunDir, equal
 
 
 def run_dir(results: Path) -> RunDir:

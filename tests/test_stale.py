@@ -21,7 +21,8 @@ from bench import ledger, registry
 from bench.cell import BackboneChoice, DataSet, Protocol
 from bench.data.split import load as split
 from bench.launch.rerun import begin
-from bench.records import Results, RunDir, equal
+from bench.records import Results
+from bench.rundir import RunDir, equal
 from bench.stale import Now, rests_on
 from bench.train.run import run_cell
 

@@ -90,13 +90,14 @@ def run(
     from bench.cell import families
     from bench.cli.estimate import training_images
     from bench.cli.grids import as_now, gpus_of
+    from bench.gridfile import write_grid
     from bench.launch.local import run_grid
     from bench.launch.progress import watch
     from bench.launch.rerun import pending
     from bench.loggers import chosen
     from bench.loggers.relay import noted
     from bench.recipe import Recipe, grid_file
-    from bench.records import Results, write_grid
+    from bench.records import Results
     from bench.search.resolve import resolve
     from bench.stale import refuse_other_content, to_train
 

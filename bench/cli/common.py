@@ -16,7 +16,7 @@ from bench.errors import BenchError, did_you_mean
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-    from bench.records import Result
+    from bench.result import Result
 
 #: Exit codes; 2 is also that of a wrong option.
 SOME_FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130

@@ -16,7 +16,8 @@ from bench.errors import BenchError
 if TYPE_CHECKING:
     from bench.cell import Cell
     from bench.recipe import Recipe as Grid
-    from bench.records import Results, State
+    from bench.records import Results
+    from bench.rundir import State
     from bench.search.record import SearchRecord
     from bench.stale import Now
 

@@ -37,7 +37,7 @@ from bench.errors import BenchError, did_you_mean, printable
 
 if TYPE_CHECKING:
     from bench.cli.tables import FittingTable
-    from bench.records import Grid
+    from bench.gridfile import Grid
     from bench.records import Results as AllRuns
     from bench.rundir import State
     from bench.stale import Now

@@ -43,7 +43,7 @@ from bench.rundir import Busy
 if TYPE_CHECKING:
     from bench.cell import Cell
     from bench.loggers import Wanted
-    from bench.records import State
+    from bench.rundir import State
 
 
 def run(
@@ -97,7 +97,7 @@ def run(
     python run_bench.py run quick --launcher slurm --gpus-per-run 0 --no-wait
     torchrun --nproc-per-node 4 run_bench.py run imagenet_lt_decoupling --only label=ce
     """
-    from bench import records
+    from bench import gridfile, records
     from bench.cell import families
     from bench.launch.rerun import BAD, pending
     from bench.launch.together import is_first, run_together, under_torchrun
@@ -144,7 +144,7 @@ def run(
     again = {*over, *begun}
     _check([cell for cell in cells if cell.run_id in again or known[cell.run_id].status not in SETTLED], data)
     if is_first():
-        records.write_grid(results, grid.name, grid_file(grid))
+        gridfile.write_grid(results, grid.name, grid_file(grid))
     how: dict[str, Any] = {"retry_failed": retry_failed, "methods": methods or (), "rerun": over}
     options: dict[str, Any]
     if launcher is cluster.Launcher.slurm:

@@ -14,7 +14,8 @@ from typing import Any
 from bench import ledger
 from bench.errors import BenchError
 from bench.files import replacing, sha256
-from bench.records import Result, Results
+from bench.records import Results
+from bench.result import Result
 from bench.rundir import RunDir
 
 #: The run's files, the record last, as it marks the run as complete.

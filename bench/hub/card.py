@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from bench.cell import Cell
-from bench.records import Result
 from bench.report.exports import citation
 from bench.report.text import counted, number
+from bench.result import Result
 
 #: Metrics of the card by their keys in a record: their titles, and their types on the Hub.
 SHOWN = {

@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.files import write_text
 from bench.hub import card, copy_files, timm_form, with_weights
-from bench.records import Result
+from bench.result import Result
 from bench.train.build import build
 from bench.train.checkpoint import read_weights
 

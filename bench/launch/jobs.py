@@ -10,8 +10,8 @@ from pathlib import Path
 from bench.cell import Cell, families
 from bench.errors import BenchError
 from bench.launch.rerun import latest, link_parents, pending, settle
-from bench.records import AGAIN, Busy, Results, RunDir, State
-from bench.rundir import attempt
+from bench.records import AGAIN, Results
+from bench.rundir import Busy, RunDir, State, attempt
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from bench.cores import cores
 from bench.launch.jobs import Job, jobs_for, record
 from bench.launch.process import Child, Slot, Worker, starter
 from bench.launch.rerun import begin
-from bench.records import State, states
+from bench.records import states
+from bench.rundir import State
 
 #: Called with each event of a cell: "planned", "started", "epoch" (with the epoch's line), and at the end its
 #: status (with its record if it is done, else with the `reason`).

@@ -25,8 +25,8 @@ from bench.cell import Cell
 from bench.cores import read_with
 from bench.errors import reason_of, traceback_of
 from bench.launch.jobs import Job, prepare, record
-from bench.records import Busy
 from bench.registry import load_files
+from bench.rundir import Busy
 from bench.train.execution import EXECUTE
 from bench.train.interleave import Turns, gpu_answers, is_own_fault
 

@@ -19,7 +19,7 @@ from bench.cell import Cell
 from bench.errors import location_of
 from bench.launch.local import Listen
 from bench.launch.rerun import latest
-from bench.records import RunDir
+from bench.rundir import RunDir
 
 #: The colour of a run's final status; any other status is yellow.
 STYLES = {"done": "green", "stale": "bold red", "failed": "bold red", "unreadable": "bold red"}

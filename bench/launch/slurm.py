@@ -30,8 +30,8 @@ from bench.launch.process import Worker
 from bench.launch.progress import watch
 from bench.launch.rerun import BAD, begin, latest, pending, settle, withdraw
 from bench.launch.together import is_first, run_together
-from bench.records import AGAIN, Busy, Results, RunDir, State, states
-from bench.rundir import attempt
+from bench.records import AGAIN, Results, states
+from bench.rundir import Busy, RunDir, State, attempt
 from bench.train.execution import EXECUTE
 
 if TYPE_CHECKING:

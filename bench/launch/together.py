@@ -25,8 +25,9 @@ from bench.errors import BenchError
 from bench.launch.jobs import Job, jobs_for, prepare
 from bench.launch.local import Listen
 from bench.launch.rerun import begin
-from bench.records import Busy, RunDir, State, states
+from bench.records import states
 from bench.registry import load_files
+from bench.rundir import Busy, RunDir, State
 
 #: Seconds that ranks have to fail as another did, before all are stopped.
 GRACE = 3.0

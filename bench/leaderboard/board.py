@@ -27,7 +27,8 @@ from bench.leaderboard.lines import Line, Tab, rows
 from bench.leaderboard.protocols import Measured, Number, protocols
 from bench.leaderboard.verdict import Verdict
 from bench.metrics import RANKED
-from bench.records import Result, Results
+from bench.records import Results
+from bench.result import Result
 
 #: What a published line takes from the report that it shows.
 _REPORT = (

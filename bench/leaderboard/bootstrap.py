@@ -22,7 +22,7 @@ from bench.leaderboard.compare import CONFIDENCE, difference
 if TYPE_CHECKING:
     import pandas as pd
 
-    from bench.records import Result
+    from bench.result import Result
 
 #: The number of resamples.
 DRAWS = 2000

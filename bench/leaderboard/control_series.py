@@ -11,8 +11,9 @@ from dataclasses import dataclass
 
 from bench.cell import Cell
 from bench.controls import Control, control_in, controls
+from bench.gridfile import Grid
 from bench.leaderboard.protocols import Measured
-from bench.records import Grid, series
+from bench.result import series
 
 
 @dataclass(frozen=True)

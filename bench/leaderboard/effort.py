@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from bench.cell import Cell
+from bench.gridfile import Grid
 from bench.leaderboard.cell_settings import variants
 from bench.leaderboard.compare import best
 from bench.leaderboard.grouping import grouped
 from bench.metrics import RANKED
-from bench.records import Grid, Result, Results
+from bench.records import Results
+from bench.result import Result
 from bench.search.choice import expected_best, winners
 from bench.search.outcome import Outcome, outcome
 from bench.search.record import MethodRecord

@@ -16,7 +16,7 @@ from bench.leaderboard.grouping import grouped
 from bench.leaderboard.protocols import FIELDS, Measured, Number, epochs_class, natural_factors
 from bench.leaderboard.stated import filled
 from bench.metrics import METRICS
-from bench.records import Result
+from bench.result import Result
 
 Entry = dict[str, Any]
 

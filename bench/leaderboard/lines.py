@@ -19,7 +19,8 @@ from bench.leaderboard.entries import Entry, mean
 from bench.leaderboard.grouping import grouped
 from bench.leaderboard.leagues import League, headline_of, league_of
 from bench.metrics import RANKED
-from bench.records import Result, State
+from bench.result import Result
+from bench.rundir import State
 
 #: A metric of a series by seed.
 Seeds = Mapping[int, float]

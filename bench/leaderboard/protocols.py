@@ -10,7 +10,7 @@ from typing import Any
 from bench.cell import STANDARD, BackboneChoice
 from bench.controls import control_in
 from bench.data.sets.subsets import Recognised, recognise
-from bench.records import Result
+from bench.result import Result
 
 #: A row of the literature, see `bench.published.to_rows`.
 Number = Mapping[str, Any]

@@ -18,7 +18,7 @@ from bench.data.split.longtail import shot_groups
 from bench.errors import BenchError, did_you_mean
 from bench.metrics import Calibration, agnostic, score
 from bench.metrics.classes import class_accuracies
-from bench.records import Result
+from bench.result import Result
 
 Groups = dict[str, list[int]]
 

@@ -16,7 +16,7 @@ from bench.leaderboard.compare import best
 from bench.leaderboard.entries import deviation, mean
 from bench.leaderboard.lines import Line
 from bench.metrics import agnostic
-from bench.records import Result
+from bench.result import Result
 
 #: The plain mean over the test sets; rows are sorted by it.
 MEAN = "mean"

@@ -39,6 +39,7 @@ from typing import Any
 
 from bench.cell import Cell
 from bench.errors import BenchError, did_you_mean
+from bench.gridfile import is_grid_name
 from bench.loggers import parse as parse_logger
 from bench.recipe.axes import TAIL_AXES
 from bench.recipe.files import read
@@ -46,7 +47,6 @@ from bench.recipe.grid import expand
 from bench.recipe.schema import Sections, each, parse
 from bench.recipe.search import Search, read_search
 from bench.recipe.tree import Node, shown
-from bench.records import is_grid_name
 
 __all__ = ["Point", "Recipe", "grid_file", "load"]
 

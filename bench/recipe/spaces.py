@@ -12,7 +12,7 @@ from bench.errors import did_you_mean
 from bench.recipe.methods import LabelSpec
 from bench.recipe.schema import each, parse
 from bench.recipe.tree import Node, merge, nest, plant, shown
-from bench.records import series
+from bench.result import series
 from bench.search.space import Range, draws
 
 #: The largest budget.

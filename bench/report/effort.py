@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.gridfile import Grid
 from bench.leaderboard.cell_settings import listed
 from bench.leaderboard.effort import Comparison, SearchedMethod, comparisons
 from bench.leaderboard.entries import deviation, mean
 from bench.metrics import METRICS
-from bench.records import Grid, Results
+from bench.records import Results
 from bench.report import text
 from bench.report.plot import Figure, Panel, Scale
 from bench.report.table import Column, Table, Value

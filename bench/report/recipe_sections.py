@@ -11,12 +11,14 @@ import numpy as np
 
 from bench.cell import STANDARD, DataSet
 from bench.data.split.longtail import shot_groups
+from bench.gridfile import Grid
 from bench.leaderboard import sets
 from bench.leaderboard.cell_settings import variants
 from bench.leaderboard.entries import entry, over_seeds
 from bench.leaderboard.grouping import grouped
 from bench.leaderboard.lines import RecipeLine
-from bench.records import Grid, Result, Results
+from bench.records import Results
+from bench.result import Result
 from bench.rundir import State
 
 

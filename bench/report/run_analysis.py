@@ -9,9 +9,9 @@ import pandas as pd
 from bench.errors import BenchError
 from bench.leaderboard import reanalysis
 from bench.leaderboard.reanalysis import SHOT_RULES, Stored
-from bench.records import Result
 from bench.report.table import Column, Table, Value
 from bench.report.text import number, sort_key
+from bench.result import Result
 
 #: Head, explanation, and the table or the reason why there is none.
 Analysis = tuple[str, str, Table | str]

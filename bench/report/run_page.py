@@ -19,12 +19,12 @@ from bench.leaderboard.entries import Entry, deviation, mean
 from bench.leaderboard.lines import Line, Tab
 from bench.leaderboard.protocols import FIELDS
 from bench.metrics import METRICS
-from bench.records import Result
 from bench.report import run_figures, text, values
 from bench.report.filters import protocol
 from bench.report.page import render
 from bench.report.run_analysis import analysis
 from bench.report.table import Column, Table, Value
+from bench.result import Result
 
 #: Columns of pairs: the other published numbers of a method.
 _PAIRS = (

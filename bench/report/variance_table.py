@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from bench.leaderboard.lines import RecipeLine
 from bench.leaderboard.variance import Components, components
-from bench.records import series
 from bench.report.table import Column, Table, Value
+from bench.result import series
 
 
 def _component(head: str, hint: str, name: str) -> Column:

@@ -71,7 +71,7 @@ def run_cell(
     If it fails, the record has the status "failed", the reason and the traceback.
 
     Raises:
-        bench.records.Busy: another process runs it.
+        bench.rundir.Busy: another process runs it.
         OSError: no record can be written, because the disk is full or the directory read-only.
     """
     turns = Turns[str](device)

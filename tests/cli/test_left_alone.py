@@ -25,7 +25,7 @@ from bench.cli.tables import FittingTable
 from bench.data.sets.catalogue import DATASETS
 from bench.errors import BenchError, location_of, traceback_of
 from bench.launch.progress import watch
-from bench.records import RunDir
+from bench.rundir import RunDir
 from bench.train.run import run_cell
 
 GRID = "grid: {dataset: digits, imbalance_factor: 20, backbone: resnet8_cifar}\n"

@@ -19,10 +19,11 @@ from bench.data.sets.catalogue import DATASETS
 from bench.data.split import longtail
 from bench.data.split.load import load
 from bench.errors import BenchError
+from bench.gridfile import write_grid
 from bench.leaderboard.protocols import FIELDS
 from bench.recipe import grid_file
 from bench.recipe import load as read
-from bench.records import series, write_grid
+from bench.result import series
 
 DIGITS = DATASETS["digits"]
 NAMES = tuple(map(str, range(10)))

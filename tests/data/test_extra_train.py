@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from bench import records
+from bench import records, rundir
 from bench.cell import BackboneChoice, Cell, DataSet, ExtraTrain, Optimizer, Protocol, Schedule
 from bench.cli.estimate import training_images
 from bench.data.feed.memory import MemoryLoader
@@ -277,7 +277,7 @@ SETTINGS = Settings(
 
 def run(one: Cell, results: Path, data: Path) -> dict[str, Any]:
     run_cell(one, results, data)
-    record = records.RunDir(results, one.run_id).read_record()
+    record = rundir.RunDir(results, one.run_id).read_record()
     assert record["status"] == "done", record["traceback"]
     return record
 
@@ -299,7 +299,7 @@ def test_a_record_tells_what_was_added_and_counts_the_real_images(data: Path, tm
     }
     assert training_images(one, data) == sum(recorded["epoch_counts"])
 
-    found = records.RunDir(tmp_path, one.run_id)
+    found = rundir.RunDir(tmp_path, one.run_id)
     weights = load_file(found.weights)
     assert weights["class_counts"].tolist() == recorded["epoch_counts"]
     record = found.read_record()
@@ -344,4 +344,4 @@ def test_a_stopped_run_goes_on_with_the_same_draws(data: Path, tmp_path: Path) -
 
     with pytest.raises(KeyboardInterrupt):
         run_cell(one, tmp_path / "stopped", data, report=stop, checkpoint_seconds=0)
-    assert records.equal(straight, run(one, tmp_path / "stopped", data))
+    assert rundir.equal(straight, run(one, tmp_path / "stopped", data))

@@ -12,7 +12,7 @@ from typing import Any
 
 from bench.cell import BackboneChoice, Cell, DataSet, MethodChoice, Protocol
 from bench.loggers import Logger, Started, Wanted
-from bench.records import RunDir
+from bench.rundir import RunDir
 
 EPOCHS = 2
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.cell import BackboneChoice, Cell, DataSet, MethodChoice, Protocol
-from bench.records import RunDir, State
+from bench.rundir import RunDir, State
 
 EPOCHS = 4
 

@@ -9,10 +9,12 @@ from typing import Any
 import pandas as pd
 
 from bench import leaderboard, published
+from bench.gridfile import Grid
 from bench.leaderboard.board import Board, board
 from bench.leaderboard.entries import COLUMNS
-from bench.records import Grid, Result, Results, RunDir, State
-from bench.rundir import cell_from
+from bench.records import Results
+from bench.result import Result
+from bench.rundir import RunDir, State, cell_from
 
 METHODS = """method,title,aliases,stages
 ce,CE,,

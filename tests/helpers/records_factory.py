@@ -10,9 +10,10 @@ import numpy as np
 
 from bench.cell import BackboneChoice, Cell, DataSet, MethodChoice, Protocol
 from bench.data.split.longtail import exponential
+from bench.gridfile import write_grid
 from bench.metrics import confusion_matrix, score
 from bench.randomness import generator
-from bench.records import RunDir, write_grid
+from bench.rundir import RunDir
 
 CIFAR10 = DataSet(name="cifar10", source="cifar10", title="CIFAR-10-LT", n_max=5000)
 CIFAR10_JPEG = DataSet(

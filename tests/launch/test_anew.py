@@ -14,8 +14,8 @@ from launch_fakes import make as make_slow
 from bench.cell import Cell
 from bench.launch import local
 from bench.launch.rerun import begin, link_parents, pending, settle, withdraw
-from bench.records import Results, RunDir, State
-from bench.rundir import attempt
+from bench.records import Results
+from bench.rundir import RunDir, State, attempt
 
 
 class Place:

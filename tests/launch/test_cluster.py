@@ -21,8 +21,8 @@ from bench.launch import queue, slurm
 from bench.launch.queue import Queued
 from bench.launch.rerun import settle
 from bench.launch.slurm import Ask, Task, follow, submit, waves
-from bench.records import RunDir, State, states
-from bench.rundir import Status, attempt
+from bench.records import states
+from bench.rundir import RunDir, State, Status, attempt
 
 RECIPE = """\
 # Digits, for a test.

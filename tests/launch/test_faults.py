@@ -28,9 +28,9 @@ from bench.cell import Cell
 from bench.cli.grids import sum_up
 from bench.cores import WORKERS
 from bench.launch import local
-from bench.records import Results, RunDir, State
+from bench.records import Results
 from bench.registry import find
-from bench.rundir import equal
+from bench.rundir import RunDir, State, equal
 from bench.train.checkpoint import read_checkpoint
 from bench.train.run import run_cell
 

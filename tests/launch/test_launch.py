@@ -21,7 +21,7 @@ from rich.console import Console
 from bench.cell import Cell
 from bench.launch import local
 from bench.launch.progress import watch
-from bench.records import RunDir, State
+from bench.rundir import RunDir, State
 
 
 class Place:

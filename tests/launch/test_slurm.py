@@ -29,8 +29,7 @@ from bench.errors import BenchError
 from bench.launch import queue, slurm
 from bench.launch.slurm import Ask, follow, submit
 from bench.recipe import load
-from bench.records import RunDir, equal
-from bench.rundir import attempt
+from bench.rundir import RunDir, attempt, equal
 from bench.train.run import run_cell
 from tests.helpers.slurm.worker import HELD_AT, OnCpu, held
 

@@ -11,11 +11,13 @@ import pytest
 from leaderboard_fakes import board_of, literature, run
 from records_factory import finish, make_cell
 
+from bench.gridfile import Grid, write_grid
 from bench.leaderboard.board import Board
 from bench.leaderboard.lines import Line
-from bench.records import Grid, Result, Results, write_grid
+from bench.records import Results
 from bench.report import render_recipe
 from bench.report.index_page import board_table
+from bench.result import Result
 
 #: Accuracies by seed of a method and of its control, and of a rival.
 WHOLE, WITHOUT, RIVAL = (50.0, 51.0, 52.0), (48.5, 49.0, 50.5), (49.0, 49.5, 50.0)

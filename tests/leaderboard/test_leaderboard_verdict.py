@@ -17,7 +17,7 @@ from bench.leaderboard import Verdict, side_by_side, verdict
 from bench.leaderboard.check import near
 from bench.leaderboard.protocols import JUDGED
 from bench.leaderboard.stated import filled
-from bench.records import Result
+from bench.result import Result
 
 #: The machine may be busy.
 steady = settings(deadline=None)

@@ -12,8 +12,9 @@ from records_factory import DIGITS, finish, make_cell
 
 from bench.leaderboard import gather, track
 from bench.metrics import agnostic
-from bench.records import Results, RunDir
+from bench.records import Results
 from bench.report import render_track
+from bench.rundir import RunDir
 
 ADAPTED = {"accuracy": {name: 90.0 + i for i, name in enumerate(agnostic.TEST_SETS)}}
 

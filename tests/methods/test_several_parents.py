@@ -18,8 +18,9 @@ from bench.data.split.load import load, subsampled
 from bench.errors import BenchError
 from bench.method import Batch
 from bench.recipe import load as load_recipe
-from bench.records import series, states
+from bench.records import states
 from bench.registry import find
+from bench.result import series
 from bench.rundir import RunDir
 from bench.train.run import run_cell
 from methods.lt_soups import merged

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from leaderboard_fakes import board_of, literature, run
 
-from bench.records import Result
 from bench.report.headline import agreement, headline
+from bench.result import Result
 
 
 def series(method: str, *accuracies: float) -> list[Result]:

@@ -17,8 +17,9 @@ from records_factory import CIFAR10, CIFAR10_JPEG, DIGITS, fail, finish, make_ce
 from bench.cell import BackboneChoice, Protocol
 from bench.errors import BenchError
 from bench.leaderboard import gather, sets
-from bench.records import Results, RunDir
+from bench.records import Results
 from bench.report import figures, page, render_index, render_recipe, render_runs, text
+from bench.rundir import RunDir
 
 
 @pytest.fixture

@@ -16,11 +16,13 @@ from records_factory import fail, finish
 
 from bench.cards import card_of
 from bench.errors import BenchError
+from bench.gridfile import write_grid
 from bench.leaderboard.effort import comparisons
 from bench.recipe import Recipe, grid_file, load
-from bench.records import Results, RunDir, write_grid
+from bench.records import Results
 from bench.report import render_recipe
 from bench.report.effort import spaced
+from bench.rundir import RunDir
 from bench.search.outcome import outcome, progress
 from bench.search.resolve import resolve
 

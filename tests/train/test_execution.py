@@ -14,7 +14,7 @@ from small_runs import make_cell as small_cell
 from bench.cell import Averaging
 from bench.errors import BenchError
 from bench.launch import local
-from bench.records import RunDir
+from bench.rundir import RunDir
 from bench.train import compiled
 from bench.train.execution import EXECUTE, Execution, choose
 

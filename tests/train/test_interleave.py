@@ -22,8 +22,7 @@ from bench.errors import BenchError, memory_ran_out
 from bench.launch import local
 from bench.launch.process import Child, Slot, Worker, _serve
 from bench.method import Clock
-from bench.records import RunDir
-from bench.rundir import equal
+from bench.rundir import RunDir, equal
 from bench.train.interleave import Turns, is_own_fault
 from bench.train.run import run_cell, steps
 from bench.train.trial import Trial, most_that_pay

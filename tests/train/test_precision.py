@@ -10,7 +10,8 @@ from small_runs import make_cell
 
 from bench.cell import Cell
 from bench.launch import local
-from bench.records import Results, RunDir
+from bench.records import Results
+from bench.rundir import RunDir
 from bench.train.checkpoint import read_checkpoint, write_checkpoint
 from bench.train.precision import wants_bfloat16
 from bench.train.run import run_cell

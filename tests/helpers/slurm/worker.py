@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.cell import Cell
 from bench.launch.slurm import Task
-from bench.records import RunDir
+from bench.rundir import RunDir
 from bench.train.run import steps
 
 #: While data/hold is there, runs wait when they have done so many epochs.
