@@ -1,4 +1,4 @@
-"""The suite from Python: its examples run, and what is wrong is told."""
+"""The suite from Python: its examples run, and what is wrong is reported."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_what_is_done_is_not_trained_again(
     assert capsys.readouterr().out == ""
 
 
-def test_images_that_are_missing_are_told_before_anything_runs(tmp_path: Path) -> None:
+def test_images_that_are_missing_are_reported_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="cifar-10-batches-py"):
         bench.run("cifar_lt_plain", results=tmp_path / "results", data=tmp_path)
     assert not (tmp_path / "results").exists()
@@ -152,7 +152,7 @@ def test_a_model_is_the_one_that_was_scored(place: Path, monkeypatch: pytest.Mon
     assert found["accuracy"] == pytest.approx(record["metrics"]["accuracy"], abs=0.5)
 
 
-def test_a_model_that_is_not_there_is_told(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_is_not_there_is_reported(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(place)
     with pytest.raises(BenchError, match="no run 'nothing'"):
         bench.load_model("nothing")
@@ -216,7 +216,9 @@ def test_a_second_stage_starts_from_a_method_that_is_given() -> None:
         ("ldam", {"max_margin": "wide"}, "'ldam': max_margin: Input should be a valid number"),
     ],
 )
-def test_a_method_that_cannot_be_built_is_told(name: str, params: dict[str, object], message: str) -> None:
+def test_a_method_that_cannot_be_built_is_reported(
+    name: str, params: dict[str, object], message: str
+) -> None:
     with pytest.raises(BenchError, match=message):
         bench.build_method(name, "resnet8_cifar", [5, 2], **params)
 

@@ -71,7 +71,7 @@ def test_a_branch_of_three_quarters_width_follows_the_trunk(name, after, feature
         (lambda: create("convnext_atto").split("layer1"), "cannot split"),
     ],
 )
-def test_mistakes_are_told(call, message):
+def test_mistakes_are_reported(call, message):
     with pytest.raises(BenchError, match=message):
         call()
 
@@ -145,7 +145,7 @@ def test_a_model_that_is_more_than_a_stem_and_layers_is_one_stage(name):
         ("inception_v3", 64, r"\); give the data set image_size: 299"),
     ],
 )
-def test_a_model_that_does_not_take_the_images_is_told_with_the_option_that_mends_it(name, size, remedy):
+def test_a_model_that_does_not_take_the_images_is_reported_with_the_option_that_mends_it(name, size, remedy):
     with pytest.raises(
         BenchError, match=rf"'{name}' does not work on images of {size} pixels.*{remedy}"
     ) as error:

@@ -404,7 +404,7 @@ def test_a_copy_of_a_data_set_has_that_sets_cards(tmp_path):
     assert point.cell.backbone.name == "resnet32_cifar"
 
 
-def test_a_method_without_the_card_is_told_with_those_there_are(tmp_path):
+def test_a_method_without_the_card_is_reported_with_those_there_are(tmp_path):
     file = tmp_path / "r.yaml"
     file.write_text(
         "card: authors\nmethods:\n  tau_norm: {from: ce}\n  ce: {}\n  bcl: {card: authors_99}\n"

@@ -119,7 +119,7 @@ def test_without_the_word_there_are_no_controls_and_a_label_may_not_have_ones_na
         load(file)
 
 
-def test_a_trained_control_is_told_from_the_whole_method():
+def test_a_trained_control_is_reported_from_the_whole_method():
     whole = registry.find("bcl").choose().params
     assert control_named("bcl", whole) is None
     assert control_named("bcl", whole | {"contrast_weight": 0.0}) == "no_contrast"

@@ -253,7 +253,7 @@ def test_the_verdicts_of_the_readme_are_those_of_check() -> None:
 def test_the_counts_of_the_results_are_right() -> None:
     file, marked = ROOT / "docs" / "results.md", re.compile(r"<!-- (\w+) -->([\d,]+)<!-- / -->")
     literature, runs = published.load(), bench.load_results(ROOT / "results")
-    digits = runs[(runs.recipe == "field_digits") & (runs.status == "done")]
+    digits = runs[(runs.dataset == "digits") & (runs.status == "done")]
     counts = {
         "numbers": len(literature),
         "published": literature.method.nunique(),

@@ -90,5 +90,5 @@ def test_every_figure_of_the_findings_is_that_of_the_records() -> None:
 
 
 def test_recipes_leave_findings_to_the_findings() -> None:
-    told = [file.name for file in (ROOT / "recipes").rglob("*.yaml") if "+-" in file.read_text()]
-    assert not told
+    reported = [file.name for file in (ROOT / "recipes").rglob("*.yaml") if "+-" in file.read_text()]
+    assert not reported

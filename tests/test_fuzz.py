@@ -184,7 +184,7 @@ LISTS = {
 
 @fuzz(150)
 @given(data=st.data())
-def test_lists_that_are_damaged_are_read_or_told(tmp_path: Path, data: st.DataObject) -> None:
+def test_lists_that_are_damaged_are_read_or_reported(tmp_path: Path, data: st.DataObject) -> None:
     root = tmp_path / "images"
     root.mkdir(exist_ok=True)
     name = data.draw(st.sampled_from(list(LISTS)))
@@ -303,7 +303,7 @@ def test_a_grid_file_is_read_or_named(tmp_path: Path, data: st.DataObject) -> No
     except BenchError as error:
         one_line_about(error, "small.json")
         return
-    assert all(isinstance(told, str) for told in (found.title, found.notes))
+    assert all(isinstance(reported, str) for reported in (found.title, found.notes))
 
 
 # -- published numbers -----------------------------------------------------------------------------
@@ -340,7 +340,7 @@ CELLS = st.sampled_from([*next(csv.reader([SPREADSHEET])), "", "ce", "CE", '"', 
 
 @fuzz(150)
 @given(data=st.data())
-def test_odd_cells_of_a_user_s_rows_are_told_by_line(
+def test_odd_cells_of_a_user_s_rows_are_reported_by_line(
     known: Path, tmp_path: Path, data: st.DataObject
 ) -> None:
     with (known / "published.csv").open(newline="") as file:
@@ -359,7 +359,7 @@ def test_odd_cells_of_a_user_s_rows_are_told_by_line(
 
 @fuzz(100)
 @given(data=st.data())
-def test_predictions_kept_by_a_stranger_are_a_row_or_told(tmp_path: Path, data: st.DataObject) -> None:
+def test_predictions_kept_by_a_stranger_are_a_row_or_reported(tmp_path: Path, data: st.DataObject) -> None:
     kept = {
         "schema_version": 1,
         "name": "mine",

@@ -301,7 +301,7 @@ def test_every_tab_opens_whatever_its_data_set_is_called(tmp_path: Path, browser
         {"metrics": {"accuracy": [1.0]}},
     ],
 )
-def test_predictions_of_a_stranger_are_told_and_write_nothing(
+def test_predictions_of_a_stranger_are_reported_and_write_nothing(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     results = tmp_path / "results"

@@ -105,7 +105,7 @@ def test_what_did_not_finish_stays_a_directory(tmp_path: Path) -> None:
     spoilt.record.write_text("{}")
     done = ledger.export(tmp_path)
     assert done.lines == 0
-    assert [spoilt.run_id in told for told in done.left_out] == [True]
+    assert [spoilt.run_id in reported for reported in done.left_out] == [True]
     assert failed.record.exists()
 
 
@@ -138,43 +138,43 @@ def test_two_unlike_records_of_one_run_are_refused_and_both_named(tmp_path: Path
     finish(tmp_path, make_cell(seed=1))
     with pytest.raises(BenchError) as caught:
         ledger.export(tmp_path)
-    for told in (f"{file}:1", str(run.path), "model.parameters 464154, 1", "nothing was written"):
-        assert told in str(caught.value)
+    for reported in (f"{file}:1", str(run.path), "model.parameters 464154, 1", "nothing was written"):
+        assert reported in str(caught.value)
     assert file.read_bytes() == before
 
 
 @pytest.mark.parametrize(
-    ("spoil", "told"),
+    ("spoil", "reported"),
     [
         (lambda text: text.replace('"accuracy":', '"accuracy":1', 1), "changed since it was written"),
         (lambda text: text[: len(text) // 2], "not a line of a run"),
         (lambda text: f"<<<<<<< mine\n{text}", "not a line of a run"),
     ],
 )
-def test_a_spoilt_line_is_told_and_is_a_row(tmp_path: Path, spoil: Any, told: str) -> None:
+def test_a_spoilt_line_is_reported_and_is_a_row(tmp_path: Path, spoil: Any, reported: str) -> None:
     finish(tmp_path, make_cell())
     commit(tmp_path)
     (file,) = (tmp_path / "records").iterdir()
     file.write_text(spoil(file.read_text()))
     table = Results(tmp_path).table()
     (row,) = table[table.status == "unreadable"].to_dict("records")
-    assert told in row["reason"]
+    assert reported in row["reason"]
     assert f"{file.name}:1" in row["reason"]
-    with pytest.raises(BenchError, match=told):
+    with pytest.raises(BenchError, match=reported):
         ledger.export(tmp_path)
 
 
 # -- a run and its line ----------------------------------------------------------------------------
-def test_a_finished_directory_goes_before_the_line_and_what_differs_is_told(tmp_path: Path) -> None:
+def test_a_finished_directory_goes_before_the_line_and_what_differs_is_reported(tmp_path: Path) -> None:
     finish(tmp_path, make_cell())
     commit(tmp_path)
     finish(tmp_path, make_cell(), environment={"device": "here"})
     assert Results(tmp_path).conflicts == []
     finish(tmp_path, make_cell(), model={"parameters": 7})
     assert Results(tmp_path).table().parameters.tolist() == [7]
-    (told,) = Results(tmp_path).conflicts
-    assert "differs from" in told
-    assert "model.parameters" in told
+    (reported,) = Results(tmp_path).conflicts
+    assert "differs from" in reported
+    assert "model.parameters" in reported
 
 
 def test_what_is_not_finished_does_not_hide_the_line(tmp_path: Path) -> None:

@@ -187,8 +187,8 @@ def test_methods_that_are_built_are_described_once() -> None:
     known = registry.methods()  # with those that other tests registered
     entries = {name: known[name] for name in known if known[name].build.__module__.startswith("methods.")}
     assert list(facts.built_in()) == sorted(entries), "one row of methods/methods.csv for each"
-    for name, told in facts.built_in().items():
-        assert {key: getattr(entries[name], key) for key in vars(told)} == vars(told)
+    for name, reported in facts.built_in().items():
+        assert {key: getattr(entries[name], key) for key in vars(reported)} == vars(reported)
     elsewhere = {row["method"] for row in csv_rows(published.HOME / "methods.csv")}
     assert not elsewhere & set(entries)
     stages = {name for row in published.load_methods()["stages"].dropna() for name in row.split(">")}
@@ -275,7 +275,7 @@ def test_a_wrong_cell_is_named_with_file_line_and_column(
         ([], "mine.csv:1: dataset: this column is missing"),
     ],
 )
-def test_a_wrong_file_is_told_by_line(tmp_path: Path, lines: list[str], message: str) -> None:
+def test_a_wrong_file_is_reported_by_line(tmp_path: Path, lines: list[str], message: str) -> None:
     with pytest.raises(BenchError) as error:
         published.load(write(tmp_path, *lines))
     assert str(error.value).startswith(message)
@@ -299,7 +299,7 @@ def test_an_alias_stands_for_one_method_only(tmp_path: Path) -> None:
         published.load(file)
 
 
-def test_a_missing_folder_is_told(tmp_path: Path) -> None:
+def test_a_missing_folder_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="no such folder"):
         published.load(folder=tmp_path / "nowhere")
 

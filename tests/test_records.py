@@ -1,4 +1,4 @@
-"""Run directories: what is written comes back, and what was spoilt is told and never trusted."""
+"""Run directories: what is written comes back, and what was spoilt is reported and never trusted."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def spoil(run: RunDir, how: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("how", "reported"),
     [
         ("truncated", "rerun with --force"),
         ("empty", "rerun with --force"),
@@ -163,24 +163,24 @@ def spoil(run: RunDir, how: str) -> None:
         ("no checksum", "changed since it was written"),
     ],
 )
-def test_a_spoilt_record_is_told_and_is_a_row(tmp_path: Path, how: str, told: str) -> None:
+def test_a_spoilt_record_is_reported_and_is_a_row(tmp_path: Path, how: str, reported: str) -> None:
     run = finish(tmp_path, make_cell())
     other = finish(tmp_path, make_cell(seed=1))
     spoil(run, how)
-    with pytest.raises(BenchError, match=told) as caught:
+    with pytest.raises(BenchError, match=reported) as caught:
         run.read_record()
     assert str(run.record) in str(caught.value)
     assert "\n" not in str(caught.value)
 
     table = Results(tmp_path).table().set_index("run_id")
     assert table.status.to_dict() == {run.run_id: "unreadable", other.run_id: "done"}
-    assert told in table.reason[run.run_id]
+    assert reported in table.reason[run.run_id]
     assert str(tmp_path) not in table.reason[run.run_id]
     assert table.dataset[run.run_id] == "cifar10"  # its cell can still be read
     assert pd.isna(table.accuracy[run.run_id])
 
 
-def test_bytes_that_are_no_text_are_told(tmp_path: Path) -> None:
+def test_bytes_that_are_no_text_are_reported(tmp_path: Path) -> None:
     run = finish(tmp_path, make_cell())
     run.record.write_bytes(b"\xff\xfe\x00")
     with pytest.raises(BenchError, match=r"record\.json"):

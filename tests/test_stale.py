@@ -313,10 +313,10 @@ def test_records_without_a_key_are_held_by_their_fingerprint(tmp_path: Path) -> 
         finish(results, cell, data={**data, **counts, **change})
     finish(results, make_cell(dataset=CIFAR10))
     runs = Results(results, Now(tmp_path / "data"))
-    told = {(run.cell.dataset.name, run.cell.seed): run.state for run in runs}
-    assert told["mine", 0].status == "done"
-    assert told["mine", 1].status == "stale"
-    assert (told["cifar10", 0].status, told["cifar10", 0].reason) == ("done", "data not here")
+    reported = {(run.cell.dataset.name, run.cell.seed): run.state for run in runs}
+    assert reported["mine", 0].status == "done"
+    assert reported["mine", 1].status == "stale"
+    assert (reported["cifar10", 0].status, reported["cifar10", 0].reason) == ("done", "data not here")
     assert {run.state.status for run in Results(results)} == {"done"}
 
 
@@ -327,12 +327,12 @@ def lists(root: Path) -> DataSet:
         rows = [f"{source}/{name}/{i}.png {c}" for c, name in enumerate(("cat", "dog")) for i in range(4)]
         (root / f"{part}.txt").write_text("\n".join(rows) + "\n")
     (root / "names.txt").write_text("cat\ndog\n")
-    told = {"train": "train.txt", "test": "test.txt", "val": "val.txt", "classes": "names.txt"}
-    return DataSet(name="mine", source="list", folder="mine", image_size=8, profile="natural", lists=told)
+    reported = {"train": "train.txt", "test": "test.txt", "val": "val.txt", "classes": "names.txt"}
+    return DataSet(name="mine", source="list", folder="mine", image_size=8, profile="natural", lists=reported)
 
 
 @pytest.mark.parametrize(
-    ("file", "was", "now", "told"),
+    ("file", "was", "now", "reported"),
     [
         ("train.txt", "train/cat/0.png 0\n", "", "training images"),
         ("test.txt", "test/cat/0.png 0\n", "", "test images"),
@@ -341,7 +341,7 @@ def lists(root: Path) -> DataSet:
     ],
 )
 def test_lists_and_class_names_are_held_against_the_record(
-    file: str, was: str, now: str, told: str, tmp_path: Path
+    file: str, was: str, now: str, reported: str, tmp_path: Path
 ) -> None:
     dataset = lists(tmp_path / "mine")
     cell = make_cell(dataset=dataset, imbalance_factor=1.0)
@@ -358,7 +358,7 @@ def test_lists_and_class_names_are_held_against_the_record(
     path = tmp_path / "mine" / file
     path.write_text(path.read_text().replace(was, now))
     assert state()[0] == "stale"
-    assert told in str(state()[1])
+    assert reported in str(state()[1])
 
 
 def test_extra_images_are_held_against_the_record(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A file of `export` that is submitted: sound runs are taken, and each kind of fault is told."""
+"""A file of `export` that is submitted: sound runs are taken, and each kind of fault is reported."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def changed(line: str, change: Callable[[dict[str, Any]], object]) -> str:
         (lambda c: c.pop("metrics"), "not a line of `export`: KeyError"),
     ],
 )
-def test_a_fault_is_told(change: Any, fault: str, line: str, tmp_path: Path, bench: Bench) -> None:
+def test_a_fault_is_reported(change: Any, fault: str, line: str, tmp_path: Path, bench: Bench) -> None:
     file = submit(tmp_path, changed(line, change))
     code, out = bench("check-submission", file, "--results", tmp_path, "--data", tmp_path)
     assert code == 1, out
@@ -90,14 +90,14 @@ def test_a_fault_is_told(change: Any, fault: str, line: str, tmp_path: Path, ben
     assert "1 runs to take, 1 of them with a fault" in out
 
 
-def test_a_line_that_was_changed_by_hand_is_told(line: str, tmp_path: Path, bench: Bench) -> None:
+def test_a_line_that_was_changed_by_hand_is_reported(line: str, tmp_path: Path, bench: Bench) -> None:
     file = submit(tmp_path, line.replace('"seed":0', '"seed":1').replace('"accuracy":', '"accuracy": '))
     code, out = bench("check-submission", file, "--results", tmp_path)
     assert code == 1
     assert "changed since it was written" in out
 
 
-def test_an_older_version_of_a_method_is_told(
+def test_an_older_version_of_a_method_is_reported(
     line: str, tmp_path: Path, bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from dataclasses import replace
@@ -110,7 +110,7 @@ def test_an_older_version_of_a_method_is_told(
     assert "ce is of version 1, and now of 9: train it again" in out
 
 
-def test_a_file_without_runs_is_told(tmp_path: Path, bench: Bench) -> None:
+def test_a_file_without_runs_is_reported(tmp_path: Path, bench: Bench) -> None:
     assert "no such file" in bench("check-submission", tmp_path / "none.jsonl")[1]
     code, out = bench("check-submission", submit(tmp_path, ""))
     assert code == 2

@@ -165,16 +165,16 @@ def test_a_run_is_found_by_what_tells_it_apart(story: Path, bench: Bench) -> Non
 
 def test_a_trained_model_is_scored_again(story: Path, bench: Bench) -> None:
     record = runs(story)["posthoc_logit_adjustment 1"]
-    told = f"{record['metrics']['accuracy']:.2f}"
+    reported = f"{record['metrics']['accuracy']:.2f}"
     paths = ("--results", story / "results", "--data", story / "data")
     code, out = bench("evaluate", record["run_id"][-10:], *paths)
     assert code == 0
-    assert told in out
+    assert reported in out
     weights = story / "results/runs" / record["run_id"] / "weights.safetensors"
-    assert told in bench("evaluate", weights, *paths[2:])[1]
+    assert reported in bench("evaluate", weights, *paths[2:])[1]
 
 
-def test_clean_shows_first_and_deletes_when_told(story: Path, bench: Bench) -> None:
+def test_clean_shows_first_and_deletes_when_reported(story: Path, bench: Bench) -> None:
     run = RunDir(story / "results", runs(story)["ce 1"]["run_id"])
     run.checkpoint.write_bytes(b"x" * 2_000_000)
     code, out = bench("clean", "--results", story / "results")
@@ -201,10 +201,10 @@ def test_a_method_of_ones_own_may_fail_and_be_tried_again_and_scored(
     assert "RuntimeError: in a bad mood" in out
     assert "1 failed, 1 blocked" in out
     (record,) = (tmp_path / "results/runs").glob("*/record.json")
-    told = json.loads(record.read_text())["traceback"]
-    assert 'File "moody.py", line' in told
-    assert 'File "bench/train/loop.py", line' in told
-    assert str(tmp_path) not in told
+    reported = json.loads(record.read_text())["traceback"]
+    assert 'File "moody.py", line' in reported
+    assert 'File "bench/train/loop.py", line' in reported
+    assert str(tmp_path) not in reported
     (tmp_path / "trouble").unlink()
     assert bench(*command)[0] == 1
     code, out = bench(*command, "--retry-failed")
@@ -247,7 +247,7 @@ def test_a_stopped_run_says_how_to_go_on(
     assert "continues from here" in out
 
 
-def test_missing_data_is_told_once_and_before_anything_runs(tmp_path: Path, bench: Bench) -> None:
+def test_missing_data_is_reported_once_and_before_anything_runs(tmp_path: Path, bench: Bench) -> None:
     (tmp_path / "small.yaml").write_text(RECIPE.replace("digits", "cifar10"))
     code, out = bench("run", tmp_path / "small.yaml", *where(tmp_path))
     assert code == 2

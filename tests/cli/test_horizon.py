@@ -28,16 +28,16 @@ def recipe(tmp_path):
     return file
 
 
-def told(points):
+def reported(points):
     return warnings([p.cell for p in points], {p.cell.run_id: p.label for p in points}, Path("no data here"))
 
 
-def test_a_momentum_that_looks_back_over_a_fifth_of_the_training_is_told_with_one_that_fits(recipe):
+def test_a_momentum_that_looks_back_over_a_fifth_of_the_training_is_reported_with_one_that_fits(recipe):
     points = load(recipe).points
     steps = steps_of(points[0].cell, Path())
     assert steps == 210
     end = "steps, so the key encoder hardly leaves its start; about 0.76 fits"
-    assert told(points) == [
+    assert reported(points) == [
         f"slow: params.momentum 0.999 looks back over 1,000 of 210 {end}",
         f"dscl: params.momentum 0.99 looks back over 100 of 210 {end}",
     ]
@@ -46,13 +46,13 @@ def test_a_momentum_that_looks_back_over_a_fifth_of_the_training_is_told_with_on
 
 def test_a_longer_training_needs_no_word_and_a_dropped_batch_is_no_step(recipe):
     longer = load(recipe, ["protocol.epochs=300"]).points
-    assert [line.partition(":")[0] for line in told(longer)] == ["slow"]
+    assert [line.partition(":")[0] for line in reported(longer)] == ["slow"]
     dropped = load(recipe, ["protocol.drop_last=true"]).points
     assert steps_of(dropped[0].cell, Path()) < 210
 
 
 def test_where_there_is_no_data_nothing_is_said(recipe):
-    assert told(load(recipe, ["grid.dataset=cifar100"]).points) == []
+    assert reported(load(recipe, ["grid.dataset=cifar100"]).points) == []
 
 
 def test_plan_says_so(bench, recipe, tmp_path):

@@ -1,4 +1,4 @@
-"""What a person is told who made a mistake, met a failure, or waits."""
+"""What a person is reported who made a mistake, met a failure, or waits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def where(root: Path) -> list[object]:
     return ["--results", root / "results", "--data", root / "data", "--gpus", "none"]
 
 
-def told(bench: Bench, tmp_path: Path, text: str, *options: object) -> str:
+def reported(bench: Bench, tmp_path: Path, text: str, *options: object) -> str:
     """Return what `plan` says of a recipe."""
     recipe = tmp_path / "r.yaml"
     recipe.write_text(text)
@@ -81,14 +81,14 @@ def told(bench: Bench, tmp_path: Path, text: str, *options: object) -> str:
         ),
     ],
 )
-def test_a_mistake_in_a_recipe_is_told_with_what_was_meant(
+def test_a_mistake_in_a_recipe_is_reported_with_what_was_meant(
     text: str, message: str, tmp_path: Path, bench: Bench
 ) -> None:
-    assert message in told(bench, tmp_path, text)
+    assert message in reported(bench, tmp_path, text)
 
 
-def test_a_set_at_the_wrong_level_is_told_where_it_belongs(tmp_path: Path, bench: Bench) -> None:
-    out = told(bench, tmp_path, SMALL, "--set", "epochs=5")
+def test_a_set_at_the_wrong_level_is_reported_where_it_belongs(tmp_path: Path, bench: Bench) -> None:
+    out = reported(bench, tmp_path, SMALL, "--set", "epochs=5")
     assert "--set: epochs: unknown key 'epochs'; write it as protocol.epochs" in out
 
 
@@ -113,12 +113,12 @@ def test_a_method_of_a_name_that_is_there_is_blamed_on_its_own_file(tmp_path: Pa
     )
     fresh = [sys.executable, "-c", code]  # a process in which no method is there yet
     done = subprocess.run(fresh, capture_output=True, text=True, check=False, cwd=ROOT)
-    told = done.stderr.splitlines()[-1].partition("BenchError: ")[2]
-    assert told.startswith(str(file))
-    assert re.search("'ldam'.*rename", told)
+    reported = done.stderr.splitlines()[-1].partition("BenchError: ")[2]
+    assert reported.startswith(str(file))
+    assert re.search("'ldam'.*rename", reported)
 
 
-def test_backslashes_in_a_list_are_told(tmp_path: Path, bench: Bench) -> None:
+def test_backslashes_in_a_list_are_reported(tmp_path: Path, bench: Bench) -> None:
     root = tmp_path / "data" / "mine"
     (root / "a").mkdir(parents=True)
     Image.new("L", (8, 8)).save(root / "a" / "1.png")
@@ -134,7 +134,7 @@ def test_backslashes_in_a_list_are_told(tmp_path: Path, bench: Bench) -> None:
     assert "train.txt:1: 'a\\\\1.png': no such file; write / between folders" in out
 
 
-def test_an_unknown_run_is_told_where_names_are(tmp_path: Path, bench: Bench) -> None:
+def test_an_unknown_run_is_reported_where_names_are(tmp_path: Path, bench: Bench) -> None:
     (tmp_path / "results/runs/some-run").mkdir(parents=True)
     out = bench("evaluate", "0123456789", "--results", tmp_path / "results")[1]
     assert "`status RECIPE` names all runs of a recipe" in out
@@ -147,7 +147,7 @@ def test_gpus_that_are_not_here_are_refused_before_anything_is_read(tmp_path: Pa
         assert "error: --gpus 7,8: there are" in out
 
 
-def test_the_version_is_told(bench: Bench) -> None:
+def test_the_version_is_reported(bench: Bench) -> None:
     code, out = bench("--version")
     assert code == 0
     assert re.fullmatch(r"longtail-bench \d+\.\d+\.\d+( \(\w+(-dirty)?\))?\n", out)
@@ -179,7 +179,7 @@ class Silent(CrossEntropy):
 '''
 
 
-def test_a_failure_is_told_with_file_line_and_last_words(tmp_path: Path, bench: Bench) -> None:
+def test_a_failure_is_reported_with_file_line_and_last_words(tmp_path: Path, bench: Bench) -> None:
     (tmp_path / "mine.py").write_text(FAILING)
     (tmp_path / "r.yaml").write_text(SMALL.replace("ce: {}", "slip: {}, silent: {}"))
     command = ["run", tmp_path / "r.yaml", *where(tmp_path), "--reports", tmp_path]
@@ -241,7 +241,7 @@ def test_piped_progress_comes_at_a_pace_and_says_how_far_it_is(tmp_path: Path) -
     assert f"{left} epochs, about {left * 10 / 60:.0f} min" in lines[-1]
 
 
-def test_a_time_that_is_not_known_is_never_told_as_nothing() -> None:
+def test_a_time_that_is_not_known_is_never_reported_as_nothing() -> None:
     cells = {cell.run_id: cell for cell in (make_cell(seed=seed) for seed in range(3))}
     first, second, third = cells
     assert "unknown" in _time({first: 0.0, second: None, third: None}, cells, 2)

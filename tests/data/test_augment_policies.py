@@ -103,7 +103,7 @@ def test_tables_are_a_function_of_the_generator(name: str) -> None:
     assert policy(name).draw(rng(), 0, 32).keys() == first.keys()
 
 
-def test_an_unknown_policy_is_told_the_nearest() -> None:
+def test_an_unknown_policy_is_answered_with_the_nearest() -> None:
     with pytest.raises(BenchError, match=r"'autoaugmnt'; did you mean 'autoaugment'\?"):
         policy("autoaugmnt")
 

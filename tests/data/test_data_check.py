@@ -249,7 +249,7 @@ def test_a_recipe_s_own_data_set_is_checked_and_packed(tmp_path: Path, bench: Co
     assert len(list((tmp_path / ".shards/mine").rglob(shards.NAME))) == 3
 
 
-def test_what_packs_the_images_of_a_recipe_is_told(tmp_path: Path, bench: Command) -> None:
+def test_what_packs_the_images_of_a_recipe_is_reported(tmp_path: Path, bench: Command) -> None:
     photo_trees.imagenet(tmp_path)
     recipe = tmp_path / "r.yaml"
     recipe.write_text(

@@ -255,7 +255,7 @@ def test_a_missing_suffix_names_those_that_there_are(tmp_path: Path) -> None:
     )
 
 
-def test_a_missing_part_is_told_what_there_is(toy: DataSet, tmp_path: Path) -> None:
+def test_a_missing_part_is_reported_what_there_is(toy: DataSet, tmp_path: Path) -> None:
     refused(changed(toy, parts={"train": "training"}), tmp_path, "'training'", "train", "parts: {train:")
 
 
@@ -267,7 +267,7 @@ def test_a_part_without_labels_is_no_test_set(tmp_path: Path) -> None:
     assert len(read(changed(dataset, parts={"test": "validation"}), tmp_path).test_images) == 6
 
 
-def test_a_class_without_training_images_is_told(tmp_path: Path) -> None:
+def test_a_class_without_training_images_is_reported(tmp_path: Path) -> None:
     to_parquet(tmp_path / "toy", {part: rows(part) for part in COUNTS}, names=(*CLASSES, "yak"))
     dataset = DataSet(name="toy", source="parquet", folder="toy", image_size=8)
     refused(dataset, tmp_path, "no training image of class 3 'yak'")
@@ -283,14 +283,14 @@ def test_a_broken_image_is_named(toy: DataSet, tmp_path: Path) -> None:
     assert findings.faults == ["train: 1 of 12 images broken: train4.png"]
 
 
-def test_a_damaged_file_is_told(toy: DataSet, tmp_path: Path) -> None:
+def test_a_damaged_file_is_reported(toy: DataSet, tmp_path: Path) -> None:
     for file in (tmp_path / "toy").rglob("*.*"):
         if file.suffix in (".parquet", ".arrow", ".tar"):
             file.write_bytes(file.read_bytes()[:300])
     refused(toy, tmp_path, str(tmp_path / "toy"), f"not readable as {toy.source}", "fetch it again")
 
 
-def test_a_folder_that_is_not_there_or_empty_is_told(toy: DataSet, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_there_or_empty_is_reported(toy: DataSet, tmp_path: Path) -> None:
     refused(changed(toy, folder="nowhere"), tmp_path, "no such folder for 'toy'", "--data")
     (tmp_path / "empty").mkdir()
     refused(changed(toy, folder="empty"), tmp_path, f"which source: {toy.source} needs")
@@ -536,7 +536,7 @@ def test_list_files_are_read_into_memory_if_asked(tmp_path: Path) -> None:
         ({"source": "folder", "folder": "x", "short_side": 64}, "short_side is for"),
     ],
 )
-def test_what_does_not_go_together_is_told(fields: dict[str, Any], message: str) -> None:
+def test_what_does_not_go_together_is_reported(fields: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         DataSet(name="x", **fields)
 

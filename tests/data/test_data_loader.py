@@ -30,7 +30,7 @@ def split() -> Split:
 
 
 class Brighten:
-    """A stand-in policy whose every step can be told from its pixels: add in geometry, invert in colour."""
+    """A stand-in policy whose every step can be read from its pixels: add in geometry, invert in colour."""
 
     def at(self, epoch: int, epochs: int) -> Brighten:
         return self

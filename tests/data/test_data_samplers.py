@@ -81,6 +81,6 @@ def test_a_run_of_one_epoch_can_be_progressive():
     np.testing.assert_allclose(samplers.progressive(COUNTS, 0, 1), samplers.instance(COUNTS))
 
 
-def test_an_unknown_sampler_is_told_the_nearest():
+def test_an_unknown_sampler_is_answered_with_the_nearest():
     with pytest.raises(BenchError, match="'class_balancd'; did you mean 'class_balanced'"):
         samplers.order("class_balancd", np.zeros(3, np.int64), generator("x"))

@@ -403,6 +403,6 @@ def test_a_file_without_a_checksum_is_named(tmp_path):
         ({"comparable": True, "source": "digits"}, "comparable needs copy_of, and copy_kind"),
     ],
 )
-def test_what_a_data_set_of_ones_own_files_lacks_is_told(fields, message):
+def test_what_a_data_set_of_ones_own_files_lacks_is_reported(fields, message):
     with pytest.raises(ValueError, match=message):
         DataSet(name="own", **fields)

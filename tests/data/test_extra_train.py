@@ -238,7 +238,7 @@ def test_what_cannot_be_added_is_refused(data: Path, extra: dict[str, Any], mess
         training_images(cell(digits(**extra)), data)
 
 
-def test_a_folder_or_image_that_is_none_of_the_classes_is_told(tmp_path: Path) -> None:
+def test_a_folder_or_image_that_is_none_of_the_classes_is_reported(tmp_path: Path) -> None:
     (tmp_path / "made/3").mkdir(parents=True)
     (tmp_path / "made/3/00000.png").write_bytes(b"no image")
     with pytest.raises(BenchError, match=r"00000.png: not a readable image"):

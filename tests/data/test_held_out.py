@@ -37,7 +37,7 @@ def test_a_number_is_of_each_class_and_a_share_of_its_images(held_out, taken):
     assert longtail.held_counts(held_out, np.array([100, 15, 6])).tolist() == taken
 
 
-def test_nothing_to_hold_out_is_told():
+def test_nothing_to_hold_out_is_reported():
     singles = DataSet(name="mine", source="folder", profile="natural", held_out=0.5)
     with pytest.raises(BenchError, match=r"mine: held_out 0\.5 holds out no image; raise it"):
         longtail.hold_out(singles, np.arange(3), 3)

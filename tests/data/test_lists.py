@@ -73,13 +73,13 @@ def test_a_line_is_a_path_and_a_label(tmp_path: Path, name: str, text: str) -> N
         (b"a.jpg 0\n\xff\xfe 1\n", r"list\.txt:2: not UTF-8 text"),
     ],
 )
-def test_a_mistake_is_told_with_its_line(tmp_path: Path, text: str | bytes, message: str) -> None:
+def test_a_mistake_is_reported_with_its_line(tmp_path: Path, text: str | bytes, message: str) -> None:
     with pytest.raises(BenchError, match=message) as error:
         read_list(listed(tmp_path, text))
     assert len(str(error.value)) < 400 + len(str(tmp_path))
 
 
-def test_a_missing_list_is_told(tmp_path: Path) -> None:
+def test_a_missing_list_is_reported(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"list\.txt: No such file or directory"):
         read_list(tmp_path / "list.txt")
 
@@ -251,7 +251,7 @@ def test_a_recipe_writes_down_list_files(tmp_path: Path) -> None:
         ("title: x", "folder", "timm_randaugment", "unknown augmentation 'timm_randaugment'"),
     ],
 )
-def test_mistakes_are_told_where_they_stand(
+def test_mistakes_are_reported_where_they_stand(
     tmp_path: Path, lists: str, source: str, augmentation: str, message: str
 ) -> None:
     with pytest.raises(BenchError, match=message):

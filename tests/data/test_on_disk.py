@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 # -- splits -------------------------------------------------------------------------------------------
-def test_a_missing_or_empty_image_is_told_before_anything_runs(tmp_path: Path) -> None:
+def test_a_missing_or_empty_image_is_reported_before_anything_runs(tmp_path: Path) -> None:
     root = photo_trees.imagenet(tmp_path)
     victim = sorted((root / "train").rglob("*.JPEG"))[3]
     victim.write_bytes(b"")

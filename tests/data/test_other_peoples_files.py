@@ -283,7 +283,7 @@ def untested(tree: Path) -> None:
         (untested, "test: 1 classes have no image, so their metrics are n/a: dog", None),
     ],
 )
-def test_what_is_wrong_with_a_tree_is_told_before_training(
+def test_what_is_wrong_with_a_tree_is_reported_before_training(
     tree: Path, tmp_path: Path, change: Callable[[Path], None], remark: str | None, fault: str | None
 ) -> None:
     assert before_training(SET, tmp_path, np.array([3, 3])) == []
@@ -376,7 +376,7 @@ LISTS = ", lists: {train: train.txt, test: test.txt}"
         ("a/0 0\nb/1 1\n", "a/0 0\nb/3 1\n", "test: 1 images are in train too: train.txt:1 = test.txt:1"),
     ],
 )
-def test_bad_lists_are_told_before_training(
+def test_bad_lists_are_reported_before_training(
     tmp_path: Path, bench: Bench, train: str, test: str, message: str
 ) -> None:
     for name, value in (("a/0", 0), ("b/1", 50), ("a/2", 100), ("b/3", 150)):
@@ -421,7 +421,7 @@ def test_a_recipe_s_own_set_is_shown_and_checked_before_anything_trains(
     assert "1 of 3 images empty: train/cat/0.png" in out.replace("of 6", "of 3")
 
 
-def test_a_missing_image_of_a_list_is_told_once_before_training(tmp_path: Path, bench: Bench) -> None:
+def test_a_missing_image_of_a_list_is_reported_once_before_training(tmp_path: Path, bench: Bench) -> None:
     root = photo_trees.imagenet(tmp_path)
     next((root / "train").rglob("*_0.JPEG")).unlink()
     dataset = photo_trees.small("imagenet_lt")

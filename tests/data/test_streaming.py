@@ -272,7 +272,9 @@ def test_workers_change_nothing_and_survive_broken_images_and_signals(
 
 
 @pytest.mark.parametrize("asked", ["many", "-1", "300", "²"])
-def test_a_wrong_number_of_workers_is_told(data: Path, asked: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_wrong_number_of_workers_is_reported(
+    data: Path, asked: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv(WORKERS, asked)
     with pytest.raises(BenchError, match=f"{WORKERS}=.* should be a number of processes"):
         loader_of(data)

@@ -71,7 +71,7 @@ def faults(browser: Any, axe: str) -> list[str]:
     """Return the serious and critical faults that axe-core finds in the open page, with what has them."""
     browser.execute_script(axe)
     found = browser.execute_async_script(
-        "const done = arguments[0]; axe.run().then((told) => done(told.violations))"
+        "const done = arguments[0]; axe.run().then((reported) => done(reported.violations))"
     )
     return [
         f"{fault['id']}: {node['html'][:200]} {node['failureSummary'][:200]}"

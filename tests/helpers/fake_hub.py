@@ -34,8 +34,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return self._answer(200, {"errors": [], "warnings": []})
             case ["api", "models", user, repo, "preupload", "main"] if f"{user}/{repo}" in self.repos:
                 files = [f["path"] for f in json.loads(body)["files"]]
-                told = [{"path": f, "uploadMode": "regular", "shouldIgnore": False} for f in files]
-                return self._answer(200, {"files": told})
+                reported = [{"path": f, "uploadMode": "regular", "shouldIgnore": False} for f in files]
+                return self._answer(200, {"files": reported})
             case ["api", "models", user, repo, "commit", "main"]:
                 for line in map(json.loads, body.splitlines()):
                     if line["key"] == "file":
@@ -57,8 +57,14 @@ class _Handler(BaseHTTPRequestHandler):
                     for name, content in files.items()
                 ]
                 return self._answer(200, tree)
-            told = {"id": "/".join(parts[2:4]), "sha": REVISION, "private": False, "tags": [], "downloads": 0}
-            return self._answer(200, told | {"siblings": [{"rfilename": name} for name in files]})
+            reported = {
+                "id": "/".join(parts[2:4]),
+                "sha": REVISION,
+                "private": False,
+                "tags": [],
+                "downloads": 0,
+            }
+            return self._answer(200, reported | {"siblings": [{"rfilename": name} for name in files]})
         content = self.repos.get("/".join(parts[:2]), {}).get("/".join(parts[4:]))
         if content is None:
             return self._answer(404, {"error": "Entry not found"}, {"X-Error-Code": "EntryNotFound"})

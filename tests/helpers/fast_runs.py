@@ -69,13 +69,13 @@ def training(
 
 def lines(run: Training) -> list[dict[str, Any]]:
     """Train to the end and return the epochs' lines, without their times."""
-    told: list[dict[str, Any]] = []
+    reported: list[dict[str, Any]] = []
     turns = Turns[str](run.device)
-    turns.add("it", run.steps(told.append))
+    turns.add("it", run.steps(reported.append))
     for _, error in turns.take():
         if error:
             raise error
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in told]
+    return [{k: v for k, v in line.items() if k != "seconds"} for line in reported]
 
 
 def weights(run: Training) -> torch.Tensor:

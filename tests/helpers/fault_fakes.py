@@ -87,7 +87,7 @@ def starts(data: Path) -> list[str]:
 
 # -- loggers -----------------------------------------------------------------------------------------
 class Fake(Logger):
-    """A logger that writes what it is told to a file, and may misbehave."""
+    """A logger that writes what it is reported to a file, and may misbehave."""
 
     package = "json"
 

@@ -151,7 +151,7 @@ def test_a_spoilt_folder_is_refused(spoil, message: str, push, bench: Bench, tmp
     assert not list((tmp_path / "mine").rglob("record.json"))
 
 
-def test_wrong_names_are_told(place: Path, bench: Bench, tmp_path: Path) -> None:
+def test_wrong_names_are_reported(place: Path, bench: Bench, tmp_path: Path) -> None:
     where = ["--results", place / "results"]
     assert "--to mine: write user/repo" in bench("push", "digits-if20-ce", "--to", "mine", *where)[1]
     (tmp_path / "letters").mkdir()

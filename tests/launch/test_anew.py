@@ -34,7 +34,7 @@ class Place:
         home = RunDir(self.results, cell.run_id).path
         return {path.name: path.read_bytes() for path in home.iterdir() if path.name != "lock"}
 
-    def told(self, cell: Cell) -> str:
+    def reported(self, cell: Cell) -> str:
         return Results(self.results)[cell.run_id].state.reason or ""
 
 
@@ -58,14 +58,14 @@ def test_an_attempt_that_fails_leaves_the_old_run_as_it_was(place: Place, does: 
     assert [reason.endswith("; the old run is unchanged") for reason in reasons] == [True]
     assert [ends[one.run_id].status for one in (cell, other)] == ["failed", "done"]
     assert place.content(cell) == before
-    assert "trained once more: failed" in place.told(cell)
+    assert "trained once more: failed" in place.reported(cell)
     assert place.launch([cell])[cell.run_id].status == "done"  # which is the old one; nothing is tried again
     assert starts(place.data).count(cell.run_id) == 2
 
     place.heal.touch()
     assert place.launch([cell], retry_failed=True)[cell.run_id].status == "done"
     assert starts(place.data).count(cell.run_id) == 3
-    assert place.told(cell) == ""
+    assert place.reported(cell) == ""
     assert not (place.results / "rerun").exists()
 
 
@@ -79,7 +79,7 @@ def test_an_attempt_that_is_killed_goes_on_where_it_stopped_without_being_asked_
     assert place.launch([cell], fake_run, rerun=[cell.run_id])[cell.run_id].status == "interrupted"
     assert place.content(cell) == before
     assert pending(place.results, [cell.run_id]) == {cell.run_id}
-    assert "trained once more: interrupted, killed by signal 9" in place.told(cell)
+    assert "trained once more: interrupted, killed by signal 9" in place.reported(cell)
     place.heal.touch()
     assert place.launch([cell], fake_run)[cell.run_id].status == "done"
     assert RunDir(place.results, cell.run_id).read_record()["metrics"]["first_epoch"] == 2

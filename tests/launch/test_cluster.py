@@ -1,4 +1,4 @@
-"""Running on a cluster, as far as it needs none: what is asked of Slurm, waves, the queue as it is told."""
+"""Running on a cluster, as far as it needs none: what Slurm is asked, waves, the queue as Slurm lists it."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def script(ask: Ask, tasks: int = 3, after: tuple[str, ...] = ()) -> str:
 
 def test_the_script_asks_for_what_was_asked() -> None:
     more = {"account": "lab", "exclusive": True}
-    told = script(Ask(partition="gpu", minutes=90, at_once=2, more=more), after=("7", "8"))
+    reported = script(Ask(partition="gpu", minutes=90, at_once=2, more=more), after=("7", "8"))
     for line in (
         "exclusive",
         "partition=gpu",
@@ -64,31 +64,31 @@ def test_the_script_asks_for_what_was_asked() -> None:
         "account=lab",
         "requeue",
     ):
-        assert f"#SBATCH --{line}\n" in told
-    assert "#SBATCH --dependency=afterany:7:8\n" in told
-    assert "#SBATCH --signal=USR2@90\n" in told
+        assert f"#SBATCH --{line}\n" in reported
+    assert "#SBATCH --dependency=afterany:7:8\n" in reported
+    assert "#SBATCH --signal=USR2@90\n" in reported
 
 
 def test_runs_on_the_cpu_have_a_core_each_and_options_of_the_user_win() -> None:
-    told = script(Ask(gpus=0, runs=4))
-    assert "#SBATCH --cpus-per-task=4\n" in told
-    assert "array=0-2%3" in told
-    assert "gres" not in told
-    assert "dependency" not in told
+    reported = script(Ask(gpus=0, runs=4))
+    assert "#SBATCH --cpus-per-task=4\n" in reported
+    assert "array=0-2%3" in reported
+    assert "gres" not in reported
+    assert "dependency" not in reported
     assert "#SBATCH --gres=gpu:a100:1\n" in script(Ask(more={"gres": "gpu:a100:1"}))
     assert script(Ask(gpus=0, more={"cpus-per-task": "8"})).count("cpus-per-task=") == 1
 
 
 def test_a_run_over_several_gpus_has_a_rank_for_each() -> None:
-    told = script(Ask(gpus=4))
-    assert "#SBATCH --gres=gpu:4\n" in told
-    assert "#SBATCH --ntasks-per-node=4\n" in told
-    assert "srun --unbuffered" in told
-    assert "--kill-on-bad-exit=1" in told
+    reported = script(Ask(gpus=4))
+    assert "#SBATCH --gres=gpu:4\n" in reported
+    assert "#SBATCH --ntasks-per-node=4\n" in reported
+    assert "srun --unbuffered" in reported
+    assert "--kill-on-bad-exit=1" in reported
 
 
 @pytest.mark.parametrize(
-    ("told", "own"),
+    ("reported", "own"),
     [
         ({"SLURM_CPUS_ON_NODE": "48", "SLURM_NTASKS_PER_NODE": "4"}, "12"),  # as a cluster gives them to GPUs
         ({"SLURM_CPUS_ON_NODE": "16"}, "16"),
@@ -96,9 +96,9 @@ def test_a_run_over_several_gpus_has_a_rank_for_each() -> None:
         ({"SLURM_CPUS_ON_NODE": "1", "SLURM_NTASKS_PER_NODE": "4"}, "1"),
     ],
 )
-def test_a_step_has_its_share_of_the_cores_that_the_job_was_given(told: dict[str, str], own: str) -> None:
+def test_a_step_has_its_share_of_the_cores_that_the_job_was_given(reported: dict[str, str], own: str) -> None:
     setup = [*Ask().parameters(1, ())["setup"], "echo $SRUN_CPUS_PER_TASK"]
-    done = subprocess.run(["bash", "-ec", "\n".join(setup)], env=told, capture_output=True, text=True)
+    done = subprocess.run(["bash", "-ec", "\n".join(setup)], env=reported, capture_output=True, text=True)
     assert done.stdout.strip() == own, done.stderr
 
 
@@ -114,8 +114,8 @@ def test_waves_put_parents_before_children() -> None:
 
 
 def test_the_queue_is_read_as_squeue_tells_it() -> None:
-    told = "12_0|RUNNING|None\n12_3|PENDING|Resources\n13|PENDING|launch failed requeued held\n"
-    first, second, third = queue.read_queue(told)
+    reported = "12_0|RUNNING|None\n12_3|PENDING|Resources\n13|PENDING|launch failed requeued held\n"
+    first, second, third = queue.read_queue(reported)
     assert str(first) == "job 12_0 running"
     assert (second.array, str(second)) == ("12", "job 12_3 pending (Resources)")
     assert (third.array, third.reason) == ("13", "launch failed requeued held")
@@ -123,8 +123,8 @@ def test_the_queue_is_read_as_squeue_tells_it() -> None:
 
 
 def test_jobs_are_known_by_the_runs_that_were_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told = "12_0|RUNNING|None\n12_1|PENDING|Priority\n13|PENDING|Dependency\n99_0|RUNNING|None\n"
-    monkeypatch.setattr(queue, "_squeue", lambda: told)
+    reported = "12_0|RUNNING|None\n12_1|PENDING|Priority\n13|PENDING|Dependency\n99_0|RUNNING|None\n"
+    monkeypatch.setattr(queue, "_squeue", lambda: reported)
     monkeypatch.setattr(queue.shutil, "which", lambda name: name)
     assert queue.queued(tmp_path) == {}
     queue.note(tmp_path, "12", [["a", "b"], ["c"]])
@@ -355,7 +355,7 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         (("--partition", "gpu"), "--partition: not with --launcher local"),
         (("--gpus-per-run", 0), "--gpus-per-run: not with --launcher local"),
@@ -368,12 +368,12 @@ def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
         (("--launcher", "slurm", "--sbatch", "--time=9"), "--sbatch time: is the launcher's to set"),
     ],
 )
-def test_wrong_options_are_told(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[object, ...], told: str
+def test_wrong_options_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[object, ...], reported: str
 ) -> None:
     (tmp_path / "small.yaml").write_text(RECIPE)
     folders = ("--results", tmp_path / "results", "--data", tmp_path / "data")
-    assert told in refused(capsys, "run", tmp_path / "small.yaml", *folders, *options)
+    assert reported in refused(capsys, "run", tmp_path / "small.yaml", *folders, *options)
 
 
 @pytest.mark.parametrize(("recipe", "options"), [("log: tensorboard\n", ()), ("", ("--log", "tensorboard"))])
@@ -390,7 +390,7 @@ def test_loggers_need_a_command_that_waits(
     assert not (tmp_path / "results").exists()
 
 
-def test_without_slurm_or_submitit_the_remedy_is_told(
+def test_without_slurm_or_submitit_the_remedy_is_reported(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(slurm.importlib.util, "find_spec", lambda name: None)

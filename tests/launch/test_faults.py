@@ -215,7 +215,7 @@ def fill(disk: Path, leave: int) -> Path:
 
 
 @pytest.mark.parametrize("leave", [0, 8192, 100_000])
-def test_a_full_disk_is_told_and_costs_no_earlier_result(
+def test_a_full_disk_is_reported_and_costs_no_earlier_result(
     small_disk: Path, tmp_path: Path, bench: Bench, leave: int
 ) -> None:
     """Full to the last byte, with room for a cell, with room for a record but for no weights."""
@@ -263,18 +263,18 @@ def test_a_full_disk_costs_a_run_that_is_trained_once_more_nothing(small_disk: P
     assert not (small_disk / "rerun").exists()
 
 
-def test_a_disk_that_becomes_read_only_is_told_and_costs_no_earlier_result(
+def test_a_disk_that_becomes_read_only_is_reported_and_costs_no_earlier_result(
     real_disk: Path, tmp_path: Path
 ) -> None:
     data = tmp_path / "data"
     data.mkdir()
     good, later = make("ce"), [make("late", seed=seed) for seed in range(2)]
     cells = [good, make("breaker", "break the disk"), *later]
-    told: dict[str, str | None] = {}
+    reported: dict[str, str | None] = {}
 
     def listen(cell: Cell, event: str, detail: dict[str, Any]) -> None:
         if event not in ("planned", "started", "epoch"):
-            told[cell.method.name] = detail.get("reason")
+            reported[cell.method.name] = detail.get("reason")
 
     def launch(cells: list[Cell]) -> Counter[str]:
         ends = local.run_grid(cells, real_disk, data, jobs=1, listen=listen, worker=hasty_run)
@@ -283,8 +283,8 @@ def test_a_disk_that_becomes_read_only_is_told_and_costs_no_earlier_result(
     assert launch([good]) == {"done": 1}
     before = RunDir(real_disk, good.run_id).read_record()
     assert launch(cells) == {"done": 1, "interrupted": 1, "missing": 2}
-    assert "Read-only file system" in str(told["breaker"])
-    assert "Read-only file system" in str(told["late"])
+    assert "Read-only file system" in str(reported["breaker"])
+    assert "Read-only file system" in str(reported["late"])
     assert RunDir(real_disk, good.run_id).read_record() == before
 
     image = real_disk.parent / "image"  # the disk is mended, and nothing on it was lost
@@ -296,7 +296,7 @@ def test_a_disk_that_becomes_read_only_is_told_and_costs_no_earlier_result(
     assert RunDir(real_disk, good.run_id).read_record() == before
 
 
-def test_a_results_folder_that_cannot_be_made_is_told_in_a_line(tmp_path: Path, bench: Bench) -> None:
+def test_a_results_folder_that_cannot_be_made_is_reported_in_a_line(tmp_path: Path, bench: Bench) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "small.yaml").write_text(UNLUCKY.replace("nan: {}, greedy: {}, leaving: {}, ", ""))
     command = ["run", tmp_path / "small.yaml", "--gpus", "none", "--data", tmp_path]

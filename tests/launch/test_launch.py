@@ -78,9 +78,9 @@ def test_what_is_done_is_kept(place: Place) -> None:
 def test_runs_go_at_once_and_hear_of_epochs(place: Place) -> None:
     cells = [make("ce", seed=seed) for seed in range(2)]
     place.launch(cells)
-    told = [event for _, event in place.events]
-    assert told[:4] == ["planned", "planned", "started", "started"]
-    assert Counter(told)["epoch"] == 2 * EPOCHS
+    reported = [event for _, event in place.events]
+    assert reported[:4] == ["planned", "planned", "started", "started"]
+    assert Counter(reported)["epoch"] == 2 * EPOCHS
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def test_two_launchers_share_a_grid_and_no_cell_runs_twice(place: Place, tmp_pat
     assert len(notes(place.data, "starts")) == 7
 
 
-def test_what_another_launcher_finished_is_told_as_done(place: Place) -> None:
+def test_what_another_launcher_finished_is_reported_as_done(place: Place) -> None:
     cells, out = [make("ce", seed=seed) for seed in range(2)], io.StringIO()
     with watch({}, Console(file=out, width=200), place.results) as listen:
 

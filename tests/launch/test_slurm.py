@@ -313,7 +313,7 @@ def test_a_run_trained_once_more_goes_on_beside_the_old_one_in_a_job_that_is_req
     assert not (place.results / "rerun").exists()
 
 
-def test_slurms_refusal_is_told_with_what_there_is(place: Place) -> None:
+def test_slurms_refusal_is_reported_with_what_there_is(place: Place) -> None:
     with pytest.raises(BenchError, match=r"--partition mian: .*did you mean 'main'"):
         place.submit(place.cells(), Ask(partition="mian"))
     with pytest.raises(BenchError, match=r"sbatch: .*"):
@@ -335,13 +335,13 @@ def test_a_user_may_stop_watching_and_look_again(place: Place) -> None:
     command = place.command(*options, "--partition", "main", "--time", 30)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as first:
         assert first.stdout is not None
-        told = [first.stdout.readline(), first.stdout.readline()]
-        assert all(line.startswith("submitted: job") for line in told), told
+        reported = [first.stdout.readline(), first.stdout.readline()]
+        assert all(line.startswith("submitted: job") for line in reported), reported
         time.sleep(1)
         first.send_signal(signal.SIGINT)
-        told = [*first.stdout.readlines()]
+        reported = [*first.stdout.readlines()]
     assert first.returncode == 130
-    assert "on its way; look again with the same command" in told[-1]
+    assert "on its way; look again with the same command" in reported[-1]
     code, out = place.bench(*options)
     assert code == 0, out
     assert "already in the queue" in out

@@ -158,7 +158,7 @@ def test_the_first_stage_of_two_is_not_what_was_published(tmp_path: Path) -> Non
         ({"augmentation": "my_own"}, {"augmentation": "my_own"}),
     ],
 )
-def test_a_run_is_told_in_the_words_of_the_literature(
+def test_a_run_is_reported_in_the_words_of_the_literature(
     tmp_path: Path, changes: dict[str, Any], expected: dict[str, object]
 ) -> None:
     entry = only(entries_of(table(run(**changes)), literature(tmp_path)))

@@ -95,7 +95,7 @@ def test_few_shot_zeros_do_not_tie_with_what_is_above_them() -> None:
 
 
 @pytest.mark.parametrize(("rows", "seeds"), [(2, 3), (4, 3), (12, 3), (12, 5)])
-def test_equal_rows_are_rarely_told_apart_and_better_ones_often(rows: int, seeds: int) -> None:
+def test_equal_rows_are_rarely_kept_apart_and_better_ones_often(rows: int, seeds: int) -> None:
     rng = np.random.default_rng(0)
     false = found = 0
     for _ in range(300):
@@ -108,7 +108,7 @@ def test_equal_rows_are_rarely_told_apart_and_better_ones_often(rows: int, seeds
     assert found / 300 > (0.6 if rows == 2 else 0.8)
 
 
-def test_two_rows_are_told_apart_by_the_paired_t_test() -> None:
+def test_two_rows_are_kept_apart_by_the_paired_t_test() -> None:
     rng = np.random.default_rng(1)
     for gap in (0.5, 1.0, 2.0, 4.0, 8.0):
         one, other = rng.normal(size=4) + gap, rng.normal(size=4)

@@ -147,7 +147,7 @@ def test_wrong_statements_are_refused(tmp_path: Path, changes: dict[str, Any], m
     assert str(error.value).startswith(message)
 
 
-def test_a_spoilt_file_is_told_and_the_rest_stays(tmp_path: Path) -> None:
+def test_a_spoilt_file_is_reported_and_the_rest_stays(tmp_path: Path) -> None:
     good = external.save(tmp_path, scored(npz(tmp_path, scores=SCORES)))
     (good.parent / "bad.json").write_text('{"name": "bad"}')
     spoilt = good.read_text().replace('"protocol": {}', '"protocol": {"epochs": "x"}')

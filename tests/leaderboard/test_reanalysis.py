@@ -181,7 +181,7 @@ def test_stored_scores_give_the_record_s_metrics(tmp_path: Path) -> None:
     assert found.kind == "train_prior"
 
 
-def test_a_record_without_scores_is_told(tmp_path: Path) -> None:
+def test_a_record_without_scores_is_reported(tmp_path: Path) -> None:
     run = finish(tmp_path, make_cell(), files={})
     with pytest.raises(BenchError, match="its logits are not here"):
         reanalysis.stored(Results(tmp_path)[run.run_id])

@@ -22,16 +22,16 @@ from bench.loggers import Wanted, chosen, describe, parse
 from bench.loggers.relay import noted
 from bench.recipe import load
 
-Told = list[str]
+Lines = list[str]
 ONE, TWO, SHORT, BLOCKED = (make(name) for name in ("ce", "ldam", "posthoc", "blocked"))
 
 
 @contextmanager
-def listening(tmp_path: Path, wanted: Wanted, limit: float = 60.0) -> Iterator[tuple[Listen, Told]]:
+def listening(tmp_path: Path, wanted: Wanted, limit: float = 60.0) -> Iterator[tuple[Listen, Lines]]:
     """Give what a launcher tells, and the warnings."""
-    told: Told = []
-    with noted([wanted], tmp_path, {ONE.run_id: "plain"}, lambda *_: None, told.append, limit) as listen:
-        yield listen, told
+    reported: Lines = []
+    with noted([wanted], tmp_path, {ONE.run_id: "plain"}, lambda *_: None, reported.append, limit) as listen:
+        yield listen, reported
 
 
 def line(epoch: int, loss: float) -> dict[str, Any]:
@@ -157,9 +157,9 @@ def real(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_pa
 
 def test_two_runs_side_by_side_are_noted_each_by_itself(real: str, tmp_path: Path) -> None:
     asked, read, ends = REAL[real]
-    with listening(tmp_path, parse(asked)) as (listen, told):
+    with listening(tmp_path, parse(asked)) as (listen, reported):
         tell_two_runs(listen)
-    assert told == []
+    assert reported == []
     one, end = read(tmp_path, ONE)
     assert one["loss"] == pytest.approx({0: 2.0, 1: 1.0})
     assert one["accuracy"] == pytest.approx({0: 50.0}), "what was not measured is not there"
@@ -177,9 +177,9 @@ def test_two_runs_side_by_side_are_noted_each_by_itself(real: str, tmp_path: Pat
 def test_a_run_that_goes_on_is_one_run(real: str, tmp_path: Path) -> None:
     asked, read, _ = REAL[real]
     for end, first, losses in (("interrupted", 0, (2.0,)), ("done", 1, (1.0, 0.5))):
-        with listening(tmp_path, parse(asked)) as (listen, told):
+        with listening(tmp_path, parse(asked)) as (listen, reported):
             tell_a_run_in_two_parts(listen, end, first, *losses)
-        assert told == []
+        assert reported == []
     assert read(tmp_path, ONE)[0]["loss"] == pytest.approx({0: 2.0, 1: 1.0, 2: 0.5})
 
 
@@ -196,52 +196,54 @@ def test_a_logger_that_misbehaves_costs_one_line(does: str, problem: str, tmp_pa
     data, results = tmp_path / "data", tmp_path / "results"
     data.mkdir()
     cells = [make("ce", seed=seed) for seed in range(3)]
-    told: Told = []
+    reported: Lines = []
     heard: list[str] = []
     before = time.monotonic()
-    with noted([fake(does)], results, {}, lambda c, e, d: heard.append(e), told.append, 3.0) as listen:
+    with noted([fake(does)], results, {}, lambda c, e, d: heard.append(e), reported.append, 3.0) as listen:
         ends = run_grid(cells, results, data, jobs=2, listen=listen, worker=telling_run)
         trained = time.monotonic() - before
     assert [state.status for state in ends.values()] == ["done"] * 3
     assert heard.count("epoch") == 6
-    assert len(told) == 1
+    assert len(reported) == 1
     prints = results / "loggers" / "tensorboard.txt"
-    assert told == [f"--log tensorboard: {problem}; the runs are not touched by it; all of it is in {prints}"]
+    assert reported == [
+        f"--log tensorboard: {problem}; the runs are not touched by it; all of it is in {prints}"
+    ]
     assert "a noise that belongs to no terminal" in prints.read_text()
     assert time.monotonic() - before - trained < 20
 
 
-def test_curves_that_cannot_be_written_are_told(tmp_path: Path) -> None:
+def test_curves_that_cannot_be_written_are_reported(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     (tmp_path / "loggers").mkdir()
     (tmp_path / "loggers" / "tensorboard").touch()  # where a folder should be
-    with listening(tmp_path, parse("tensorboard")) as (listen, told):
+    with listening(tmp_path, parse("tensorboard")) as (listen, reported):
         tell_two_runs(listen)
-    assert len(told) == 1
-    assert "Error" in told[0]
+    assert len(reported) == 1
+    assert "Error" in reported[0]
 
 
 def test_a_logger_hears_all_that_runs_in_processes_tell(tmp_path: Path) -> None:
     data, results = tmp_path / "data", tmp_path / "results"
     data.mkdir()
     cells = [make("ce", seed=seed) for seed in range(3)]
-    told: Told = []
-    with noted([fake("well")], results, {}, lambda *_: None, told.append) as listen:
+    reported: Lines = []
+    with noted([fake("well")], results, {}, lambda *_: None, reported.append) as listen:
         run_grid(cells, results, data, jobs=2, listen=listen, worker=telling_run)
-    assert told == []
+    assert reported == []
     for cell in cells:
         assert (results / f"{cell.run_id}.txt").read_text() == "0 1.0\n1 1.0\ndone"
 
 
 def test_runs_that_are_stopped_are_ended_for_the_logger_too(tmp_path: Path) -> None:
     def stopped() -> None:
-        with listening(tmp_path, fake("well")) as (listen, told):
+        with listening(tmp_path, fake("well")) as (listen, reported):
             listen(ONE, "started", {})
             listen(ONE, "epoch", line(0, 2.0))
-            warnings.append(told)
+            warnings.append(reported)
             raise KeyboardInterrupt
 
-    warnings: list[Told] = []
+    warnings: list[Lines] = []
     with pytest.raises(KeyboardInterrupt):
         stopped()
     assert warnings == [[]]
@@ -249,9 +251,9 @@ def test_runs_that_are_stopped_are_ended_for_the_logger_too(tmp_path: Path) -> N
 
 
 def test_nothing_is_started_where_nothing_runs(tmp_path: Path) -> None:
-    with listening(tmp_path, fake("well")) as (listen, told):
+    with listening(tmp_path, fake("well")) as (listen, reported):
         listen(ONE, "planned", {})
-    assert told == []
+    assert reported == []
     assert not list(tmp_path.iterdir())
 
 
@@ -265,13 +267,13 @@ def test_nothing_is_started_where_nothing_runs(tmp_path: Path) -> None:
         ("none,tensorboard", "--log: unknown logger 'none,tensorboard'"),
     ],
 )
-def test_a_logger_that_is_asked_for_wrongly_is_told(text: str, message: str) -> None:
-    with pytest.raises(BenchError) as told:
+def test_a_logger_that_is_asked_for_wrongly_is_reported(text: str, message: str) -> None:
+    with pytest.raises(BenchError) as reported:
         chosen([text])
-    assert str(told.value).startswith(message)
+    assert str(reported.value).startswith(message)
 
 
-def test_a_package_that_is_missing_is_told_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_package_that_is_missing_is_reported_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loggers.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(
         BenchError, match=r"--log mlflow: mlflow is not installed; pip install -e \"\.\[mlflow\]\""
@@ -307,8 +309,8 @@ def test_a_recipe_may_name_loggers_and_its_cells_stay_the_same(tmp_path: Path) -
 
 
 def test_a_cell_is_described_by_flat_values() -> None:
-    told = describe(make("ce", parent=ONE))
-    assert told["protocol.optimizer.lr"] == 0.1
-    assert told["params.does"] == "well"
-    assert told["parent"] == ONE.run_id
-    assert all(isinstance(value, str | int | float | bool) for value in told.values())
+    reported = describe(make("ce", parent=ONE))
+    assert reported["protocol.optimizer.lr"] == 0.1
+    assert reported["params.does"] == "well"
+    assert reported["parent"] == ONE.run_id
+    assert all(isinstance(value, str | int | float | bool) for value in reported.values())

@@ -25,13 +25,18 @@ from methods.parts.expert_weights import expert_weights
 
 
 def test_the_authors_weights():
-    g, told = golden("sade_test_weights_C10")
+    g, meta = golden("sade_test_weights_C10")
     views = g["view_logits"].numpy()
     batches, size = views.shape[1:3]
     views = views.reshape(2, batches * size, *views.shape[3:])
-    options = {"rate": told["lr"], "momentum": told["momentum"], "decay": told["weight_decay"], "batch": size}
+    options = {
+        "rate": meta["lr"],
+        "momentum": meta["momentum"],
+        "decay": meta["weight_decay"],
+        "batch": size,
+    }
     expected = g["weights"].numpy()
-    for epochs in (1, told["epochs"]):
+    for epochs in (1, meta["epochs"]):
         found = expert_weights(views, epochs=epochs, **options)
         np.testing.assert_allclose(found, expected[epochs * batches - 1], rtol=1e-5)
 
@@ -95,9 +100,9 @@ def trained(tmp_path_factory) -> dict[str, dict]:
 def test_a_run_of_a_method_that_adapts_has_both_kinds_of_numbers(trained):
     assert trained["ce"]["test_agnostic"] is None
     for name in ("sade", "dirmixe"):
-        told = trained[name]["test_agnostic"]
-        assert list(told["accuracy"]) == list(TEST_SETS)
-        assert all(0 <= value <= 100 for value in told["accuracy"].values())
+        meta = trained[name]["test_agnostic"]
+        assert list(meta["accuracy"]) == list(TEST_SETS)
+        assert all(0 <= value <= 100 for value in meta["accuracy"].values())
 
 
 def test_equal_weights_have_what_does_not_adapt(trained, monkeypatch, tmp_path):

@@ -88,7 +88,7 @@ def test_an_embedding_is_refused_where_there_is_no_one_feature_to_embed():
 
 
 # -- RSG, GML, GLMC, LIFT -----------------------------------------------------------------------------
-def test_rsg_re_weights_late_and_re_samples_only_where_it_is_told_to():
+def test_rsg_re_weights_late_and_re_samples_only_where_it_is_reported_to():
     method = make("rsg")
     assert method.generator.centers.shape[:2] == (4, 15)
     assert method.generator.contrast[0].out_channels == 256
@@ -157,7 +157,7 @@ def test_a_views_size_is_in_pixels_or_a_share_of_the_side():
 
 
 @pytest.mark.parametrize("name", ["dscl", "dscl_linear"])
-def test_dscl_crops_a_fifth_at_least_and_the_authors_share_where_it_is_told_to(name):
+def test_dscl_crops_a_fifth_at_least_and_the_authors_share_where_it_is_reported_to(name):
     named = [{view.policy for view in make(name, crops=crops).views} for crops in ("large", "small")]
     expected = {"dscl_query", "dscl_key"} if name == "dscl" else {"dscl_query"}
     assert named == [{f"{policy}_large" for policy in expected}, expected]

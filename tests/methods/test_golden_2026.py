@@ -35,12 +35,12 @@ def close(ours, theirs, rtol=2e-6, atol=1e-9):
 
 @pytest.mark.parametrize("name", ["dbm_ce_C10", "dbm_bs_C10"])
 def test_dbm(name):
-    g, told = golden(name)
-    margins = dbm_margins(g["cls_num_list"], told["max_margin"], told["tau"])
+    g, settings = golden(name)
+    margins = dbm_margins(g["cls_num_list"], settings["max_margin"], settings["tau"])
     prior = log_class_prior(g["cls_num_list"]) if "bs" in name else torch.zeros(())
 
     def logits(cosines):
-        return dbm_logits(cosines, g["labels"], margins, told["cos_scale"], told["lambda_inst"])
+        return dbm_logits(cosines, g["labels"], margins, settings["cos_scale"], settings["lambda_inst"])
 
     close(logits(g["cosine"]), g["logits_with_margin"])
     check(
@@ -57,13 +57,13 @@ def normed(features):
 
 
 def test_etf_dot_regression():
-    g, told = golden("etf_dr_C10")
+    g, settings = golden("etf_dr_C10")
     vertices, labels = g["ori_M"], g["labels"]
     lengths = lengths_in_batch(labels, 10)
     close(lengths, g["Ew"][0])
     close(normed(g["features"]), g["unit_features"])
     close(normed(g["features"]) @ vertices, g["scores"])
-    lam, partners = told["mixup_lam"], labels[g["permutation"]]
+    lam, partners = settings["mixup_lam"], labels[g["permutation"]]
 
     def loss(features):
         h = normed(features)
@@ -74,10 +74,10 @@ def test_etf_dot_regression():
 
 
 def test_etf_dot_regression_of_features_with_lengths():
-    g, told = golden("etf_dr_imagenet_form_C10")
+    g, settings = golden("etf_dr_imagenet_form_C10")
     vertices = g["ori_M"] * lengths_in_batch(g["labels"], 10)
     check(
-        lambda features: dot_regression(features, vertices, g["labels"], told["reg_lam"]),
+        lambda features: dot_regression(features, vertices, g["labels"], settings["reg_lam"]),
         g["features"],
         g["loss"],
         g["grad_features"],
@@ -109,8 +109,8 @@ def test_inc():
 
 @pytest.mark.parametrize("name", ["mdcs_e10_C10", "mdcs_e25_C10"])
 def test_mdcs(name):
-    g, told = golden(name)
-    weight = told["kd_weight"] * min(told["epoch_1based"] / told["warmup"], 1)
+    g, settings = golden(name)
+    weight = settings["kd_weight"] * min(settings["epoch_1based"] / settings["warmup"], 1)
     adjustments = mdcs_adjustments(g["cls_num_list"])
     check(
         lambda z: mdcs_loss(z, g["labels"], adjustments, weight),
@@ -123,11 +123,11 @@ def test_mdcs(name):
 
 @pytest.mark.parametrize("name", ["dirmixe_loss_C10"])
 def test_dirmixe(name):
-    g, told = golden(name)
+    g, settings = golden(name)
     prior = prior_centres(g["cls_num_list"])[0]
-    given = (g["labels"], prior, g["test_priors"], g["components"], told["power"])
+    given = (g["labels"], prior, g["test_priors"], g["components"], settings["power"])
     close(dirmixe_losses(g["expert_logits"], *given), g["losses_per_draw"], rtol=1e-5)
-    for weight, which in ((0.0, "mean_only"), (told["lambda_var"], "with_variance")):
+    for weight, which in ((0.0, "mean_only"), (settings["lambda_var"], "with_variance")):
         largest = g[f"grad_{which}"].abs().max().item()
         check(
             lambda z, weight=weight: dirmixe_loss(z, *given, weight),
@@ -141,12 +141,12 @@ def test_dirmixe(name):
 
 
 def test_h2t():
-    g, told = golden("h2t_C10")
+    g, settings = golden("h2t_C10")
     fused = fuse_channels(g["maps_balanced"], g["maps_instance"], g["channels_replaced"])
     assert torch.equal(fused, g["maps_fused"])
-    assert len(g["channels_replaced"]) == int(told["rho"] * 16)
+    assert len(g["channels_replaced"]) == int(settings["rho"] * 16)
     numbers = torch.rand(3, 1)
-    chosen = chosen_channels(numbers, 16, told["rho"])
+    chosen = chosen_channels(numbers, 16, settings["rho"])
     assert len(chosen.unique()) == 4
     head = nn.Linear(16, 10, dtype=torch.float64)
     head.load_state_dict({"weight": g["weight"], "bias": g["bias"]})
@@ -159,16 +159,16 @@ def test_h2t():
 
 
 def test_area():
-    g, told = golden("area_weights_C10")
-    weights = area_weights(g["features"].float(), g["labels"], 10, told["batch"])
+    g, settings = golden("area_weights_C10")
+    weights = area_weights(g["features"].float(), g["labels"], 10, settings["batch"])
     close(weights, g["weights"], rtol=1e-5)
 
 
 def test_balanced_bce():
-    g, told = golden("livt_bce_C10")
+    g, settings = golden("livt_bce_C10")
     odds = log_class_odds(g["cls_num_list"])
     check(
-        lambda z: balanced_binary_losses(z, g["labels"], odds, told["smoothing"]).mean(),
+        lambda z: balanced_binary_losses(z, g["labels"], odds, settings["smoothing"]).mean(),
         g["logits"],
         g["loss_bal_bce"],
         g["grad_bal_bce"],
@@ -178,13 +178,16 @@ def test_balanced_bce():
 
 
 def test_sure_steps():
-    g, told = golden("sure_sam_crl_C10")
-    head = CosineHead(32, 10, told["cos_scale"]).double()
+    g, settings = golden("sure_sam_crl_C10")
+    head = CosineHead(32, 10, settings["cos_scale"]).double()
     with torch.no_grad():
         head.weight.copy_(g["weight_before"].T)
-    step = Displacement(_Holder(head), Sharpness(form="sam", rho=told["rho"]))
+    step = Displacement(_Holder(head), Sharpness(form="sam", rho=settings["rho"]))
     optimizer = torch.optim.SGD(
-        head.parameters(), lr=told["lr"], momentum=told["momentum"], weight_decay=told["weight_decay"]
+        head.parameters(),
+        lr=settings["lr"],
+        momentum=settings["momentum"],
+        weight_decay=settings["weight_decay"],
     )
     losses = []
 
@@ -211,14 +214,14 @@ class _Holder(Method):
 
 
 def test_concutmix_labels():
-    g, told = golden("concutmix_label_C10")
-    numerator, denominator = told["scaling_factor"]
-    nearby = nearest_classes(g["features"], g["centers"], told["topk"])
+    g, settings = golden("concutmix_label_C10")
+    numerator, denominator = settings["scaling_factor"]
+    nearby = nearest_classes(g["features"], g["centers"], settings["topk"])
     for strength, name in ((numerator / denominator, "corrected"), (8.0, "corrected_factor8")):
         close(corrected_labels(g["mixed"], nearby, g["cls_num_list"], strength), g[name], rtol=1e-5)
     prior = log_class_prior(g["cls_num_list"])
     check(
-        lambda z: soft_cross_entropy(z + told["tau"] * prior, g["corrected"]),
+        lambda z: soft_cross_entropy(z + settings["tau"] * prior, g["corrected"]),
         g["logits"],
         g["loss"],
         g["grad_logits"],
@@ -228,10 +231,10 @@ def test_concutmix_labels():
 
 
 def test_sbcl():
-    g, told = golden("sbcl_loss_C10")
-    clusters = clusters_per_class(g["cls_num_list"], told["min_cluster"])
+    g, settings = golden("sbcl_loss_C10")
+    clusters = clusters_per_class(g["cls_num_list"], settings["min_cluster"])
     assert torch.equal(clusters, g["clusters_per_class"])
-    own = (told["temperature"], told["base_temperature"], told["gamma"])
+    own = (settings["temperature"], settings["base_temperature"], settings["gamma"])
     tau = spread_temperatures(g["mean_distance"], g["cls_num_list"], clusters.tolist(), own[0])
     close(tau, g["ranking_temperature"], rtol=1e-5)
     for ranked, name in ((None, "plain"), (g["ranking_temperature"], "rank")):
@@ -248,8 +251,8 @@ def test_sbcl():
 
 
 def test_deit_lt():
-    g, told = golden("deitlt_loss_C10")
-    weights = effective_number_weights(g["cls_num_list"], told["beta"])
+    g, settings = golden("deitlt_loss_C10")
+    weights = effective_number_weights(g["cls_num_list"], settings["beta"])
     close(weights, g["class_weights"], rtol=1e-5)
     for phase, own in (("plain", torch.ones(10)), ("drw", weights)):
         check(

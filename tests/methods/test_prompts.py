@@ -80,7 +80,7 @@ def test_text_features_are_where_the_classifier_starts(tmp_path):
     torch.testing.assert_close(method.head.weight.detach(), F.normalize(torch.tensor(vectors), dim=1))
 
 
-def test_text_features_that_do_not_fit_are_told(tmp_path):
+def test_text_features_that_do_not_fit_are_reported(tmp_path):
     file = tmp_path / "text.npy"
     method = make("lift_plus", text_features=str(file))
     with pytest.raises(BenchError, match=r"text.npy: text_features: .*No such file.*name a .npy file"):
@@ -114,28 +114,31 @@ def test_other_policies_are_the_same_in_every_epoch():
 
 
 def test_gnm_s_steps_are_the_authors():
-    g, told = golden("gnm_step_C10")
+    g, meta = golden("gnm_step_C10")
     labels, counts = g["labels"], g["cls_num_list"]
     head = CosineHead(32, 10)
     with torch.no_grad():
         head.weight.copy_(g["weight_before"])
     holder = _Holder(head)
-    settings = Sharpness(form="gaussian", rho=told["rho"] * told["dis_mul"], halve_every=59)
+    settings = Sharpness(form="gaussian", rho=meta["rho"] * meta["dis_mul"], halve_every=59)
     step = Displacement(holder, settings)
     optimizer = torch.optim.SGD(
-        head.parameters(), lr=told["lr"], momentum=told["momentum"], weight_decay=told["weight_decay"]
+        head.parameters(),
+        lr=meta["lr"],
+        momentum=meta["momentum"],
+        weight_decay=meta["weight_decay"],
     )
-    cloud = told["noise_mul"] * cloud_sizes(counts)
+    cloud = meta["noise_mul"] * cloud_sizes(counts)
     losses = []
-    for number, epoch in enumerate(told["epochs"]):
-        late = epoch > told["reweight_epoch"]
-        weights = effective_number_weights(counts, told["beta"]) if late else torch.ones(10)
+    for number, epoch in enumerate(meta["epochs"]):
+        late = epoch > meta["reweight_epoch"]
+        weights = effective_number_weights(counts, meta["beta"]) if late else torch.ones(10)
 
         def backward(number=number, weights=weights):
             if number == 0:
                 torch.testing.assert_close(head.weight.detach(), g["perturbed_0"], rtol=1e-5, atol=1e-7)
             cosines = clouded_cosines(head(g["features"]), g["logit_noise"][number], cloud)
-            logits = margin_logits(cosines, labels, told["m"], told["s"])
+            logits = margin_logits(cosines, labels, meta["m"], meta["s"])
             loss = weighted_cross_entropy(logits, labels, weights)
             loss.backward()
             return loss.detach()

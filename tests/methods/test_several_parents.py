@@ -86,7 +86,7 @@ def test_series_forget_the_seeds_of_all_parents(tmp_path):
         ("[tail_1, tail_4]", "3", "should be text or a list"),
     ],
 )
-def test_wrong_parents_are_told(tmp_path, old, new, message):
+def test_wrong_parents_are_reported(tmp_path, old, new, message):
     with pytest.raises(BenchError, match=message):
         cells(RECIPE.replace(old, new), tmp_path)
 
@@ -144,12 +144,12 @@ def test_a_subsample_s_runs_are_not_those_of_the_whole(tmp_path):
 
 
 def test_the_authors_soup():
-    g, told = golden("ltsoups_merge_C10")
+    g, meta = golden("ltsoups_merge_C10")
     counts = g["cls_num_list"]
-    for factor, expected in zip(told["factors"], g["sub_counts"], strict=True):
+    for factor, expected in zip(meta["factors"], g["sub_counts"], strict=True):
         assert torch.equal(counts.clamp(max=int(counts.min()) * 2**factor), expected)
     stages = [{"w": stage.mean(dim=0)} for stage in g["fine_tuned"]]
-    soup = merged({"w": g["zero_shot"]}, stages, told["merge_lm"])["w"]
+    soup = merged({"w": g["zero_shot"]}, stages, meta["merge_lm"])["w"]
     torch.testing.assert_close(soup, g["soup"], rtol=1e-6, atol=1e-7)
 
 

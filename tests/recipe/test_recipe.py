@@ -351,7 +351,7 @@ def test_a_label_has_a_backbone_of_its_own_in_the_place_of_the_grids() -> None:
     assert (only_cell(changed).protocol.epochs, only_cell(changed, "again").protocol.epochs) == (3, 200)
 
 
-def test_an_unknown_backbone_of_a_label_is_told_with_its_place() -> None:
+def test_an_unknown_backbone_of_a_label_is_reported_with_its_place() -> None:
     with pytest.raises(BenchError, match=r"r.yaml:2: methods.plain.backbone.*'resnet9_cifar'.*did you mean"):
         read("methods:\n  plain: {backbone: resnet9_cifar}\n" + GRID)
 

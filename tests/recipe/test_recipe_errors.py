@@ -271,7 +271,7 @@ RECIPES = {
 
 
 @pytest.mark.parametrize(("text", "message"), RECIPES.values(), ids=RECIPES)
-def test_a_mistake_is_told_with_its_place_and_remedy(text: str, message: str) -> None:
+def test_a_mistake_is_reported_with_its_place_and_remedy(text: str, message: str) -> None:
     assert shortened(error_of(text), message) == message
 
 
@@ -290,11 +290,11 @@ def test_a_mistake_is_told_with_its_place_and_remedy(text: str, message: str) ->
         ("protocol.epochs.x=1", "--set: protocol.epochs: should be a whole number, got a mapping"),
     ],
 )
-def test_a_mistake_of_set_is_told_as_such(change: str, message: str) -> None:
+def test_a_mistake_of_set_is_reported_as_such(change: str, message: str) -> None:
     assert shortened(error_of(SMALL + "protocol: {epochs: 3}\n", change), message) == message
 
 
-def test_very_many_mistakes_are_told_in_part() -> None:
+def test_very_many_mistakes_are_reported_in_part() -> None:
     keys = "".join(f"  key{i}: 1\n" for i in range(50))
     lines = error_of(SMALL + "protocol:\n" + keys).split("\n")
     assert len(lines) == 21
@@ -356,7 +356,7 @@ def test_included_files_that_disagree_must_be_settled() -> None:
     assert read(text, ["protocol.epochs=8"]).points[0].cell.protocol.epochs == 8
 
 
-def test_a_missing_recipe_is_told_the_nearest() -> None:
+def test_a_missing_recipe_is_answered_with_the_nearest() -> None:
     Path("recipes").mkdir()
     Path("recipes/quick.yaml").write_text(SMALL)
     with pytest.raises(BenchError, match=r"^recipes/quik.yaml: no such file; did you mean 'quick.yaml'\?$"):

@@ -288,7 +288,7 @@ def test_heads_have_the_class_counts(results: Path, folder: Path) -> None:
     assert sum((sets.group_sizes("inaturalist2018", 500) or {}).values()) == 8142
 
 
-def test_series_of_one_method_are_told_apart(results: Path, folder: Path) -> None:
+def test_series_of_one_method_are_kept_apart(results: Path, folder: Path) -> None:
     finish(results, cell("ldam_drw", params={"scale": 10.0}))
     finish(results, cell("ldam_drw", params={"scale": 30.0}))
     _, files = show(results, folder)
@@ -355,7 +355,7 @@ def test_the_whole_literature_is_browsable(tmp_path: Path) -> None:
     assert len(board.opening.leagues[board.opening.opening]) > 50
 
 
-def test_bad_input_is_told_and_costs_only_itself(results: Path, folder: Path) -> None:
+def test_bad_input_is_reported_and_costs_only_itself(results: Path, folder: Path) -> None:
     _, before = show(results, folder)
     mine = results / "published" / "mine.csv"
     mine.parent.mkdir()

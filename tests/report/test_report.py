@@ -310,7 +310,7 @@ def test_a_tail_of_its_own_is_called_by_its_largest_and_smallest_class(results: 
     assert sets.known_tail("imagenet_lt") == "its own tail of 1,280 to 5 images"
 
 
-def test_an_unknown_recipe_is_told_the_nearest(results: Path) -> None:
+def test_an_unknown_recipe_is_answered_with_the_nearest(results: Path) -> None:
     make_grid(results, "small", [("ce", make_cell())])
     with pytest.raises(BenchError, match=r"'smal' was not run; did you mean 'small'"):
         render_recipe(Results(results), "smal", results)

@@ -286,7 +286,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_mistakes_are_told_with_file_line_key_and_remedy(what):
+def test_mistakes_are_reported_with_file_line_key_and_remedy(what):
     text, line, path, message = REFUSED[what]
     with pytest.raises(BenchError) as error:
         read(GRID + text)

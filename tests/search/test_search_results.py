@@ -87,7 +87,7 @@ def test_the_best_trial_of_each_budget_wins_and_the_first_of_equals(recipe: Reci
             assert point.cell.dataset.n_max == 120
 
 
-def test_phases_are_told_from_the_first_trial_to_the_last_winner(recipe: Recipe, tmp_path: Path) -> None:
+def test_phases_are_reported_from_the_first_trial_to_the_last_winner(recipe: Recipe, tmp_path: Path) -> None:
     assert progress_of(recipe, tmp_path) == "search: 0 of 8; final: waits for search (at most 18 runs)"
     try_all(recipe, tmp_path, but="crt-trial3")
     waits = "search: 7 of 8; final: 0 of 6, 1 of 2 searches not over"
@@ -162,7 +162,7 @@ def test_the_grid_file_says_what_was_chosen_and_from_what(recipe: Recipe, tmp_pa
         lambda search: search.pop("budgets"),
     ],
 )
-def test_a_damaged_grid_file_is_told(recipe: Recipe, tmp_path: Path, change) -> None:
+def test_a_damaged_grid_file_is_reported(recipe: Recipe, tmp_path: Path, change) -> None:
     try_all(recipe, tmp_path)
     write_grid(tmp_path, "made_up", grid_file(resolve(recipe, Results(tmp_path))))
     file = tmp_path / "grids" / "made_up.json"
@@ -228,7 +228,7 @@ def test_names_of_lines_stand_apart_and_in_order(ends: list[float]) -> None:
         assert names == ends
 
 
-def test_a_search_that_is_not_over_is_told_of(recipe: Recipe, tmp_path: Path) -> None:
+def test_a_search_that_is_not_over_is_reported(recipe: Recipe, tmp_path: Path) -> None:
     try_all(recipe, tmp_path, but="crt-trial3")
     write_grid(tmp_path, "made_up", grid_file(resolve(recipe, Results(tmp_path))))
     render_recipe(Results(tmp_path), "made_up", tmp_path)
@@ -238,7 +238,7 @@ def test_a_search_that_is_not_over_is_told_of(recipe: Recipe, tmp_path: Path) ->
     assert "| k | ce |\n" in text
 
 
-def test_trials_that_changed_since_are_told_of(recipe: Recipe, tmp_path: Path) -> None:
+def test_trials_that_changed_since_are_reported(recipe: Recipe, tmp_path: Path) -> None:
     try_all(recipe, tmp_path)
     write_grid(tmp_path, "made_up", grid_file(resolve(recipe, Results(tmp_path))))
     grid = Results(tmp_path).grids["made_up"]

@@ -37,7 +37,7 @@ WANTED = {"cat": 0, "dog": 3, "eel": 5}
 
 
 class Painter:
-    """Paints noise from its seed; what it is told to spoil is spoilt."""
+    """Paints noise from its seed; what it is asked to spoil is spoilt."""
 
     def __init__(self, spoil: dict[int, np.ndarray] | None = None) -> None:
         self.spoil = spoil or {}
@@ -231,7 +231,7 @@ def test_the_command_fills_the_tail_and_goes_on(
     assert "made with steps 2, not 3; give another --out" in capsys.readouterr().err
 
 
-def test_where_no_class_is_rare_that_is_told(
+def test_where_no_class_is_rare_that_is_reported(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert synthesize(tiny, tmp_path, "--imbalance-factor", 1) == 2
@@ -239,7 +239,7 @@ def test_where_no_class_is_rare_that_is_told(
     assert not (tmp_path / "synthetic").exists()
 
 
-def test_what_the_filter_never_lets_through_is_told(
+def test_what_the_filter_never_lets_through_is_reported(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Pipeline, "paint", lambda self, prompts, *_: np.zeros((len(prompts), 16, 16, 3)))
@@ -278,7 +278,7 @@ def _no_weights(folder: Path) -> None:
         (_no_weights, "cannot be loaded as a StableDiffusionPipeline"),
     ],
 )
-def test_a_folder_that_is_no_pipeline_is_told(
+def test_a_folder_that_is_no_pipeline_is_reported(
     tiny: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -305,7 +305,7 @@ def test_a_folder_that_is_no_pipeline_is_told(
         (("--device", "abacus"), "--device abacus"),
     ],
 )
-def test_a_wrong_option_is_told(
+def test_a_wrong_option_is_reported(
     tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: tuple[str, str], message: str
 ) -> None:
     assert synthesize(tiny, tmp_path, *options) == 2

@@ -62,15 +62,15 @@ def test_ema_follows_each_step_and_forgets_where_it_began(split, tmp_path):
 def test_averaged_weights_are_scored_beside_the_last(kind, tmp_path):
     plain = cell_of(epochs=4)
     cell = with_protocol(plain, averaging=Averaging(kind=kind, decay=0.9, start=0.5))
-    told, without = run(cell, tmp_path, tmp_path), run(plain, tmp_path, tmp_path)
-    assert told["status"] == "done", told["traceback"]
-    assert told["averaged"]["kind"] == kind
-    assert told["averaged"]["accuracy"] > 20
-    assert told["metrics"] == without["metrics"]
+    meta, without = run(cell, tmp_path, tmp_path), run(plain, tmp_path, tmp_path)
+    assert meta["status"] == "done", meta["traceback"]
+    assert meta["averaged"]["kind"] == kind
+    assert meta["averaged"]["accuracy"] > 20
+    assert meta["metrics"] == without["metrics"]
     assert "averaged" not in without
-    assert told["files"].keys() - without["files"].keys() == {"averaged.npz"}
+    assert meta["files"].keys() - without["files"].keys() == {"averaged.npz"}
     assert RunDir(tmp_path, cell.run_id).averaged.is_file()
-    weights_of = {record["files"]["weights.safetensors"] for record in (told, without)}
+    weights_of = {record["files"]["weights.safetensors"] for record in (meta, without)}
     assert len(weights_of) == 1  # the averaged ones are put away again
 
 
@@ -117,10 +117,10 @@ def test_who_knows_no_smoothed_labels_says_so(name, split, tmp_path):
 
 
 def test_over_smoothed_labels():
-    g, told = golden("los_C10")
+    g, meta = golden("los_C10")
     check(
         lambda z: weighted_cross_entropy(
-            z, g["labels"], torch.ones(10).double(), smoothing=told["label_smooth"]
+            z, g["labels"], torch.ones(10).double(), smoothing=meta["label_smooth"]
         ),
         g["logits"],
         g["loss"],

@@ -229,7 +229,11 @@ def test_two_ranks_do_as_one_process(pair: tuple[Path, list[dict[str, Any]]], na
                 assert_close_run(key, result[key], tensor, alone.get(key.replace("end ", "start ", 1)))
             elif key != "opened":
                 torch.testing.assert_close(
-                    result[key], tensor, rtol=1e-3, atol=1e-4, msg=lambda told, key=key: f"{key}: {told}"
+                    result[key],
+                    tensor,
+                    rtol=1e-3,
+                    atol=1e-4,
+                    msg=lambda reported, key=key: f"{key}: {reported}",
                 )
     for key, tensor in found[0][name].items():
         if key != "opened":
@@ -320,17 +324,17 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Any]]:
     where = tmp_path_factory.mktemp("story")
     for name, text in {"story.yaml": RECIPE, "bad.py": BAD, "killed.py": KILLED}.items():
         (where / name).write_text(text)
-    told = [bench(where, *TORCHRUN, "killed.py")]
+    reported = [bench(where, *TORCHRUN, "killed.py")]
     (run,) = (where / "two/runs").iterdir()
     assert RunDir(where / "two", run.name).look()[0].status == "interrupted"
     assert read_checkpoint(run / "checkpoint.pt", run.name.rpartition("-")[2], "cpu")
-    told += [bench(where, *TORCHRUN, *RUN)]
+    reported += [bench(where, *TORCHRUN, *RUN)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(registry, "_specs", dict(registry._specs))
         registry.load_files([where / "bad.py"])
         for point in recipe.load(where / "story.yaml").points:
             run_cell(point.cell, where / "one", where / "data")
-    return where, told
+    return where, reported
 
 
 def records(results: Path) -> dict[str, dict[str, Any]]:
@@ -339,10 +343,10 @@ def records(results: Path) -> dict[str, dict[str, Any]]:
 
 
 def test_the_record_of_two_ranks_is_that_of_one_process(story: tuple[Path, list[Any]]) -> None:
-    where, told = story
+    where, reported = story
     one, two = records(where / "one"), records(where / "two")
     for name in ("ce", "crt"):
-        assert two[name]["status"] == "done", told[-1].stderr
+        assert two[name]["status"] == "done", reported[-1].stderr
         assert two[name].keys() == one[name].keys()
         assert two[name]["run_id"] == one[name]["run_id"], "the id does not know how many ranks there are"
         assert two[name]["metrics"]["accuracy"] == pytest.approx(one[name]["metrics"]["accuracy"], abs=1)
@@ -356,13 +360,13 @@ def test_the_record_of_two_ranks_is_that_of_one_process(story: tuple[Path, list[
 
 
 def test_a_killed_rank_leaves_a_run_to_go_on_with(story: tuple[Path, list[Any]]) -> None:
-    _, told = story
-    assert told[0].returncode
-    lines = told[1].stdout.splitlines()
+    _, reported = story
+    assert reported[0].returncode
+    lines = reported[1].stdout.splitlines()
     assert [line.split()[:2] for line in lines[:2]] == [["done", "ce"], ["done", "crt"]]
 
 
-def test_what_fails_alike_is_told_and_the_next_goes_on(story: tuple[Path, list[Any]]) -> None:
+def test_what_fails_alike_is_reported_and_the_next_goes_on(story: tuple[Path, list[Any]]) -> None:
     where, _ = story
     one, two = records(where / "one")["bad_everywhere"], records(where / "two")["bad_everywhere"]
     assert two["status"] == one["status"] == "failed"
@@ -371,21 +375,21 @@ def test_what_fails_alike_is_told_and_the_next_goes_on(story: tuple[Path, list[A
 
 
 def test_a_rank_that_fails_alone_ends_all_and_says_why(story: tuple[Path, list[Any]]) -> None:
-    where, told = story
+    where, reported = story
     record = records(where / "two")["bad_somewhere"]
     assert record["reason"] == "rank 1 of 2: ValueError: in a bad mood"
     assert "before_step" in record["traceback"]
-    assert told[1].returncode
-    assert "ranks came apart" in told[1].stderr
-    assert told[1].stdout.count("failed ") == 2, "each told once, by the first rank"
+    assert reported[1].returncode
+    assert "ranks came apart" in reported[1].stderr
+    assert reported[1].stdout.count("failed ") == 2, "each reported once, by the first rank"
     assert records(where / "one")["bad_somewhere"]["status"] == "done", "it has no rank 1"
 
 
 def test_ranks_train_once_more_beside_the_old_run(story: tuple[Path, list[Any]]) -> None:
     where, _ = story
     before = records(where / "two")["crt"]
-    told = bench(where, *TORCHRUN, *RUN, "--only", "label=crt", "--force")
-    assert told.returncode == 0, told.stderr
+    reported = bench(where, *TORCHRUN, *RUN, "--only", "label=crt", "--force")
+    assert reported.returncode == 0, reported.stderr
     after = records(where / "two")["crt"]
     assert after["timing"]["finished"] > before["timing"]["finished"]
     assert after["metrics"]["accuracy"] == pytest.approx(before["metrics"]["accuracy"], abs=1)

@@ -24,7 +24,7 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(EXECUTE, "")
 
 
-def test_options_are_read_and_only_what_differs_is_told() -> None:
+def test_options_are_read_and_only_what_differs_is_reported() -> None:
     assert Execution.read("") == Execution()
     read = Execution.read("compile, no-channels-last,steps=4,no-benchmark")
     assert read == Execution(compile=True, channels_last=False, steps=4, benchmark=False)
@@ -37,7 +37,7 @@ def test_options_are_read_and_only_what_differs_is_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "reported"),
     [
         ("compiel", "unknown option 'compiel'; did you mean 'compile'"),
         ("steps", "'steps' should be steps=1 to steps=64"),
@@ -48,8 +48,8 @@ def test_options_are_read_and_only_what_differs_is_told() -> None:
         ("compile=yes", "should be compile or no-compile"),
     ],
 )
-def test_a_wrong_option_is_told(text: str, told: str) -> None:
-    with pytest.raises(BenchError, match=told):
+def test_a_wrong_option_is_reported(text: str, reported: str) -> None:
+    with pytest.raises(BenchError, match=reported):
         Execution.read(text)
     with pytest.raises(BenchError):
         choose(text)

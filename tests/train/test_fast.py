@@ -112,9 +112,9 @@ def test_a_replayed_run_goes_on_from_the_checkpoint_of_one_that_was_not(split, t
         if clock.epoch == 2:
             break
     resumed = training(cell, split, tmp_path / "killed", play=tapes)
-    told = lines(resumed)
-    assert [line["epoch"] for line in told] == [2, 3]
-    for mine, its in zip(told, expected[2:], strict=True):
+    reported = lines(resumed)
+    assert [line["epoch"] for line in reported] == [2, 3]
+    for mine, its in zip(reported, expected[2:], strict=True):
         assert mine == pytest.approx(its, rel=0.05)
     assert all(isinstance(group["lr"], torch.Tensor) for group in resumed.optimizer.param_groups)
     assert resumed.optimizer.param_groups[0]["lr"].item() == pytest.approx(expected[-1]["lr"])
@@ -270,7 +270,7 @@ def ask_the_device(where: Path) -> None:
 
 @pytest.mark.gpu
 @needs_gpu
-def test_a_step_that_asks_the_device_is_told_what_to_do(tmp_path):
+def test_a_step_that_asks_the_device_names_the_remedy(tmp_path):
     process = multiprocessing.get_context("spawn").Process(target=ask_the_device, args=(tmp_path,))
     process.start()  # of its own: no recording would succeed in this one any more
     process.join()

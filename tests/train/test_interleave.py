@@ -226,16 +226,16 @@ def noting(
 @pytest.fixture
 def launch(tmp_path, monkeypatch) -> Callable[..., dict[str, Any]]:
     (tmp_path / "data").mkdir()
-    told: list[tuple[str, str]] = []
+    reported: list[tuple[str, str]] = []
 
     def launched(cells: list[Cell], **options: Any) -> dict[str, Any]:
         def listen(cell: Cell, event: str, detail: dict[str, Any]) -> None:
-            told.append((cell.run_id, event))
+            reported.append((cell.run_id, event))
 
         options = {"gpus": ("0",), "per_gpu": 3, "worker": noting} | options
         return local.run_grid(cells, tmp_path, tmp_path / "data", listen=listen, **options)
 
-    launched.told = told  # type: ignore[attr-defined]
+    launched.reported = reported  # type: ignore[attr-defined]
     return launched
 
 
@@ -265,7 +265,7 @@ def test_each_gpu_has_a_process_and_jobs_bound_them_all(tmp_path, launch):
     assert len(turns_of(tmp_path / "data")) == 2
     launch([make("ldam", seed=s) for s in range(3)], jobs=1)
     running = 0
-    for _, event in launch.told[-30:]:
+    for _, event in launch.reported[-30:]:
         running += {"started": 1, "done": -1}.get(event, 0)
         assert running <= 1
 
@@ -280,12 +280,12 @@ def test_runs_of_a_dead_process_go_on_one_by_one(tmp_path, launch, does, status)
     assert ends[cells[0].run_id].status == status
     for cell in cells[1:]:
         assert RunDir(tmp_path, cell.run_id).read_record()["metrics"]["first_epoch"] in (0, 1, 2)
-    suspects = {run_id for run_id, event in launch.told if event == "interrupted"}
+    suspects = {run_id for run_id, event in launch.reported if event == "interrupted"}
     assert {cell.run_id for cell in cells[:3]} == suspects
     alone = [set(seeds) for seeds in turns_of(tmp_path / "data").values()][1:]
     assert {"1"} in alone
     assert {"2"} in alone
-    counts = Counter(run_id for run_id, event in launch.told if event == "done")
+    counts = Counter(run_id for run_id, event in launch.reported if event == "done")
     assert set(counts.values()) == {1}
 
 

@@ -55,17 +55,20 @@ FORMS = {
 @pytest.mark.parametrize("name", FORMS)
 def test_two_steps_are_the_authors(name):
     form, tolerance = FORMS[name]
-    g, told = golden(name)
+    g, meta = golden(name)
     prior = torch.zeros((), dtype=torch.float64)
-    if told.get("loss") == "LA":
+    if meta.get("loss") == "LA":
         prior = (g["cls_num_list"].double() / g["cls_num_list"].sum() + 1e-9).log()
     names = {"rho": "rho", "eta": "eta", "adaptive": "adaptive", "flat_gamma": "gamma"}
-    options = {ours: told[theirs] for theirs, ours in names.items() if theirs in told}
-    if "sharpness" in told:
-        options["strength"] = told["sharpness"]
+    options = {ours: meta[theirs] for theirs, ours in names.items() if theirs in meta}
+    if "sharpness" in meta:
+        options["strength"] = meta["sharpness"]
     method = Linear(g["cls_num_list"].numpy(), g["weight"], g["bias"], prior)
     optimizer = torch.optim.SGD(
-        method.parameters(), lr=told["lr"], momentum=told["momentum"], weight_decay=told["weight_decay"]
+        method.parameters(),
+        lr=meta["lr"],
+        momentum=meta["momentum"],
+        weight_decay=meta["weight_decay"],
     )
     step = Displacement(method, Sharpness(form=form, **options))
     batch = Batch((g["inputs"],), g["labels"], torch.arange(len(g["labels"])))
@@ -100,12 +103,12 @@ def head_of(g):
 
 @pytest.mark.parametrize("name", ["ccsam_stage1_C10", "ccsam_stage1_tiny_C10"])
 def test_cc_sam_stage_1(name):
-    g, told = golden(name)
+    g, meta = golden(name)
     head, layer = head_of(g), g["feature_layer"].clone().requires_grad_()
     features, labels = g["inputs"] @ layer.T, g["labels"]
     targets = F.one_hot(labels, len(g["cls_num_list"]))
-    moved = moved_logits(features, head, targets, labels, g["cls_num_list"], told["noise_ratio"])
-    share = told["flat_ratio"]
+    moved = moved_logits(features, head, targets, labels, g["cls_num_list"], meta["noise_ratio"])
+    share = meta["flat_ratio"]
     plain = F.cross_entropy(head(features), labels)
     loss = (1 - share) * plain + share * F.cross_entropy(moved, labels)
     loss.backward()
@@ -118,14 +121,14 @@ def test_cc_sam_stage_1(name):
 
 @pytest.mark.parametrize("name", ["ccsam_stage2_C10"])
 def test_cc_sam_stage_2(name):
-    g, told = golden(name)
+    g, meta = golden(name)
     head, labels = head_of(g), g["labels"]
     features = g["inputs"] @ g["feature_layer"].T
     rarity = rarity_weights(g["cls_num_list"])
     torch.testing.assert_close(rarity.double(), g["class_weights"], rtol=1e-6, atol=0)
     moved = adversarial_features(features, head, labels, g["class_weights"])
     hard = g["class_weights"][labels] * F.cross_entropy(head(moved), labels, reduction="none")
-    share = told["alpha"]
+    share = meta["alpha"]
     loss = share * hard.mean() + (1 - share) * F.cross_entropy(head(features), labels)
     loss.backward()
     torch.testing.assert_close(loss.detach(), g["loss"], rtol=1e-6, atol=0)
@@ -135,9 +138,9 @@ def test_cc_sam_stage_2(name):
 @pytest.mark.parametrize("name", ["ce_sam", "imbsam", "focal_sam", "sam_a"])
 def test_a_replayed_step_is_the_step(name, split, tapes, tmp_path):
     plain = training(make_cell(name, epochs=1), split, tmp_path / "a")
-    told = lines(plain)
+    meta = lines(plain)
     replayed = training(make_cell(name, epochs=1), split, tmp_path / "b", play=tapes)
-    assert told[0]["loss"] == pytest.approx(lines(replayed)[0]["loss"], rel=1e-4)
+    assert meta[0]["loss"] == pytest.approx(lines(replayed)[0]["loss"], rel=1e-4)
     torch.testing.assert_close(weights(replayed), weights(plain), rtol=1e-3, atol=1e-4)
 
 

@@ -188,7 +188,7 @@ def test_a_full_disk_fails_the_run_and_harms_no_other(tmp_path):
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
-def test_an_unwritable_results_directory_is_told(tmp_path):
+def test_an_unwritable_results_directory_is_reported(tmp_path):
     (tmp_path / "results").write_text("a file where a directory should be")
     with pytest.raises(OSError, match="results"):
         run_cell(make_cell(), tmp_path / "results", tmp_path)
