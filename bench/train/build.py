@@ -87,8 +87,8 @@ def _evaluate_if_single(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
 
 
 def _train_again(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-    if vars(module).pop("evaluates", False):
-        module.training = True
+    if getattr(module, "evaluates", False):  # torch 2.11 compiles this, and no `pop`
+        module.training, vars(module)["evaluates"] = True, False
 
 
 @contextmanager
