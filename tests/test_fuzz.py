@@ -80,7 +80,7 @@ def changed(draw: st.DrawFn, tree: Any) -> Any:
             parent = parent[key]
         how = draw(st.sampled_from(["put", "put", "put", "drop", "rename"]))
         if how == "put" or not isinstance(parent, dict):
-            parent[last] = draw(ODD)
+            parent[last] = copy.deepcopy(draw(ODD))  # what is drawn is shared between examples
         else:
             value = parent.pop(last, None)
             if how == "rename":
