@@ -331,6 +331,8 @@ def test_slurms_refusal_is_reported_with_what_there_is(place: Place) -> None:
 @pytest.mark.parametrize("cluster", ["accounting"], indirect=True)
 def test_a_user_may_stop_watching_and_look_again(place: Place) -> None:
     """With accounting, of which nothing here takes notice."""
+    text = place.recipe.read_text()
+    place.recipe.write_text(text.replace("epochs: 4", "epochs: 40"))  # they outlast the second before Ctrl-C
     options = ("run", place.recipe, "--only", "seed=0", "--launcher", "slurm", "--gpus-per-run", 0)
     command = place.command(*options, "--partition", "main", "--time", 30)
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as first:
