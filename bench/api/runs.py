@@ -204,7 +204,8 @@ def compare(ours: str, theirs: str, results: str | Path = "results") -> pd.DataF
     ['images', 1, 500]
 
     Args:
-        ours, theirs: names of runs; the beginning or the last ten characters are enough.
+        ours: name of a run; its beginning or its last ten characters are enough.
+        theirs: name of the run that it is compared with.
 
     Returns:
         The difference of the accuracies and its 95 % intervals, see `bench.leaderboard.bootstrap.compared`.

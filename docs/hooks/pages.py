@@ -69,8 +69,10 @@ def _linked(source: str, site: str, files: Files) -> Callable[[re.Match[str]], s
         image, text, target, anchor = match[1], match[2], match[3], match[4] or ""
         path = posixpath.normpath(posixpath.join(posixpath.dirname(source), target))
         if path.startswith(REPORTS):  # no page of MkDocs, so no link that it checks
-            here = posixpath.relpath(posixpath.splitext(path)[0] + ".html", posixpath.dirname(site) or ".")
-            return f'<a href="{here}{anchor}">{text}</a>'
+            here = posixpath.relpath(path, posixpath.dirname(site) or ".")
+            if image:
+                return f'<img src="{here}" alt="{text}">'
+            return f'<a href="{posixpath.splitext(here)[0]}.html{anchor}">{text}</a>'
         found = DOCUMENTS.get(path) or (path.removeprefix("docs/") if path.startswith("docs/") else "")
         if not found and (ROOT / path).exists():  # a file of the code has no page
             return text
