@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from pathlib import Path
 from typing import Any
@@ -237,6 +238,15 @@ def test_pairs_of_unlike_protocols_are_drawn_only_when_asked_for(reports: Path, 
     assert shown() == [True]
 
 
+def downloaded(page: Page) -> str:
+    """Return the CSV file that the button offers, without its byte order mark."""
+    keep = "URL.createObjectURL = (blob) => (blob.text().then((text) => (window.saved = text)), 'blob:none')"
+    page.browser.execute_script(keep)
+    page.find("button.buttons-csv")[0].click()
+    wait(page.browser, lambda: page.browser.execute_script("return window.saved"))
+    return str(page.browser.execute_script("return window.saved"))
+
+
 def test_controls_stay_beneath_their_method(tmp_path: Path, browser: Any) -> None:  # noqa: F811
     results = tmp_path / "results"
     for seed in range(3):
@@ -253,6 +263,9 @@ def test_controls_stay_beneath_their_method(tmp_path: Path, browser: Any) -> Non
         page.head(head).click()
         order = names(page)
         assert order.index("↳ no contrast") == order.index("bcl") + 1
+    head, *rows = filter(None, csv.reader(downloaded(page).splitlines()))
+    assert [row[1] for row in rows] == names(page)
+    assert {len(row) for row in rows} == {len(head)}
     (added,) = [text for text in page.column("verdict") if "adds" in text]
     assert re.fullmatch(r"bcl adds [+−]\d\.\d\d \([+−]\d+\.\d\d to [+−]\d+\.\d\d, n = 3\)", added)
     screen(browser, 390)

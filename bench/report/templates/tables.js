@@ -44,9 +44,22 @@
     fit();
   };
 
+  // What is copied or saved has the controls, too.
+  const text = (row) => [...row.cells].map((cell) => cell.textContent.replace(/\s+/g, " ").trim());
+  const insert = (dt, controls, data) => {
+    const methods = dt.rows({ search: "applied", order: "applied" }).indexes().toArray();
+    data.body = data.body.flatMap((row, i) => [row, ...(controls[methods[i]] ?? []).map(text)]);
+  };
+
   const make = (table) => {
     const many = table.tBodies[0].rows.length > 5;
     const controls = detach(table);
+    const exportOptions = { customizeData: (data) => insert(dt, controls, data) };
+    const buttons = [
+      { extend: "colvis", text: "Columns", columns: ":gt(0)" },
+      { extend: "copy", exportOptions },
+      { extend: "csv", exportOptions },
+    ];
     const { dt } = new ITable(table, {
       paging: false,
       info: false,
@@ -54,7 +67,7 @@
       autoWidth: false,
       columnDefs: [...table.tHead.rows[0].cells].map(column),
       layout: {
-        topStart: { buttons: [{ extend: "colvis", text: "Columns", columns: ":gt(0)" }, "copy", "csv"] },
+        topStart: { buttons },
         topEnd: many ? { search: { text: "", placeholder: "Search" } } : null,
         bottomStart: null,
         bottomEnd: null,
