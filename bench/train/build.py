@@ -47,7 +47,8 @@ def build(cell: Cell, class_counts: np.ndarray, load_parent: LoadWeights | None 
             return backbones.create(cell.backbone.name, **options)
 
     with _seeded("heads", cell.seed):
-        method = spec.build(make_backbone, class_counts, **cell.method.params)
+        # A record that is older than a hyper-parameter was trained with what is its default.
+        method = spec.build(make_backbone, class_counts, **spec.unchanged | cell.method.params)
         smooth(method, cell)
         parents = []
         for parent in cell.parents:

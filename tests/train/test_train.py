@@ -9,6 +9,7 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -20,6 +21,7 @@ from bench.data.read.sources import read
 from bench.data.split.load import load
 from bench.errors import BenchError
 from bench.rundir import RunDir, equal
+from bench.train.build import build
 from bench.train.evaluate import evaluate_run
 from bench.train.run import run_cell
 
@@ -121,6 +123,13 @@ def test_a_child_starts_from_its_parents_weights(tmp_path):
     assert adjusted["metrics"]["few"] > of_parent["metrics"]["few"]
     retrained = run(make_cell("crt", parent, epochs=2), tmp_path, tmp_path)
     assert retrained["status"] == "done", retrained["traceback"]
+
+
+def test_a_hyperparameter_that_an_older_record_lacks_has_the_default_of_its_method():
+    cell = make_cell("ldam_supcon_rsg")  # its class has other defaults
+    older = {name: value for name, value in cell.method.params.items() if name != "resample"}
+    cell = cell.model_copy(update={"method": cell.method.model_copy(update={"params": older})})
+    assert build(cell, np.array([20, 10, 5])).resample is True
 
 
 @pytest.mark.parametrize(
