@@ -24,7 +24,10 @@ import numpy as np
 
 from bench.errors import BenchError
 from bench.files import write_text
-from bench.rundir import SCHEMA, RunDir, cell_from, differences, first_line
+from bench.rundir import RunDir, cell_from, differences, first_line
+
+#: The form of a line; another one is refused.
+SCHEMA = 2
 
 #: What every line begins and ends with, so that it is recognised before it is parsed.
 _BEGINS, _ENDS = '{"run_id":"', ',"checksum":"'
@@ -170,29 +173,25 @@ def _short(value: Any) -> Any:
 
 
 def _sparse(matrix: np.ndarray) -> str:
-    """Pack counts: the gap to each non-zero count and the count, seven bits to a byte, low ones first.
+    """Pack counts: the Elias gamma codes of the gap to each non-zero count and of the count.
 
     Not compressed by a library, as the bytes of its builds may differ.
     """
     flat = matrix.reshape(-1)
     positions = np.flatnonzero(flat)
-    made = bytearray()
-    for number in np.stack([np.diff(positions, prepend=-1), flat[positions]], axis=1).reshape(-1).tolist():
-        while number > 127:
-            made.append(128 | number & 127)
-            number >>= 7
-        made.append(number)
-    return base64.b85encode(bytes(made)).decode()
+    numbers = np.stack([np.diff(positions, prepend=-1), flat[positions]], axis=1).reshape(-1)
+    code = "".join("0" * (number.bit_length() - 1) + f"{number:b}" for number in numbers.tolist())
+    bits = np.array([bit == "1" for bit in code], dtype=bool)
+    return base64.b85encode(np.packbits(bits).tobytes()).decode()
 
 
 def _dense(text: str, classes: int) -> np.ndarray:
-    numbers, number, shift = list[int](), 0, 0
-    for byte in base64.b85decode(text):
-        number |= (byte & 127) << shift
-        shift += 7
-        if byte < 128:
-            numbers.append(number)
-            number = shift = 0
+    code = "".join(f"{byte:08b}" for byte in base64.b85decode(text))
+    numbers, start = list[int](), 0
+    while (one := code.find("1", start)) >= 0:
+        end = 2 * one - start + 1
+        numbers.append(int(code[one:end], 2))
+        start = end
     flat = np.zeros(classes * classes, dtype=np.int64)
     flat[np.cumsum(numbers[::2], dtype=np.int64) - 1] = numbers[1::2]
     return flat.reshape(classes, classes)
