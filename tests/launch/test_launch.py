@@ -232,7 +232,7 @@ def start_launcher(place: Place, tmp_path: Path, does: str) -> subprocess.Popen[
 
 def test_two_launchers_share_a_grid_and_no_cell_runs_twice(place: Place, tmp_path: Path) -> None:
     launchers = [start_launcher(place, tmp_path, "well") for _ in range(2)]
-    errors = [launcher.communicate(timeout=60)[1] for launcher in launchers]
+    errors = [launcher.communicate(timeout=600)[1] for launcher in launchers]
     assert [launcher.returncode for launcher in launchers] == [0, 0], errors
     assert sorted(set(notes(place.data, "ends"))) == sorted(notes(place.data, "ends"))
     assert len(notes(place.data, "starts")) == 7
@@ -259,7 +259,7 @@ def test_a_stopped_launcher_leaves_a_state_to_go_on_from(
     launcher = start_launcher(place, tmp_path, "slow")
     wait_for(lambda: len(notes(place.data, "slow")) == 2)
     os.killpg(launcher.pid, number)
-    error = launcher.communicate(timeout=30)[1]
+    error = launcher.communicate(timeout=600)[1]
     begun = set(notes(place.data, "starts"))
     assert len(begun) == 2
     wait_for(lambda: not any(RunDir(place.results, run_id).is_running() for run_id in begun))
@@ -276,7 +276,7 @@ def test_runs_end_when_only_their_launcher_is_killed(place: Place, tmp_path: Pat
     launcher = start_launcher(place, tmp_path, "slow")
     wait_for(lambda: len(notes(place.data, "slow")) == 2)
     launcher.kill()
-    launcher.communicate(timeout=30)
+    launcher.communicate(timeout=600)
     begun = notes(place.data, "starts")
     wait_for(lambda: not any(RunDir(place.results, run_id).is_running() for run_id in begun))
     assert notes(place.data, "starts") == begun
