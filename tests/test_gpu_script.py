@@ -30,7 +30,9 @@ def call(*arguments: object, where: Path = ROOT) -> str:
 def test_all_parts_work_on_a_cpu_and_leave_runs_that_export_takes(tmp_path: Path) -> None:
     out, results = tmp_path / "out", tmp_path / "results"
     only = ["--only", "label=ce", "--only", "seed=0"]
-    call("benchmarks/gpu.py", out, "--tiny", "--minutes", 60, "--recipe", "quick", *only, "--results", results)
+    call(
+        "benchmarks/gpu.py", out, "--tiny", "--minutes", 60, "--recipe", "quick", *only, "--results", results
+    )
     log = (out / "log.txt").read_text()
     for part in ("machine", "tests, augmentation", "speed", "options", "training"):
         assert f"{part}: exit code 0" in log
