@@ -212,7 +212,7 @@ def test_the_method_of_the_readme_trains(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def verdicts(dataset: str, factor: float) -> str:
-    """The table of the measured cells of a data set beside which a published number of their network stands."""
+    """The table of the measured cells of a data set that have a published number of their network."""
     board = gather(Results(ROOT / "results"))
     entries = {entry["key"]: entry for entry in board.entries}
     lines = [
