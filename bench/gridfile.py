@@ -45,13 +45,21 @@ def write_grid(results: Path, name: str, grid: dict[str, Any]) -> None:
     """Write the grid file of a recipe.
 
     Args:
-        grid: `recipe`, `title`, `notes` and `cells`: a list of `run_id`, `label` and `cell`, each written on
-            a line, without defaults. With a search also `search`, see `bench.search.record`.
+        grid: `recipe`, `title`, `notes` and `cells`: a list of `run_id`, `label`, `cell`, perhaps `controls`.
+            Seeds of one cell share a line, without defaults. With a search also `search`, see
+            `bench.search.record`.
     """
-    cells = []
+    seeds = dict[tuple[str, str], list[dict[str, Any]]]()
     for item in grid["cells"]:
         short = cell_from(item["cell"]).model_dump(mode="json", exclude_defaults=True)
-        cells.append(json.dumps(item | {"cell": short}))
+        run = {"seed": item["cell"]["seed"]} | {
+            key: item[key] for key in ("run_id", "controls") if key in item
+        }
+        seeds.setdefault((item["label"], json.dumps(_with_seed(short, None))), []).append(run)
+    cells = [
+        f'{{"label": {json.dumps(label)}, "runs": {json.dumps(runs)}, "cell": {cell}}}'
+        for (label, cell), runs in seeds.items()
+    ]
     apart = ("cells", "search")
     head = json.dumps({key: value for key, value in grid.items() if key not in apart}, indent=1)[:-2]
     if "search" in grid:  # a line for each method
@@ -76,15 +84,26 @@ def read_grid(file: Path) -> Grid:
             raise ValueError(f"has no {', '.join(sorted(absent))}")
         if not all(isinstance(grid[key], str) for key in ("title", "notes")):
             raise ValueError("title and notes are not text")
-        cells = [(item["label"], cell_from(item["cell"])) for item in grid["cells"]]
-        for item, (label, cell) in zip(grid["cells"], cells, strict=True):
-            if cell.run_id != item["run_id"] or not isinstance(label, str):
-                raise ValueError(f"not the cell of {str(item['run_id'])[:200]!r}")
+        items = [(item, run) for item in grid["cells"] for run in item["runs"]]
+        cells = [(item["label"], cell_from(_with_seed(item["cell"], run["seed"]))) for item, run in items]
+        for (_, run), (label, cell) in zip(items, cells, strict=True):
+            if cell.run_id != run["run_id"] or not isinstance(label, str):
+                raise ValueError(f"not the cell of {str(run['run_id'])[:200]!r}")
         search = _search(grid["search"], {cell.run_id for _, cell in cells}) if "search" in grid else None
-        controls = {item["run_id"]: dict(item["controls"]) for item in grid["cells"] if item.get("controls")}
+        controls = {run["run_id"]: dict(run["controls"]) for _, run in items if run.get("controls")}
         return Grid(str(grid["recipe"]), grid["title"], grid["notes"], tuple(cells), controls, search)
     except (OSError, AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise BenchError(f"{file}: {first_line(error)}; run the recipe again") from error
+
+
+def _with_seed(cell: Mapping[str, Any], seed: int | None) -> dict[str, Any]:
+    """Return a cell's JSON-able form with another seed, or none, for itself and its ancestors."""
+    changed: dict[str, Any] = {} if seed is None else {"seed": seed}
+    if cell.get("parent"):
+        changed["parent"] = _with_seed(cell["parent"], seed)
+    if cell.get("others"):
+        changed["others"] = [_with_seed(other, seed) for other in cell["others"]]
+    return {key: value for key, value in cell.items() if key != "seed"} | changed
 
 
 def _search(content: Any, there: Collection[str]) -> SearchRecord:

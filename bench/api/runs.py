@@ -173,7 +173,7 @@ def _with_recipes(runs: Results) -> pd.DataFrame:
     for file in sorted(runs.root.glob("grids/*.json")):  # not `runs.grids`, which validates every cell
         try:
             cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
-            asked += [(file.stem, cell["label"], cell["run_id"]) for cell in cells]
+            asked += [(file.stem, cell["label"], run["run_id"]) for cell in cells for run in cell["runs"]]
         except (OSError, KeyError, TypeError, ValueError) as error:
             raise BenchError(f"{file}: not a grid file: {error}; run the recipe again") from error
     grids = pd.DataFrame(asked, columns=["recipe", "label", "run_id"], dtype="string")

@@ -174,7 +174,7 @@ def grid_file(recipe: Recipe) -> dict[str, Any]:
     cells = [
         {
             "run_id": p.cell.run_id,
-            **p.axes,
+            "label": p.label,
             **({"controls": dict(p.controls)} if p.controls else {}),
             "cell": p.cell.model_dump(mode="json"),
         }

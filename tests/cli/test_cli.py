@@ -63,7 +63,8 @@ def test_a_run_leaves_records_a_grid_and_a_report(story: Path) -> None:
     assert len(records) == 4
     assert {record["status"] for record in records.values()} == {"done"}
     grid = json.loads((story / "results/grids/small.json").read_text())
-    assert [cell["label"] for cell in grid["cells"]] == ["ce", "shifted", "ce", "shifted"]
+    seeds = {cell["label"]: [run["seed"] for run in cell["runs"]] for cell in grid["cells"]}
+    assert seeds == {"ce": [0, 1], "shifted": [0, 1]}
     assert grid["notes"] == "Two methods on digits, for a test."
     assert list((story / "reports").rglob("*.html"))
 
