@@ -71,6 +71,7 @@ class Card(Frozen):
             + (" (Nesterov)" if optimizer.nesterov else "")
             + f", weight decay {optimizer.weight_decay:g}",
             "schedule": f"{schedule.kind} per {schedule.per}, warm-up {schedule.warmup_epochs}"
+            + (f" from {schedule.warmup_from:.2g}" if schedule.warmup_from else "")
             + "".join(f", x{factor:g} from epoch {epoch}" for epoch, factor in steps),
             "views": ", ".join(self.views),
             "sampler": self.sampler,

@@ -191,9 +191,11 @@ AUTHORS = {
         200,
     ),
     ("balpoe", "cifar100"): (TENTHS, 0.9, True, 5e-4, 128, False, 200),
-    # NCL: from the sixth epoch on; its warm-up starts at a third, the card's quirk
+    # NCL: its warm-up comes from a third
     ("ncl", "cifar100"): (
         {
+            0: 0.1 * 7 / 15,
+            1: 0.06,
             4: 0.1,
             5: 0.1,
             50: 0.1,
@@ -232,6 +234,25 @@ AUTHORS = {
         128,
         False,
         180,
+    ),
+    ("shike", "cifar100"): (
+        {
+            0: 0.0375,
+            1: 0.05,
+            2: 0.0625,
+            3: 0.075,
+            4: 0.0875,
+            5: 0.1,
+            10: 0.075,
+            15: 0.025,
+            19: 0.00109262,
+        },
+        0.9,
+        False,
+        5e-4,
+        128,
+        False,
+        20,
     ),
     ("glmc", "cifar100"): (
         {

@@ -57,12 +57,14 @@ class Averaging(Frozen):
 class Schedule(Frozen):
     """The learning rate over the epochs (from 0), as a factor of the optimiser's rate.
 
-    `lead` is how many epochs a cosine runs ahead (BCL, BCCL and ProCo: 1).
+    `warmup_from` is the factor that the warm-up's line comes from (NCL: 1/3). `lead` is how many epochs a
+    cosine runs ahead (BCL, BCCL and ProCo: 1).
     """
 
     kind: Literal["constant", "steps", "cosine"] = "cosine"
     per: Literal["epoch", "step"] = "epoch"
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
+    warmup_from: Annotated[float, Field(ge=0, lt=1)] = 0.0
     lead: Annotated[int, Field(ge=0)] = 0
     milestones: tuple[int, ...] = ()
     factors: tuple[Positive, ...] = ()

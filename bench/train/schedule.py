@@ -13,12 +13,14 @@ from bench.method import Clock, Method
 def lr_factor(schedule: Schedule, clock: Clock) -> float:
     """Return the factor of the base rate at the clock's time.
 
-    Warm-up over w epochs is (e + 1) / w for e < w (LDAM-DRW: 0.2, 0.4, ... 1). Steps do not multiply: from
-    milestone i on the factor is factors[i]. Cosine falls from 1 after the warm-up towards 0 at the end:
-    (1 + cos(pi t)) / 2 with t = (e - w) / (E - w), by epoch or by step; a lead is added to both differences.
+    Warm-up over w epochs is s + (1 - s) (e + 1) / w for e < w, s being `warmup_from` (LDAM-DRW: 0, so 0.2,
+    0.4, ... 1). Steps do not multiply: from milestone i on the factor is factors[i]. Cosine falls from 1
+    after the warm-up towards 0 at the end: (1 + cos(pi t)) / 2 with t = (e - w) / (E - w), by epoch or by
+    step; a lead is added to both differences.
     """
     if clock.epoch < schedule.warmup_epochs:
-        return (clock.epoch + 1) / schedule.warmup_epochs
+        start = schedule.warmup_from
+        return start + (1 - start) * (clock.epoch + 1) / schedule.warmup_epochs
     if schedule.kind == "steps":
         passed = [f for m, f in zip(schedule.milestones, schedule.factors, strict=True) if m <= clock.epoch]
         return passed[-1] if passed else 1.0
