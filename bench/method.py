@@ -207,11 +207,6 @@ class Method(nn.Module):
         """Whether `loss` uses `label_smoothing`."""
         return False
 
-    def joins_steps(self) -> bool:
-        """Whether no hook runs between steps, so that several can be replayed as one."""
-        own = type(self)
-        return own.before_step is Method.before_step and own.after_step is Method.after_step
-
     def phase(self, epoch: int, epochs: int) -> int:
         """Return a number for the structure of the step; when it changes, a new graph is captured."""
         return 0

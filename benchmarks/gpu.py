@@ -1,10 +1,10 @@
 """Everything that needs a GPU, in one command of some minutes: tests, speed, and the next rows of a recipe.
 
 In this order: a check of the machine, which must support bfloat16; the tests marked `gpu`, in parallel; the
-speed of one run and of several at once; the gain of each option of `--execute` for one run; training of a
-recipe's missing cells, until the time is nearly up. A part that fails or takes too long does not affect the
-others. Results are written to the folder at once, in a few small files: log.txt, speed.json, options.json,
-and runs-*.tar with the finished runs and the checkpoints of others, to be unpacked in results/runs.
+speed of one run and of several at once; what `--compile` gains for one run; training of a recipe's missing
+cells, until the time is nearly up. A part that fails or takes too long does not affect the others. Results
+are written to the folder at once, in a few small files: log.txt, speed.json, compile.json, and runs-*.tar
+with the finished runs and the checkpoints of others, to be unpacked in results/runs.
 
     python benchmarks/gpu.py OUT --minutes 9 --pack build/carry
     python benchmarks/gpu.py OUT --tiny             # the same on a CPU, with digits, to see that it works
@@ -39,11 +39,11 @@ TESTS = {
     "replay": ["tests/train/test_fast.py", "-k", "not every_method and not asks_the_device"],
     "refusal": ["tests/train/test_fast.py", "-k", "asks_the_device"],  # its error breaks CUDA in its process
     "together": ["tests/train/test_interleave.py"],
-    "options": ["tests/train/test_execution.py"],
+    "compile": ["tests/train/test_compiled.py"],
     "methods": ["tests/train/test_fast.py", "-k", "every_method", "-n", "4"],
 }
 #: Time limits of the tests and the measurements, in seconds.
-TESTING, MEASURING = 100, {"speed": 80, "options": 110}
+TESTING, MEASURING = 100, {"speed": 80, "compile": 80}
 #: Seconds after which pytest prints where a test waits.
 HANGS = 40
 RECIPES = ("cifar_lt_plain_rebuilt", "cifar_lt_autoaugment_rebuilt", "cifar_lt_experts_rebuilt")
@@ -130,7 +130,7 @@ def train(recipe: str, options: argparse.Namespace, where: Path, until: float, l
     command += [word for one in only for word in ("--only", one)]
     command += ["--reports", str(where.parent / "reports")]
     command += ["--per-gpu", str(per_gpu)] if per_gpu else []
-    command += ["--execute", options.execute] if options.execute else []
+    command += ["--compile"] if options.compile else []
     finish("training", command, until - time.monotonic(), log, tail=40)
 
 
@@ -199,8 +199,8 @@ def main() -> None:
     arguments.add_argument("--only", action="append", default=[], help="as of `run_bench.py run`")
     arguments.add_argument("--per-gpu", type=int, help="runs at once; default: by a trial")
     arguments.add_argument("--dataset", default="cifar100_rebuilt", help="of the measurements")
-    arguments.add_argument("--parts", default="machine,tests,speed,options,train")
-    arguments.add_argument("--execute", help="of the training, as of `run_bench.py run`")
+    arguments.add_argument("--parts", default="machine,tests,speed,compile,train")
+    arguments.add_argument("--compile", action="store_true", help="of the training, as of `run_bench.py run`")
     arguments.add_argument("--tiny", action="store_true", help="a rehearsal on a CPU, with digits")
     options = arguments.parse_args()
     out, wanted = options.out.resolve(), options.parts.split(",")

@@ -1,4 +1,4 @@
-"""Measures the speed of runs on this device, alone and together, of their parts, and of execution options.
+"""Measures the speed of runs on this device, alone and together, of their parts, and of a compiled run.
 
 It is a part of `benchmarks/gpu.py`, in its own process; each figure is written at once.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -19,15 +20,12 @@ from common import long_tail, official
 
 from bench.cell import BackboneChoice, Cell, Optimizer, Protocol
 from bench.data.sets.catalogue import DATASETS
-from bench.errors import BenchError
 from bench.registry import find
-from bench.train.execution import Execution
+from bench.train.compiled import COMPILE, refuse
 from bench.train.interleave import Turns
 from bench.train.trial import Trial
 
 RUNS = (1, 2, 4, 8, 16)
-#: The options that are compared with the default; compiling takes longest and comes last.
-OPTIONS = ("no-channels-last", "no-benchmark", "steps=4", "steps=8", "compile", "compile,steps=4")
 ROUNDS = 3
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
@@ -98,34 +96,25 @@ class Measure:
                 images = round(rate * one.protocol.batch_size)
                 self.note(name, runs=runs, images_per_second=images, reserved_mb=memory)
 
-    def options(self) -> None:
-        """Measure one run with each option, as a ratio to the default, alternating with it."""
+    def compile(self) -> None:
+        """Measure one compiled run: its first steps, and its ratio to a plain one, alternating with it."""
         one = self.cell("ce", "crop_flip")
         with tempfile.TemporaryDirectory() as scratch:
-            usual = Trial(one, self.data, DEVICE, Path(scratch), Execution())
-            usual.rate(1)  # records its graphs with the defaults
-            for text in OPTIONS:
-                if self.tiny and "compile" in text:
-                    self.note(text, left_out="compiling takes minutes on a CPU; `pytest -m slow` has it")
-                    continue
-                try:
-                    Execution.read(text).refuse(DEVICE)
-                except BenchError as error:
-                    self.note(text, refused=str(error))
-                    continue
-                self.attempt(text, lambda text=text: self.option(text, one, usual, Path(scratch)))  # type: ignore[misc]
-
-    def option(self, text: str, one: Cell, usual: Trial, scratch: Path) -> None:
-        """Measure one option: its first steps, which record and compile, and its speed afterwards."""
-        started = time.monotonic()
-        trial = Trial(one, self.data, DEVICE, scratch / text, Execution.read(text))
-        trial.rate(1)
-        seconds = time.monotonic() - started
-        pairs = [(usual.rate(1), trial.rate(1)) for _ in range(1 if self.tiny else ROUNDS)]
+            usual = Trial(one, self.data, DEVICE, Path(scratch, "usual"))
+            usual.rate(1)  # builds the run, and records its graphs
+            if not self.tiny:
+                refuse(DEVICE)
+                os.environ[COMPILE] = "1"
+            started = time.monotonic()
+            trial = Trial(one, self.data, DEVICE, Path(scratch, "compiled"))
+            trial.rate(1)
+            seconds = time.monotonic() - started
+            pairs = [(usual.rate(1), trial.rate(1)) for _ in range(1 if self.tiny else ROUNDS)]
         ratios = [with_it / without for without, with_it in pairs if with_it and without]
         images = round(statistics.median(rate or 0.0 for _, rate in pairs) * one.protocol.batch_size)
+        what = "not compiled, as that takes minutes on a CPU" if self.tiny else "compiled"
         middle = round(statistics.median(ratios), 3)
-        self.note(text, ratio=middle, images_per_second=images, first_seconds=round(seconds, 1))
+        self.note(what, ratio=middle, images_per_second=images, first_seconds=round(seconds, 1))
 
 
 def pace(steps: Iterator[tuple[Any, int]], seconds: float) -> float:
@@ -212,14 +201,14 @@ def main() -> None:
     """Measure one part."""
     arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     arguments.add_argument("out", type=Path, help="a folder for the figures")
-    arguments.add_argument("--part", choices=("speed", "options"), default="speed")
+    arguments.add_argument("--part", choices=("speed", "compile"), default="speed")
     arguments.add_argument("--data", type=Path, default=Path("data"))
     arguments.add_argument("--dataset", default="cifar100_rebuilt")
     arguments.add_argument("--tiny", action="store_true", help="a rehearsal on a CPU, with digits")
     options = arguments.parse_args()
     file = options.out / f"{options.part}.json"
     measure = Measure(file, options.data, options.dataset, options.tiny)
-    measure.speed() if options.part == "speed" else measure.options()
+    measure.speed() if options.part == "speed" else measure.compile()
 
 
 if __name__ == "__main__":

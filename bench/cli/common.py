@@ -81,12 +81,12 @@ PerGpu = Annotated[
         help="Runs that share a GPU [dim](default: as many as are faster together; on a cluster: 1)[/]",
     ),
 ]
-Execute = Annotated[
-    str | None,
+Compile = Annotated[
+    bool,
     typer.Option(
-        "--execute",
-        metavar="OPTIONS",
-        help="Options that change only the speed: compile,no-channels-last,steps=4,no-benchmark.",
+        "--compile",
+        envvar="LONGTAIL_COMPILE",
+        help="Compile the backbone for training, which changes only the speed.",
     ),
 ]
 Results = Annotated[Path, typer.Option("--results", metavar="DIR", help="The results folder.")]

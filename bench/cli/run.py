@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -17,8 +18,8 @@ from bench.cli.common import (
     REPORTS,
     RESULTS,
     SOME_FAILED,
+    Compile,
     Data,
-    Execute,
     Gpus,
     Jobs,
     Log,
@@ -66,7 +67,7 @@ def run(
     data: Data = DATA,
     reports: Reports = REPORTS,
     log: Log = None,
-    execute: Execute = None,
+    compile_: Compile = False,
     launcher: cluster.Where = cluster.Launcher.local,
     partition: cluster.Partition = None,
     minutes: cluster.Minutes = None,
@@ -104,7 +105,7 @@ def run(
     from bench.loggers import chosen as chosen_loggers
     from bench.recipe import grid_file
     from bench.stale import SETTLED, refuse_other_content, to_train
-    from bench.train.execution import Execution, choose
+    from bench.train.compiled import COMPILE, refuse
 
     together = under_torchrun()
     if together and (jobs or per_gpu or launcher is not cluster.Launcher.local):
@@ -123,10 +124,11 @@ def run(
     )
     if launcher is cluster.Launcher.slurm:
         ask = cluster.ask_of(partition, minutes, gpus_per_run, max_parallel, per_gpu, sbatch)
-    choose(execute)
+    if compile_:
+        os.environ[COMPILE] = "1"
     chosen = gpus_of(gpus) if launcher is cluster.Launcher.local else []  # first, as it may refuse
     if launcher is cluster.Launcher.local:
-        Execution.here().refuse("cuda" if chosen else "cpu")
+        refuse("cuda" if chosen else "cpu")
     now = as_now(data, methods)
     runs = records.Results(results, now)
     grid, asked = read_cells(recipe, only, set_, runs)

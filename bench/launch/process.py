@@ -27,7 +27,7 @@ from bench.errors import reason_of, traceback_of
 from bench.launch.jobs import Job, prepare, record
 from bench.registry import load_files
 from bench.rundir import Busy
-from bench.train.execution import EXECUTE
+from bench.train.compiled import COMPILE
 from bench.train.interleave import Turns, gpu_answers, is_own_fault
 
 #: Trains a cell, yielding after each step, and writes its record: (cell, results, data, device, report, how
@@ -137,8 +137,8 @@ def starter(worker: Worker) -> Callable[[Slot], Child]:
     def start(slot: Slot) -> Child:
         _start_server()  # it may have been killed; without its environment a run would have other numbers
         ours, theirs = context.Pipe()
-        chosen = os.environ.get(EXECUTE, "")  # the server may be older than the choice
-        process = context.Process(target=_serve, args=(worker, slot, os.getcwd(), theirs, chosen))
+        compiled = os.environ.get(COMPILE, "")  # the server may be older than the choice
+        process = context.Process(target=_serve, args=(worker, slot, os.getcwd(), theirs, compiled))
         process.start()
         theirs.close()  # now each side holds one end, and notices when the other dies
         return Child(slot, process, ours, slot.room or 1)
@@ -162,14 +162,14 @@ def _start_server() -> None:
             signal.signal(number, handler)
 
 
-def _serve(worker: Worker, slot: Slot, home: str, launcher: Connection, execute: str = "") -> None:
+def _serve(worker: Worker, slot: Slot, home: str, launcher: Connection, compiled: str = "") -> None:
     """Run cells in this process, a step each in turn, until the launcher sends no more."""
     for number in SHARED:
         signal.signal(number, signal.SIG_IGN)
     inbox: SimpleQueue[Job | None] = SimpleQueue()
     threading.Thread(target=_receive, args=(launcher, inbox), daemon=True).start()
     os.chdir(home)
-    os.environ[EXECUTE] = execute
+    os.environ[COMPILE] = compiled
     if slot.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
         read_with(slot.cores)

@@ -32,7 +32,7 @@ from bench.launch.rerun import BAD, begin, latest, pending, settle, withdraw
 from bench.launch.together import is_first, run_together
 from bench.records import AGAIN, Results, states
 from bench.rundir import Busy, RunDir, State, attempt
-from bench.train.execution import EXECUTE
+from bench.train.compiled import COMPILE
 
 if TYPE_CHECKING:
     from submitit.helpers import DelayedSubmission
@@ -79,7 +79,7 @@ class Ask:
             "setup": [
                 "own=$((${SLURM_CPUS_ON_NODE:-1} / ${SLURM_NTASKS_PER_NODE:-1}))",
                 "export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:-$((own ? own : 1))}",
-                f"export {EXECUTE}={shlex.quote(os.environ.get(EXECUTE, ''))}",
+                f"export {COMPILE}={shlex.quote(os.environ.get(COMPILE, ''))}",
                 f"export PYTHONPATH={shlex.quote(str(Path(__file__).parents[2]))}:$PYTHONPATH",
             ],
             "stderr_to_stdout": True,

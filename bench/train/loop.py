@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -29,11 +30,9 @@ from bench.metrics import score
 from bench.randomness import generator, seed_of
 from bench.rundir import RunDir
 from bench.train.averaging import Average
-from bench.train.compiled import compile_stages
+from bench.train.compiled import compile_stages, is_asked
 from bench.train.displaced import displacement
 from bench.train.evaluate import logits_of
-from bench.train.execution import Execution
-from bench.train.joined import Joined, applicable
 from bench.train.memory import Snapshot, divisible, pieces
 from bench.train.precision import wants_bfloat16
 from bench.train.resuming import resume, save
@@ -51,8 +50,7 @@ class Training:
         best: metrics of the epoch with the best test accuracy, the earliest of equals; papers often report
             it, we never headline it.
         chosen: test metrics of the epoch with the best validation accuracy, if there is a validation set.
-        execution: the options that apply to this run.
-        left_out: messages on the options that do not.
+        compiled: whether the backbone's stages are; never in exact mode and over several ranks.
         micro_batches: into how many pieces a step's batch is divided to save memory.
         averaged: test logits (N, C), float16, of the averaged weights, if the protocol asks for them.
     """
@@ -67,7 +65,6 @@ class Training:
         checkpoint_seconds: float,
         alone: bool = False,
         basis: str | None = None,
-        execution: Execution | None = None,
     ) -> None:
         """Prepare the run.
 
@@ -82,11 +79,8 @@ class Training:
         self.displacement = displacement(method, cell.protocol.optimizer)
         averaging = cell.protocol.averaging
         self.average = None if averaging is None else Average(method, averaging)
-        self.execution, self.left_out = applicable(execution or Execution(), self)
-        if fast and self.execution.channels_last:
+        if fast:
             method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        elif fast:
-            loader.memory_format = torch.contiguous_format
         self.bfloat16 = wants_bfloat16(cell.mode, device)
         self.optimizer = make_optimizer(
             method, cell.protocol.optimizer, fused=fast, captured=self.play is not at_once
@@ -100,9 +94,8 @@ class Training:
         whole = self.displacement is not None and self.displacement.weighs
         self.divisible = alone and ranks.world() == 1 and divisible(method) and not whole
         self.fits: set[Hashable] = set()
-        several = self.execution.steps
-        self.joined = Joined(several, self.optimizer, loader.device) if several > 1 else None
-        if self.execution.compile:
+        self.compiled = is_asked() and fast and ranks.world() == 1
+        if self.compiled:
             compile_stages(method)
 
     def steps(self, report: Report) -> Iterator[Clock]:
@@ -133,13 +126,7 @@ class Training:
                 self._seed_noise(step)
                 if self.displacement is not None:
                     self.displacement.before_step(clock, batch)
-                if self.joined is not None:
-                    self.joined.take(batch)
-                    if not self.joined.full and clock.step + 1 < (epoch + 1) * loader.steps:
-                        continue
-                    self.joined.learn(self.play, phase, partial(self._learn, micro_batches=1), self._changed)
-                else:
-                    self._step(phase, batch)
+                self._step(phase, batch)
                 method.after_step(clock, batch)
                 if self.average is not None:
                     self.average.after_step()
@@ -232,7 +219,7 @@ class Training:
         """Add the gradient of a batch's loss to the parameters', and return the loss."""
         size, losses = len(batch.labels), []
         for piece in pieces(batch, micro_batches):
-            with self._precision():
+            with self._forward():
                 loss = self.method.loss(piece)
             if piece is not batch:
                 loss = loss * (len(piece.labels) / size)
@@ -242,11 +229,15 @@ class Training:
 
     def _losses(self, batch: Batch) -> Tensor:
         """Return the loss of each image of a batch, (B,)."""
-        with self._precision():
+        with self._forward():
             return self.method.losses(batch)
 
-    def _precision(self) -> torch.autocast:
-        return torch.autocast(self.loader.device.type, torch.bfloat16, enabled=self.bfloat16)
+    @contextmanager
+    def _forward(self) -> Iterator[None]:
+        """Compute a loss in the run's precision, and only there by compiled stages."""
+        stages = torch.compiler.set_stance("default") if self.compiled else nullcontext()
+        with torch.autocast(self.loader.device.type, torch.bfloat16, enabled=self.bfloat16), stages:
+            yield
 
     def _changed(self) -> Iterator[Tensor]:
         """Yield the tensors that a step changes."""
@@ -269,8 +260,7 @@ class Training:
     def test_logits(self) -> Tensor:
         """Return the test set's logits, which the device may still be computing."""
         images = (images for images, _ in self.loader.test())
-        with torch.compiler.set_stance("force_eager" if self.execution.compile else "default"):
-            return logits_of(self.method, images, self.play)
+        return logits_of(self.method, images, self.play)
 
     def _validation_accuracy(self) -> float | None:
         """Return the validation accuracy in percent, or None if there is no validation set."""

@@ -21,7 +21,7 @@ def wants_bfloat16(mode: str, device: str) -> bool:
     return device.startswith("cuda") or any(torch.cpu.get_capabilities().get(name) for name in _CPU_HAS)
 
 
-def keep_float32(benchmark: bool = True) -> None:
-    """Turn off TF32, CUDA's default in convolutions, and let cuDNN try its algorithms if `benchmark`."""
+def keep_float32() -> None:
+    """Turn off TF32, CUDA's default in convolutions, and let cuDNN try its algorithms."""
     torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = benchmark
+    torch.backends.cudnn.benchmark = True

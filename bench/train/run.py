@@ -28,8 +28,8 @@ from bench.stale import mark, rests_on
 from bench.train.adapting import adapted
 from bench.train.build import build
 from bench.train.checkpoint import read_weights, write_weights
+from bench.train.compiled import is_asked, refuse
 from bench.train.describe import describe_data, describe_method, describe_model, environment
-from bench.train.execution import Execution
 from bench.train.interleave import Turns, is_own_fault
 from bench.train.loop import Report, Training
 from bench.train.memory import remedy
@@ -147,9 +147,8 @@ def _train_and_evaluate(
 ) -> Generator[object, None, dict[str, Any]]:
     started = time.monotonic()
     cell, run, device, at_once = request.cell, request.run, request.device, request.at_once
-    execution = Execution.here()
-    execution.refuse(device)
-    keep_float32(execution.benchmark)
+    refuse(device)
+    keep_float32()
     if device.startswith("cuda") and at_once == 1:
         torch.cuda.reset_peak_memory_stats()  # without that of earlier runs
     split = load(cell.dataset, cell.imbalance_factor, request.data)
@@ -162,13 +161,12 @@ def _train_and_evaluate(
     basis = mark(
         {"data": {"fingerprint": split.fingerprint}, "environment": {"rests_on": environment["rests_on"]}}
     )
-    training = Training(
-        cell, method, loader, run, device, request.checkpoint_seconds, at_once == 1, basis, execution
-    )
-    for message in training.left_out:
-        print(message)
-    if changed := training.execution.changes():
-        environment["execution"] = changed
+    training = Training(cell, method, loader, run, device, request.checkpoint_seconds, at_once == 1, basis)
+    if training.compiled:
+        environment["compiled"] = True
+    elif is_asked():
+        where = "in exact mode" if cell.mode == "exact" else "over several GPUs"
+        print(f"--compile: left out, as the run is {where}")
     yield from training.steps(request.report)
     logits = training.logits
     assert logits is not None  # the last epoch is always evaluated

@@ -17,7 +17,6 @@ from bench.errors import memory_ran_out
 from bench.method import Clock
 from bench.rundir import RunDir
 from bench.train.build import build
-from bench.train.execution import Execution
 from bench.train.interleave import Turns
 from bench.train.loop import Training
 from bench.train.precision import keep_float32
@@ -54,9 +53,7 @@ def most_that_pay(rate: Callable[[int], float | None]) -> int:
 class Trial:
     """Copies of a run that train to measure their speed."""
 
-    def __init__(
-        self, cell: Cell, data: Path, device: str, scratch: Path, execution: Execution | None = None
-    ) -> None:
+    def __init__(self, cell: Cell, data: Path, device: str, scratch: Path) -> None:
         self.split = load(cell.dataset, cell.imbalance_factor, data)
         # a smaller last batch would be recorded during the measurement
         whole = cell.protocol.drop_last or cell.protocol.batch_size <= len(self.split.labels)
@@ -65,8 +62,7 @@ class Trial:
         self.cell, self.device = cell.model_copy(update={"protocol": protocol}), device
         self.scratch, self.turns, self.free = scratch, Turns[int](device), _available(device)
         self.steps = 0  # so far, of all runs
-        self.execution = Execution.here() if execution is None else execution
-        keep_float32(self.execution.benchmark)
+        keep_float32()
 
     def rate(self, runs: int) -> float | None:
         """Return the steps per second of so many runs together, or None if memory is short."""
@@ -92,9 +88,7 @@ class Trial:
         )
         method.before_training(loader.train_eval())
         run = RunDir(self.scratch, f"trial-{number}")
-        training = Training(
-            self.cell, method, loader, run, self.device, float("inf"), execution=self.execution
-        )
+        training = Training(self.cell, method, loader, run, self.device, float("inf"))
         _wait(self.device)  # it was built on another stream than it runs on
         return training
 

@@ -63,11 +63,6 @@ class Classifier(Method):
     def before_epoch(self, clock: Clock) -> None:
         self.class_weights.update(clock)
 
-    def joins_steps(self) -> bool:
-        own, heads = type(self), any(isinstance(module, MarginHead) for module in self.modules())
-        hooked = own.before_step is not Classifier.before_step or own.after_step is not Method.after_step
-        return not (heads or hooked)
-
     def before_step(self, clock: Clock, batch: Batch) -> None:
         for module in self.modules():
             if isinstance(module, MarginHead):

@@ -18,7 +18,6 @@ from bench.data.sets.catalogue import DATASETS
 from bench.data.split.load import Split, load
 from bench.rundir import RunDir
 from bench.train.build import build
-from bench.train.execution import Execution
 from bench.train.interleave import Turns
 from bench.train.loop import Training
 from bench.train.precision import keep_float32
@@ -47,14 +46,7 @@ def make_cell(name: str = "ce", mode: str = "fast", backbone: str = "resnet8_cif
     )
 
 
-def training(
-    cell: Cell,
-    split: Split,
-    where: Path,
-    device: str = "cpu",
-    play: Any = None,
-    execution: Execution | None = None,
-) -> Training:
+def training(cell: Cell, split: Split, where: Path, device: str = "cpu", play: Any = None) -> Training:
     """A run about to begin; `play` takes the place of what its mode would choose."""
     keep_float32()
     method = build(cell, split.epoch_counts).to(device)
@@ -64,7 +56,7 @@ def training(
     method.before_training(loader.train_eval())
     if device == "cuda":
         torch.cuda.synchronize()  # it trains on another stream
-    return Training(cell, method, loader, RunDir(where, cell.run_id), device, 1e9, execution=execution)
+    return Training(cell, method, loader, RunDir(where, cell.run_id), device, 1e9)
 
 
 def lines(run: Training) -> list[dict[str, Any]]:
