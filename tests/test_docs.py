@@ -212,19 +212,26 @@ def test_the_method_of_the_readme_trains(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def verdicts(dataset: str, factor: float) -> str:
-    """The table of the measured cells of a data set that have a published number of their network."""
+    """The measured cells of a data set that have a published number of their network.
+
+    Of several cells of a method it has the one of most seeds.
+    """
     board = gather(Results(ROOT / "results"))
     entries = {entry["key"]: entry for entry in board.entries}
     lines = [
         "| method | n | last epoch | many / medium / few | compared | published | gap | verdict | by |",
         "|---|---:|---:|---:|---:|---:|---:|---|---|",
     ]
-    for pair in sorted(board.check()[0], key=lambda pair: -pair["measured"]):
-        if (pair["dataset"], pair["imbalance_factor"]) != (dataset, factor) or pair["published"] is None:
-            continue
-        if "backbone" in pair["differs"]:  # short protocols, which are compared with nothing
-            continue
-        entry, judged = entries[pair["key"]], pair["verdict"] != Verdict.DIFFERS
+    pairs = [
+        pair
+        for pair in board.check()[0]
+        if (pair["dataset"], pair["imbalance_factor"]) == (dataset, factor)
+        and pair["published"] is not None
+        and "backbone" not in pair["differs"]  # short protocols, which are compared with nothing
+    ]
+    most = {pair["title"]: pair for pair in sorted(pairs, key=lambda pair: pair["n"])}
+    for pair in sorted(most.values(), key=lambda pair: -pair["measured"]):
+        entry, alike = entries[pair["key"]], pair["verdict"] != Verdict.DIFFERS
         row = [
             pair["title"],
             str(pair["n"]),
@@ -232,8 +239,8 @@ def verdicts(dataset: str, factor: float) -> str:
             " / ".join(printing.number(entry[name]) for name in ("many", "medium", "few")),
             f"{printing.number(pair['measured'])} ({'best' if pair['ours'] == 'best_test' else 'last'})",
             printing.printed(pair["published"]),
-            printing.gap(pair["d"]) if judged else "",
-            str(pair["verdict"]) if judged else f"{pair['verdict']}: {words(pair['differs'])}",
+            printing.gap(pair["d"]) if alike else "",
+            str(pair["verdict"]) if alike else f"{pair['verdict']}: {words(pair['differs'])}",
             pair["reported_by"],
         ]
         lines.append("| " + " | ".join(row) + " |")
