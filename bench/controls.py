@@ -60,7 +60,9 @@ def control_named(method: str, params: Mapping[str, Any], views: tuple[str, ...]
         same = all(key in params and _same(params[key], value) for key, value in control.params.items())
         return control.method is None and list(views) == wanted and same
 
-    return next((name for name, one in controls().get(method, {}).items() if matches(one)), None)
+    found = {name: one for name, one in controls().get(method, {}).items() if matches(one)}
+    # without two parts is also without one of them: the control that changes most is meant
+    return max(found, key=lambda name: len(found[name].params), default=None)
 
 
 def control_in(cell: Cell) -> str | None:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from bench.errors import BenchError
-from bench.files import write_text
+from bench.files import held, write_text
 from bench.rundir import RunDir, cell_from, differences, first_line
 
 #: The form of a line; another one is refused.
@@ -216,6 +216,11 @@ def export(results: Path, sources: Iterable[Path] = ()) -> Exported:
     Raises:
         BenchError: two unlike records of one run, or a line that cannot be read; nothing was written.
     """
+    with held(results / "records"):  # two exports at once would each undo the other's
+        return _export(results, sources)
+
+
+def _export(results: Path, sources: Iterable[Path]) -> Exported:
     known: dict[str, tuple[str, dict[str, Any], str]] = {}
     left_out: list[str] = []
     clashes: list[str] = []

@@ -168,6 +168,8 @@ class Results:
         for run in self:
             if run.line is None or not run.committed or run.local.status != "done":
                 continue
+            if run.row["status"] == "unreadable":  # reported as such
+                continue
             for where, *_ in ledger.unlike(run.line.content, run.packed())[:1]:
                 differs = f"its directory differs from {run.line.location} in {where}"
                 found.append(f"{run.run_id}: {differs}; the directory is shown")

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +124,23 @@ def test_ledgers_and_runs_of_machines_are_merged_by_id(tmp_path: Path) -> None:
     assert table.device.to_dict() == {0: "a", 1: "a", 2: "b", 3: "c"}
 
 
+def test_two_exports_at_once_keep_the_lines_of_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place, seed in (("a", 0), ("b", 1)):
+        finish(tmp_path / place, make_cell(seed=seed))
+    both_read = threading.Barrier(2)
+    write = ledger._write
+
+    def late(*arguments: Any) -> Any:
+        with suppress(threading.BrokenBarrierError):  # the second one has to wait until the first has written
+            both_read.wait(0.2)
+        return write(*arguments)
+
+    monkeypatch.setattr(ledger, "_write", late)
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda place: ledger.export(tmp_path / "kept", [tmp_path / place]), "ab"))
+    assert sorted(row["seed"] for row in rows(tmp_path / "kept")) == [0, 1]
+
+
 def test_bits_that_were_not_known_are_added(tmp_path: Path) -> None:
     finish(tmp_path / "a", make_cell()).logits.unlink()
     finish(tmp_path / "b", make_cell())
@@ -175,6 +195,17 @@ def test_a_finished_directory_goes_before_the_line_and_what_differs_is_reported(
     (reported,) = Results(tmp_path).conflicts
     assert "differs from" in reported
     assert "model.parameters" in reported
+
+
+def test_a_directory_that_cannot_be_read_is_no_conflict(tmp_path: Path) -> None:
+    run = finish(tmp_path, make_cell())
+    ledger.export(tmp_path)
+    record = json.loads(run.record.read_text())
+    record["cell"]["protocol"]["of_a_later_version"] = 1
+    run.write_record(record)
+    runs = Results(tmp_path)
+    assert runs.conflicts == []
+    assert runs.table().status.tolist() == ["unreadable"]
 
 
 def test_what_is_not_finished_does_not_hide_the_line(tmp_path: Path) -> None:

@@ -244,6 +244,16 @@ def test_changed_code_of_a_user_is_stale_and_so_are_its_children(
         forget()
 
 
+def test_a_stale_run_is_not_judged(place: Place) -> None:
+    assert place("run", "r.yaml", "--only", "label=ce")[0] == 0
+    (path,) = place.root.glob("results/runs/*")
+    where = ("--results", place.root / "results", "--data", place.root / "data")
+    assert "1 measured cells" in place.bench("check", *where)[1]
+    draw(place.root / "data/mine/train/cat/new.png", 99)
+    assert "nothing is measured yet" in place.bench("check", *where)[1]
+    assert "the run is stale" in place.bench("explain", path.name, *where)[1]
+
+
 def test_nothing_starts_from_a_stale_parent(place: Place) -> None:
     assert place("run", "r.yaml", "--only", "label=ce")[0] == 0
     draw(place.root / "data/mine/train/cat/new.png", 99)

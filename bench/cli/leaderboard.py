@@ -38,11 +38,11 @@ if TYPE_CHECKING:
 VERDICTS = {"reproduced": "green", "close, n = 1": "green", "above": "cyan", "below": "bold red"}
 
 
-def check(results: Results = RESULTS, wide: Wide = False, as_json: AsJson = False) -> None:
+def check(results: Results = RESULTS, data: Data = DATA, wide: Wide = False, as_json: AsJson = False) -> None:
     """Compare every measured cell with the published number nearest in protocol.
 
-    Exits with 1 if a verdict is "below". There is no verdict where the protocols differ. The first column
-    names a run of the cell, as `explain` takes it.
+    Exits with 1 if a verdict is "below". There is no verdict where the protocols differ, and none of stale
+    runs. The first column names a run of the cell, as `explain` takes it.
 
     [bold]Examples[/]
 
@@ -53,8 +53,9 @@ def check(results: Results = RESULTS, wide: Wide = False, as_json: AsJson = Fals
     """
     from bench import records
     from bench.leaderboard import gather
+    from bench.stale import Now
 
-    runs = records.Results(records.results_folder(results))
+    runs = records.Results(records.results_folder(results), Now(data))
     board = gather(runs)
     rows, failed = board.check()
     if as_json:
@@ -140,6 +141,7 @@ def _coloured(verdict: str, more: str = "") -> str:
 def explain(
     run: Run,
     results: Results = RESULTS,
+    data: Data = DATA,
 ) -> None:
     """Compare a run's protocol with those of the published numbers, and show its authors' card.
 
@@ -154,8 +156,9 @@ def explain(
     from bench.cli.card_table import card_table
     from bench.leaderboard import gather, side_by_side
     from bench.report import text
+    from bench.stale import Now
 
-    pairs = gather(records.Results(results)).explain(find_run(results, run).run_id)
+    pairs = gather(records.Results(results, Now(data))).explain(find_run(results, run).run_id)
     first, ours, theirs = pairs[0]
     if card := card_of(*(first[key] for key in ("method", "dataset", "imbalance_factor"))):
         console().print(card_table([card]))

@@ -124,7 +124,7 @@ def _alone(entry: Entry) -> Pair:
 
 
 def _preference(pair: Pair) -> tuple[Any, ...]:
-    unlike = len(pair["differs"]) + len(pair["unstated"]) + len(pair["by_card"])
+    unlike = len({*pair["differs"], *pair["unstated"], *pair["by_card"]})
     reliability = (not pair["original"], TRUST.index(pair["trust"]), -(pair["year"] or 0))
     source = (pair["reported_by"], pair["published"], pair["place"])
     return unlike, len(pair["differs"]), bool(pair["doubtful"]), *reliability, *source

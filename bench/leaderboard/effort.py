@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
-from bench.cell import Cell
+from bench.cell import Cell, DataSet
 from bench.gridfile import Grid
 from bench.leaderboard.cell_settings import variants
 from bench.leaderboard.compare import best
@@ -71,9 +71,9 @@ class SearchedMethod:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The methods searched on one data set, imbalance factor and backbone."""
+    """The methods searched on one data set with its tail, imbalance factor and backbone."""
 
-    dataset: str
+    dataset: DataSet
     imbalance_factor: float
     backbone: str
     methods: tuple[SearchedMethod, ...]
@@ -94,7 +94,11 @@ def comparisons(results: Results, grid: Grid) -> list[Comparison]:
     if grid.search is None:
         return []
     cells = {cell.run_id: cell for _, cell in grid.cells}
-    found = grouped(grid.search.methods, lambda one: (one.dataset, one.imbalance_factor, one.backbone))
+
+    def data(record: MethodRecord) -> DataSet:
+        return cells[record.trials[0].runs[0]].dataset
+
+    found = grouped(grid.search.methods, lambda one: (data(one), one.imbalance_factor, one.backbone))
     return [Comparison(*key, tuple(_methods(records, cells, results))) for key, records in found.items()]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from bench.leaderboard.compare import CONFIDENCE
 from bench.leaderboard.entries import Entry
-from bench.leaderboard.leagues import by_league, headline_of, method_medians
+from bench.leaderboard.leagues import by_league, headline_of, method_medians, whole_methods
 
 #: The fewest leagues and methods to test.
 FEWEST_LEAGUES, FEWEST_METHODS = 3, 3
@@ -94,7 +94,7 @@ def across(entries: Iterable[Entry]) -> Ranking | None:
 def _tables(entries: Iterable[Entry]) -> dict[tuple[str, float], dict[str, float]]:
     """Return the medians by method in the fullest league of each data set and imbalance factor."""
     found: dict[tuple[str, float], dict[str, float]] = {}
-    for league, members in by_league(entries).items():
+    for league, members in by_league(whole_methods(entries)).items():
         medians = method_medians(members, headline_of(members))
         key = league.dataset, league.imbalance_factor
         if len(medians) > len(found.get(key, ())):

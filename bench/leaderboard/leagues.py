@@ -83,8 +83,8 @@ def average_rank(entries: Iterable[Entry], fewest: int = FEWEST) -> list[tuple[s
         entries: as returned by `ranked`.
     """
     ranks = dict[str, list[float]]()
-    for members in by_league(entries).values():
-        medians = method_medians(members, "accuracy")
+    for members in by_league(whole_methods(entries)).values():
+        medians = method_medians(members, headline_of(members))
         if len(medians) >= fewest:
             for method, rank in pd.Series(medians).rank(ascending=False).items():
                 ranks.setdefault(str(method), []).append(rank)
@@ -92,10 +92,27 @@ def average_rank(entries: Iterable[Entry], fewest: int = FEWEST) -> list[tuple[s
     return sorted(found, key=lambda row: (row[1], row[0]))
 
 
+def whole_methods(entries: Iterable[Entry]) -> list[Entry]:
+    """Return the entries of whole methods: no controls, and no first stage of what was published in two."""
+    known = [entry for entry in entries if entry["control"] is None]
+    literature = {_method(entry) for entry in known if entry["kind"] == "published" or entry["literature"]}
+    return [
+        entry
+        for entry in known
+        if entry["kind"] == "published" or entry["literature"] or entry["method"] not in literature
+    ]
+
+
 def method_medians(entries: Iterable[Entry], metric: str) -> dict[str, float]:
-    """Return the median of a metric by method, over the entries that have it and are not controls."""
-    known = (entry for entry in entries if entry[metric] is not None and entry["control"] is None)
+    """Return the median of a metric by method, over the entries that have it.
+
+    Methods have the literature's names: the second stages of several encoders are several methods there.
+    """
     return {
         method: statistics.median(entry[metric] for entry in members)
-        for method, members in grouped(known, lambda entry: str(entry["method"])).items()
+        for method, members in grouped((e for e in entries if e[metric] is not None), _method).items()
     }
+
+
+def _method(entry: Entry) -> str:
+    return str(entry["literature"] or entry["method"])

@@ -115,8 +115,9 @@ class Line:
         return mean([float(run.row[name]) for run in self.runs if run.row[name] is not None])
 
     def adds(self, control: Line) -> Difference:
-        """Return its accuracy minus that of one of its controls, over common seeds."""
-        return difference(self.by_seed("accuracy"), control.by_seed("accuracy"))
+        """Return its accuracy, or balanced accuracy if that ranks, minus a control's, over common seeds."""
+        metric = headline_of([self.entry])
+        return difference(self.by_seed(metric), control.by_seed(metric))
 
 
 @dataclass(frozen=True)
@@ -286,7 +287,8 @@ def bold(lines: Sequence[Line], metric: str) -> set[str]:
     ours = best({line.key: line.by_seed(metric) for line in lines if line.kind != "published"})
     if metric == "accuracy":
         return ours
-    return ours | _highest({line.key: line.entry[metric] for line in lines if line.kind == "published"})
+    known = (line for line in lines if line.kind == "published" and not line.doubtful)
+    return ours | _highest({line.key: line.entry[metric] for line in known})
 
 
 def _highest(values: Mapping[str, float | None]) -> set[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.cell import STANDARD, BackboneChoice
+from bench.cell import STANDARD, BackboneChoice, Cell, families
 from bench.controls import control_in
 from bench.data.sets.subsets import Recognised, recognise
 from bench.result import Result
@@ -96,9 +96,16 @@ def _recognised(run: Result) -> Recognised | None:
         return None  # identified by checksums
     counts = (run.record.get("data") or {}).get("class_counts") or ()
     found = recognise(run.record.get("image_hashes") or {}, counts, run.cell.imbalance_factor)
-    if found is not None and dataset.tail != STANDARD:
+    if found is not None and _tail(run) != STANDARD:
         return replace(found, draw="original")  # the field "tail" has how it was drawn
     return found
+
+
+def _tail(run: Result) -> str:
+    tail, most = run.cell.dataset.tail, run.cell.protocol.subsample
+    if most is None:
+        return tail
+    return ", ".join([*([] if tail == STANDARD else [tail]), f"subsample {most}"])
 
 
 def _copy(run: Result) -> str:
@@ -177,8 +184,8 @@ FIELDS = {
     "tail": Field(
         "tail",
         "how the training set is drawn: standard is the papers' rule, an exponential tail or the data set's "
-        "own, with their subset, class order and labels",
-        lambda run: run.cell.dataset.tail,
+        "own, with their subset, class order and labels, and all of its images",
+        _tail,
         usual=STANDARD,
     ),
 }
@@ -225,9 +232,9 @@ def protocols(runs: Iterable[Result], numbers: Sequence[Number]) -> list[Measure
     times = {run.run_id: run.row.get("device_seconds") for run in every}
     found = []
     for run in done:
-        stages = [stage.method.name for stage in run.cell.family()]
+        stages = _stages(run.cell)
         control = any(map(control_in, run.cell.family()))
-        spent = [times.get(stage.run_id) for stage in run.cell.family()]
+        spent = [times.get(run_id) for run_id in families([run.cell])]
         protocol = {name: field.of(run) for name, field in FIELDS.items()}
         protocol["data_copy"] += suffixes[run.run_id]
         dataset, factor = run.row["copy_of"] or run.cell.dataset.name, run.cell.imbalance_factor
@@ -250,6 +257,11 @@ def protocols(runs: Iterable[Result], numbers: Sequence[Number]) -> list[Measure
     return found
 
 
+def _stages(cell: Cell) -> list[str]:
+    """Return the methods that a cell starts from, the first of several parents alone, and its own."""
+    return [*(_stages(cell.parent) if cell.parent else ()), cell.method.name]
+
+
 def natural_factors(numbers: Iterable[Number]) -> dict[str, float]:
     """Return the imbalance factor of each data set for which the literature has only one."""
     known = dict[str, set[float]]()
@@ -265,8 +277,7 @@ def _pixel_suffixes(done: Sequence[Result]) -> dict[str, str]:
     for run in done:
         row = run.row
         pixels = "".join(row[f"fingerprint_{part}"] or "" for part in ("train", "test", "extra_train"))
-        tail = run.cell.dataset.tail
-        copy = (row["dataset"], row["imbalance_factor"], _copy(run), row["extra_train"], tail)
+        copy = (row["dataset"], row["imbalance_factor"], _copy(run), row["extra_train"], _tail(run))
         copies[run.run_id] = copy, pixels
         seen.setdefault(copy, Counter())[pixels] += 1
     # of equally frequent pixels the first in sort order, so that the order of runs does not matter

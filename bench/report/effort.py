@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.cell import STANDARD
 from bench.gridfile import Grid
 from bench.leaderboard.cell_settings import listed
 from bench.leaderboard.effort import Comparison, SearchedMethod, comparisons
@@ -50,8 +51,9 @@ def effort_sections(results: Results, grid: Grid) -> list[dict[str, Any]]:
 
 
 def _data(comparison: Comparison) -> str:
-    factor = f"imbalance factor {comparison.imbalance_factor:g}"
-    return f": {comparison.dataset}, {factor}, {comparison.backbone}"
+    dataset, factor = comparison.dataset, f"imbalance factor {comparison.imbalance_factor:g}"
+    tail = () if dataset.tail == STANDARD else (dataset.tail,)
+    return f": {', '.join((dataset.name, *tail, factor, comparison.backbone))}"
 
 
 def _facts(comparison: Comparison, search: SearchRecord) -> list[str]:

@@ -95,7 +95,8 @@ def metric(line: Line, name: str, marks: Marks | None = None) -> Value:
     """
     bold = marks is not None and line.key in marks.bold[name]
     if line.kind == "published":
-        return replace(_printed(line, name), bold=bold) if name in RANKED[1:] else EMPTY
+        kind = "doubtful" if line.doubtful else ""
+        return replace(_printed(line, name), bold=bold, kind=kind) if name in RANKED[1:] else EMPTY
     value, ties = line.entry[name], marks.ties[name].get(line.key) if marks else None
     return Value.number(
         value,

@@ -304,13 +304,13 @@ def test_status_check_and_plan_are_whole_at_80_columns(tmp_path: Path, bench: Be
 def test_check_names_the_run_to_explain(tmp_path: Path, bench: Bench) -> None:
     cell = make_cell(dataset={"name": "cifar10", "source": "cifar10", "n_max": 5000}, imbalance_factor=100.0)
     finish(tmp_path / "results", cell)
-    out = bench("check", "--results", tmp_path / "results")[1]
+    out = bench("check", "--results", tmp_path / "results", "--data", tmp_path)[1]
     assert cell.id in out
     finish(tmp_path / "results", make_cell("ldam_drw", dataset=DATASETS["digits"]))
-    out = bench("check", "--results", tmp_path / "results")[1]
+    out = bench("check", "--results", tmp_path / "results", "--data", tmp_path)[1]
     assert "digits" not in out, "what has no published number is counted, and is no row"
     assert "1 no published number" in out
-    assert bench("explain", cell.id, "--results", tmp_path / "results")[0] == 0
+    assert bench("explain", cell.id, "--results", tmp_path / "results", "--data", tmp_path)[0] == 0
 
 
 # -- predictions -------------------------------------------------------------------------------------

@@ -20,12 +20,15 @@ from bench.data.sets.catalogue import DATASETS
 RESNET32 = BackboneChoice(name="resnet32_cifar")
 
 
+@pytest.fixture(autouse=True)
+def no_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the real images these made-up runs would be stale."""
+    monkeypatch.setenv("LONGTAIL_DATA", str(tmp_path))
+
+
 @pytest.fixture
-def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def results(tmp_path: Path) -> Path:
     """Cross-entropy on CIFAR-10-LT by the usual protocol, far below what is published, and on a copy."""
-    monkeypatch.setenv(
-        "LONGTAIL_DATA", str(tmp_path)
-    )  # with the real images these made-up runs would be stale
     results, cells = tmp_path / "results", [make_cell("ce", seed, backbone=RESNET32) for seed in range(3)]
     for cell in cells:
         finish(results, cell)

@@ -51,6 +51,7 @@ NUMBER = {
 #: Where a change of `run` belongs: in the cell's parts, or in a block of the record.
 _CELL = {"epochs": "protocol", "augmentation": "protocol", "held_out": "dataset", "copy_of": "dataset"}
 _CELL |= {"copy_kind": "dataset", "comparable": "dataset", "backbone_options": "backbone"}
+_CELL |= {"subsample": "protocol"}
 _RECORD = {
     "best_accuracy": ("best_on_test", "accuracy"),
     "few": ("metrics", "few"),
@@ -81,6 +82,7 @@ def run(method: str = "bcl", seed: int = 0, accuracy: Any = 52.0, **changes: Any
     status, parent = changes.pop("status", "done"), changes.pop("parent", None)
     fields = {"seed": seed, "imbalance_factor": changes.pop("imbalance_factor", 100.0)}
     fields["parent"] = parent and parent.cell.model_dump(mode="json")
+    fields["others"] = [other.cell.model_dump(mode="json") for other in changes.pop("others", ())]
     for name, value in changes.items():
         if name in _CELL:
             parts[_CELL[name]][name.removeprefix("backbone_")] = value

@@ -120,6 +120,13 @@ def test_a_control_of_its_own_class_is_known_without_a_grid(tmp_path: Path) -> N
     assert shown[1]["gap"].startswith("BCL adds +1.67")
 
 
+def test_without_two_parts_is_the_control_of_both(tmp_path: Path) -> None:
+    whole = series("bccl", WHOLE)
+    both = series("bccl", WITHOUT, params={"contrast_weight": 0.0, "centroid_weight": 0.0})
+    board = board_of([*whole, *both], literature(tmp_path))
+    assert [row["method"] for row in rows(board)] == ["BCCL", "↳ no contrast"]
+
+
 def test_a_control_without_its_method_has_a_row_like_any_other(tmp_path: Path) -> None:
     without = series("bcl", WITHOUT, params={"contrast_weight": 0.0})
     board = board_of(without, literature(tmp_path))

@@ -137,6 +137,25 @@ def test_the_first_stage_of_two_is_not_what_was_published(tmp_path: Path) -> Non
     assert pd.isna(named["dscl"])
 
 
+def test_a_method_of_several_parents_goes_by_the_first(tmp_path: Path) -> None:
+    methods = "method,title,aliases,stages\nlt_soups,LT-Soups,,clip>merge>lt_soups\n"
+    known = literature(tmp_path, {"method": "lt_soups"}, methods=methods)
+    first, second = run("clip", params={"part": 1}), run("clip", params={"part": 2})
+    soup = run("lt_soups", parent=run("merge", parent=first, others=[second]))
+    assert only(entries_of(table(soup), known))["literature"] == "lt_soups"
+
+
+def test_a_part_of_the_training_images_is_another_tail_and_other_pixels_of_it(tmp_path: Path) -> None:
+    known = literature(tmp_path, {})
+    whole = [run(seed=seed) for seed in (0, 1)]
+    parts = [run(seed=s, accuracy=20, subsample=1, fingerprint_train="cccc0000") for s in (0, 1, 2)]
+    found = entries_of(table(*whole, *parts), known)
+    ours = found[found["kind"] == "measured"].sort_values("accuracy")
+    assert ours["tail"].tolist() == ["subsample 1", "standard"]
+    assert ours["data_copy"].tolist() == ["original", "original"]
+    assert ours["rank"].tolist() == [1, 1]
+
+
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
@@ -254,6 +273,24 @@ def test_average_rank_says_how_many_cells_it_rests_on(tmp_path: Path) -> None:
     assert average(entries, 2) == [("bcl", (2 + 1 + 1) / 3, 3), ("ride", 1.5, 2), ("ce", (3 + 3 + 2) / 3, 3)]
     assert [cells for *_, cells in average(entries, 3)] == [2, 2, 2]
     assert average(entries, 5) == []
+
+
+def test_average_ranks_join_measured_and_published_and_rank_as_the_league_does() -> None:
+    def of(key: str, method: str, literature: str | None, balanced: float, kind: str = "measured") -> dict:
+        values = {"accuracy": 100 - balanced, "balanced": balanced, "headline": "balanced"}
+        own = {"key": key, "method": method, "literature": literature, "kind": kind}
+        return entry(**own, **values, dataset="d", imbalance_factor=1.0)
+
+    rows = leaderboard.ranked(
+        [
+            of("1", "dscl_linear", "dscl", 70.0),
+            of("2", "dscl_linear", "pbsd", 50.0),
+            of("3", "dscl", None, 60.0, "published"),
+            of("4", "ce", "ce", 55.0),
+            of("5", "dscl", None, 10.0),  # the first stage alone
+        ]
+    )
+    assert leaderboard.average_rank(rows, 3) == [("dscl", 1.0, 1), ("ce", 2.0, 1), ("pbsd", 3.0, 1)]
 
 
 def test_being_reported_often_neither_helps_nor_hurts(tmp_path: Path) -> None:

@@ -25,9 +25,9 @@ from records_factory import CIFAR10, CIFAR10_JPEG, DIGITS, finish, make_cell
 from bench.cell import BackboneChoice, Protocol
 from bench.leaderboard import Board, best, gather, sets
 from bench.leaderboard.check import words
-from bench.leaderboard.lines import bold, rows
+from bench.leaderboard.lines import bold, marks, rows
 from bench.records import Results
-from bench.report import render_index, render_runs, text
+from bench.report import render_index, render_runs, text, values
 from bench.report.board_figures import front
 from bench.report.exports import table
 from bench.report.values import FOOTNOTES
@@ -175,6 +175,21 @@ def test_what_is_quoted_or_read_from_an_image_or_doubtful_is_marked(tmp_path: Pa
     for letter, note in FOOTNOTES.items():
         assert f"<b>{letter}</b> {note}".replace("'", "&#39;") in files["index.html"]
         assert f"({letter}) {note}" in files["index.md"]
+
+
+def test_doubtful_shot_groups_are_marked_and_never_bold(tmp_path: Path) -> None:
+    numbers = [
+        {"method": "bcl", "value": "71"},
+        {"method": "bcl", "value": "40", "shots": "few"},
+        {"method": "ride", "value": "72", "note": "doubtful: shot groups do not fit"},
+        {"method": "ride", "value": "60", "shots": "few", "note": "doubtful: shot groups do not fit"},
+    ]
+    board, _ = show(tmp_path / "none" / "results", write_literature(tmp_path / "marked", *numbers))
+    (tab,) = board.tabs
+    marked = marks(tab.lines)
+    few = {line.entry["method"]: values.metric(line, "few", marked) for line in tab.lines}
+    assert (few["bcl"].bold, few["bcl"].kind) == (True, "")
+    assert (few["ride"].bold, few["ride"].kind) == (False, "doubtful")
 
 
 def test_verdicts_have_a_word_a_sign_and_a_style(results: Path, folder: Path) -> None:

@@ -105,6 +105,19 @@ def test_phases_are_reported_from_the_first_trial_to_the_last_winner(recipe: Rec
     assert progress_of(recipe, tmp_path) == "search: 8 of 8; final: 3 of 12"
 
 
+def test_methods_of_two_tails_are_not_compared(tmp_path: Path) -> None:
+    noisy = RECIPE.replace("seed:", "label_noise: [0.0, 0.2], seed:")
+    (tmp_path / "noisy.yaml").write_text(noisy)
+    recipe = load(tmp_path / "noisy.yaml")
+    try_all(recipe, tmp_path)
+    write_grid(tmp_path, "noisy", grid_file(resolve(recipe, Results(tmp_path))))
+    found = comparisons(Results(tmp_path), Results(tmp_path).grids["noisy"])
+    assert [one.dataset.tail for one in found] == ["standard", "label noise 0.2"]
+    assert [[method.key for method in one.methods] for one in found] == [["ce", "crt"], ["ce", "crt"]]
+    render_recipe(Results(tmp_path), "noisy", tmp_path)
+    assert "Equal effort: digits, label noise 0.2, imbalance factor 20" in (tmp_path / "noisy.md").read_text()
+
+
 def test_test_scores_change_no_winner(recipe: Recipe, tmp_path: Path) -> None:
     try_all(recipe, tmp_path)
     before = resolve(recipe, Results(tmp_path))
