@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from bench.backbones import create
 from bench.cli import app
 from bench.facts import built_in
 from bench.leaderboard import gather
-from bench.leaderboard.check import words
+from bench.leaderboard.check import Pair, near, words
 from bench.leaderboard.verdict import Verdict
 from bench.method import Batch, Clock
 from bench.recipe import load
@@ -238,13 +239,20 @@ def verdicts(dataset: str, factor: float) -> str:
             printing.number(entry["accuracy"]),
             " / ".join(printing.number(entry[name]) for name in ("many", "medium", "few")),
             f"{printing.number(pair['measured'])} ({'best' if pair['ours'] == 'best_test' else 'last'})",
-            printing.printed(pair["published"]),
+            _published(board.pairs[pair["key"]]),
             printing.gap(pair["d"]) if alike else "",
             str(pair["verdict"]) if alike else f"{pair['verdict']}: {words(pair['differs'])}",
             pair["reported_by"],
         ]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
+
+
+def _published(pairs: Sequence[Pair]) -> str:
+    """Write the number that judges, with the range of all that have its protocol."""
+    alike = [printing.printed(pair["published"]) for pair in near(pairs)]
+    ends = list(dict.fromkeys((alike[0], alike[-1])))
+    return printing.printed(pairs[0]["published"]) + (f" ({'–'.join(ends)})" if len(ends) > 1 else "")
 
 
 def test_the_verdicts_of_the_readme_are_those_of_check() -> None:
