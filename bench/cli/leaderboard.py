@@ -149,7 +149,7 @@ def explain(
 
     \b
     python run_bench.py explain 0123456789
-    python run_bench.py explain cifar100-if100-ce-s0
+    python run_bench.py explain cifar100-if100-ce-s0-83dbf248cb
     """
     from bench import records
     from bench.cards import card_of
