@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -21,7 +22,10 @@ from project import ROOT
 import bench
 from bench import published, registry
 from bench.backbones import create
+from bench.cell import Averaging, Optimizer, Schedule, Sharpness
 from bench.cli import app
+from bench.data.augment import POLICIES
+from bench.data.feed.samplers import SAMPLERS
 from bench.facts import built_in
 from bench.leaderboard import gather
 from bench.leaderboard.check import Pair, near, words
@@ -265,6 +269,16 @@ def test_the_verdicts_of_the_readme_are_those_of_check() -> None:
         found = marked.findall(filled)
     for _, dataset, factor, table, _ in found:
         assert table == verdicts(dataset, float(factor)), "run this test with UPDATE_EXPECTED=1"
+
+
+def test_the_values_that_a_protocol_takes_are_listed() -> None:
+    _, _, after = TEXTS["docs/recipes.md"].partition("## Values")
+    listed = set(re.findall(r"`([\w.]+)`", after.partition("\n\nAll keys")[0]))
+    kinds = (
+        get_args(cls.model_fields[field].annotation)
+        for cls, field in ((Schedule, "kind"), (Optimizer, "name"), (Averaging, "kind"), (Sharpness, "form"))
+    )
+    assert {*POLICIES, *SAMPLERS, *itertools.chain(*kinds)} <= listed
 
 
 def test_the_counts_of_the_results_are_right() -> None:
