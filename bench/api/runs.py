@@ -48,7 +48,7 @@ def run(
     results: str | Path = "results",
     data: str | Path | None = None,
     jobs: int | None = None,
-    gpus: Sequence[str] | None = None,
+    gpus: Sequence[str | int] | None = None,
     per_gpu: int | None = None,
     force: bool = False,
     retry_failed: bool = False,
@@ -57,10 +57,11 @@ def run(
     log: Sequence[str] = (),
     progress: bool = True,
 ) -> pd.DataFrame:
-    """Train the cells of a recipe that are not trained yet; return their rows of `load_results`, in order.
+    """Train the cells of a recipe that are not trained yet, and return their rows, in order, done or not.
 
-    Of a recipe with a search the first call trains the trials, the next one the winners. Runs are separate
-    processes, so in a script put the call below ``if __name__ == "__main__":``.
+    The columns are those of `load_results`. Of a recipe with a search the first call trains the trials, the
+    next one the winners. Runs are separate processes, so in a script put the call below
+    ``if __name__ == "__main__":``.
     Stop it with Ctrl-C, or the notebook's stop button; the same call continues.
 
     >>> import bench
@@ -83,63 +84,59 @@ def run(
         progress: print a line for each run that ends, on a terminal progress bars.
 
     Raises:
-        BenchError: the recipe is wrong, images are missing, or earlier runs had other images of this name.
+        BenchError: the recipe is wrong, its data are missing or have faults, or earlier runs had other images
+            of this name.
     """
+    import pandas as pd
     from rich.console import Console
 
-    from bench.cell import families
-    from bench.cli.estimate import training_images
-    from bench.cli.grids import as_now, gpus_of
+    from bench.cli.grids import as_now, gpus_of, todo
     from bench.gridfile import write_grid
     from bench.launch.local import run_grid
     from bench.launch.progress import watch
-    from bench.launch.rerun import pending
     from bench.loggers import chosen
     from bench.loggers.relay import noted
     from bench.recipe import Recipe, grid_file
     from bench.records import Results
     from bench.search.resolve import resolve
-    from bench.stale import refuse_other_content, to_train
 
     files = [Path(file) for file in methods]
     root, images = Path(results), Path(data or os.environ.get("LONGTAIL_DATA") or "data")
-    now = as_now(images, files)
-    runs = Results(root, now)
+    runs = Results(root, as_now(images, files))
     whole = resolve(recipe if isinstance(recipe, Recipe) else load_recipe(recipe), runs)
     loggers = chosen(log, whole.log)
     cells = [point.cell for point in whole.only(only).points]
-    for cell in {(cell.dataset, cell.imbalance_factor): cell for cell in cells}.values():
-        training_images(cell, images)  # better one error now than one in each run
-    refuse_other_content(cells, runs, now)
-    known = runs.states(families(cells).values())
-    begun = pending(root, known)
-    wanted, over = to_train(cells, known, retrain_stale=retrain_stale, force=force, begun=begun)
+    work = todo(cells, runs, images, retrain_stale=retrain_stale, force=force)
     write_grid(root, whole.name, grid_file(whole))
     labels = {point.cell.run_id: point.label for point in whole.points}
     console = Console(quiet=not progress)
+    for remark in work.remarks:
+        console.print(remark, style="yellow", soft_wrap=True, markup=False, highlight=False)
     with (
         watch(labels, console, root) as shown,
         noted(loggers, root, labels, shown, warnings.warn) as listen,
     ):
         run_grid(
-            wanted,
+            work.cells,
             root,
             images,
             jobs=jobs,
-            gpus=gpus_of(None) if gpus is None else gpus,
+            gpus=gpus_of(None) if gpus is None else gpus.split(",") if isinstance(gpus, str) else gpus,
             per_gpu=per_gpu,
             retry_failed=retry_failed,
-            rerun=over,
+            rerun=work.over,
             methods=files,
             listen=listen,
         )
-    table = _with_recipes(Results(root, as_now(images)))
-    ours = table[table["recipe"] == whole.name].set_index("run_id", drop=False)
-    return ours.reindex([cell.run_id for cell in cells if cell.run_id in ours.index]).reset_index(drop=True)
+    after = Results(root, as_now(images))
+    table = after.grid_table(after.grids[whole.name])  # with the runs that were never begun
+    table.insert(0, "recipe", pd.Series([whole.name] * len(table), dtype="string"))
+    table["per_class"] = pd.Series([after[run_id].per_class for run_id in table["run_id"]], dtype=object)
+    return table.set_index("run_id", drop=False).loc[[cell.run_id for cell in cells]].reset_index(drop=True)
 
 
 def load_results(results: str | Path = "results") -> pd.DataFrame:
-    """Return all runs of a results folder: one row per run and recipe that asks for it, done or not.
+    """Return the runs of a results folder that were begun: one row per run and recipe that asks for it.
 
     Group by `recipe` *and* `label`: two recipes may use one label for different trainings, and a run that
     two recipes ask for has two rows. Both are NA for a run that no recipe asks for. If the grid of a recipe

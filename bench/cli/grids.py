@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,45 @@ def as_now(data: Path, methods: list[Path] | None = None) -> Now:
     return Now(data, registry.sources())
 
 
+@dataclass(frozen=True)
+class Todo:
+    """What is to be trained.
+
+    Attributes:
+        cells: what is trained unless it is done.
+        over: ids of runs that are trained once more, whatever their state.
+        again: these, and those that an earlier command began to train once more.
+        remarks: what the checks found that is no fault.
+    """
+
+    cells: list[Cell]
+    over: list[str]
+    again: set[str]
+    remarks: list[str]
+
+
+def todo(asked: Sequence[Cell], runs: Results, data: Path, *, retrain_stale: bool, force: bool) -> Todo:
+    """Find what is to be trained of the asked cells, and check it: one error now, not one in each run.
+
+    Raises:
+        BenchError: earlier runs had other images of a data set's name, or a backbone, data set or method of a
+            cell that would be trained has a fault.
+    """
+    from bench.cell import families
+    from bench.cli.estimate import CHECKS
+    from bench.launch.rerun import pending
+    from bench.stale import SETTLED, refuse_other_content, to_train
+
+    known = runs.states(families(asked).values())
+    if runs.now is not None:
+        refuse_other_content(asked, runs, runs.now)
+    begun = pending(runs.root, known)
+    cells, over = to_train(asked, known, retrain_stale=retrain_stale, force=force, begun=begun)
+    again = {*over, *begun}
+    checked = [cell for cell in cells if cell.run_id in again or known[cell.run_id].status not in SETTLED]
+    return Todo(cells, over, again, [remark for check in CHECKS for remark in check(checked, data)])
+
+
 def gpus_of(chosen: str | None) -> list[str]:
     """Return the GPUs as `CUDA_VISIBLE_DEVICES` names them."""
     if chosen == "none":
@@ -63,12 +103,10 @@ def gpus_of(chosen: str | None) -> list[str]:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", ",".join(map(str, range(count)))).split(",")[:count]
     if chosen is None:
         return visible
-    try:
-        return [visible[int(number)] for number in chosen.split(",")]
-    except (ValueError, IndexError):
-        raise BenchError(
-            f"--gpus {chosen}: there are {count} GPUs here; write 0,1 for example, or none"
-        ) from None
+    wanted = chosen.split(",")
+    if not {*wanted} <= {*map(str, range(len(visible)))} or len({*wanted}) < len(wanted):
+        raise BenchError(f"--gpus {chosen}: there are {count} GPUs here; write 0,1 for example, or none")
+    return [visible[int(number)] for number in wanted]
 
 
 def print_retrained(parents: Sequence[str]) -> None:

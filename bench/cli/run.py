@@ -36,7 +36,16 @@ from bench.cli.common import (
     print_line,
     table,
 )
-from bench.cli.grids import as_now, gpus_of, labels_of, print_retrained, print_search, read_cells, sum_up
+from bench.cli.grids import (
+    as_now,
+    gpus_of,
+    labels_of,
+    print_retrained,
+    print_search,
+    read_cells,
+    sum_up,
+    todo,
+)
 from bench.cli.results import write_report
 from bench.errors import BenchError
 from bench.rundir import Busy
@@ -100,11 +109,10 @@ def run(
     """
     from bench import gridfile, records
     from bench.cell import families
-    from bench.launch.rerun import BAD, pending
+    from bench.launch.rerun import BAD
     from bench.launch.together import is_first, run_together, under_torchrun
     from bench.loggers import chosen as chosen_loggers
     from bench.recipe import grid_file
-    from bench.stale import SETTLED, refuse_other_content, to_train
     from bench.train.compiled import COMPILE, refuse
 
     together = under_torchrun()
@@ -129,8 +137,7 @@ def run(
     chosen = gpus_of(gpus) if launcher is cluster.Launcher.local else []  # first, as it may refuse
     if launcher is cluster.Launcher.local:
         refuse("cuda" if chosen else "cpu")
-    now = as_now(data, methods)
-    runs = records.Results(results, now)
+    runs = records.Results(results, as_now(data, methods))
     grid, asked = read_cells(recipe, only, set_, runs)
     loggers = chosen_loggers(log, grid.log)
     if loggers and no_wait:
@@ -139,20 +146,17 @@ def run(
             f"--no-wait: runs are logged ({names}) only while this command waits for them; leave it out, or "
             "add --log none"
         )
-    known = runs.states(families(asked).values())
-    refuse_other_content(asked, runs, now)
-    begun = pending(results, known)
-    cells, over = to_train(asked, known, retrain_stale=retrain_stale, force=force, begun=begun)
-    again = {*over, *begun}
-    _check([cell for cell in cells if cell.run_id in again or known[cell.run_id].status not in SETTLED], data)
+    work = todo(asked, runs, data, retrain_stale=retrain_stale, force=force)
     if is_first():
+        for remark in work.remarks:
+            print_line(remark, "yellow")
         gridfile.write_grid(results, grid.name, grid_file(grid))
-    how: dict[str, Any] = {"retry_failed": retry_failed, "methods": methods or (), "rerun": over}
+    how: dict[str, Any] = {"retry_failed": retry_failed, "methods": methods or (), "rerun": work.over}
     options: dict[str, Any]
     if launcher is cluster.Launcher.slurm:
         from bench.launch.slurm import follow
 
-        next_steps = cluster.send(cells, results, data, ask, **how)
+        next_steps = cluster.send(work.cells, results, data, ask, **how)
         if no_wait:
             print_line(next_steps)
             return
@@ -165,8 +169,8 @@ def run(
         options["stopped"] = "stopped; the same command without --force continues from here"
     if is_first():
         states = records.AGAIN | BAD if retry_failed else records.AGAIN
-        print_retrained(runs.needed(cells, states, again))
-    ends = _launch(cells, results, data, labels=labels_of(grid), loggers=loggers, **options)
+        print_retrained(runs.needed(work.cells, states, work.again))
+    ends = _launch(work.cells, results, data, labels=labels_of(grid), loggers=loggers, **options)
     if not is_first():
         return
     after = records.Results(results, as_now(data))
@@ -193,7 +197,7 @@ def rerun(
 
     \b
     python run_bench.py rerun 0123456789
-    python run_bench.py rerun digits-if10-ce-s0
+    python run_bench.py rerun digits-if20-ce-s0-f8c9
     """
     from bench import ledger, records
     from bench.cell import families
@@ -228,16 +232,6 @@ def rerun(
         shown.add_row(where, escape(str(before)), escape(str(after)))
     console().print(shown)
     raise typer.Exit(SOME_FAILED)
-
-
-def _check(cells: Sequence[Cell], data: Path) -> None:
-    """Check backbones and data before training: one error now instead of one in each run."""
-    from bench.cli.estimate import CHECKS
-    from bench.launch.together import is_first
-
-    for remark in (remark for check in CHECKS for remark in check(cells, data)):
-        if is_first():
-            print_line(remark, "yellow")
 
 
 def _launch(

@@ -31,7 +31,7 @@ def run_grid(
     data: Path,
     *,
     jobs: int | None = None,
-    gpus: Sequence[str] = (),
+    gpus: Sequence[str | int] = (),
     per_gpu: int | None = None,
     retry_failed: bool = False,
     methods: Sequence[Path] = (),
@@ -66,7 +66,8 @@ def run_grid(
     family = families(cells)
     begin(results, family.values(), rerun, retry_failed=retry_failed)
     todo = jobs_for(cells, results, data, methods=methods, needed=needed)
-    if min(len(todo), jobs or len(todo)) <= len(gpus):
+    wanted = sum(job.wants(job.run.look()[0].status) for job in todo)
+    if min(wanted, jobs or wanted) <= len(gpus):
         per_gpu = 1  # nothing to share, and no trial needed
     launcher = _Launcher(todo, slots_for(jobs, gpus, per_gpu), jobs, worker, listen)
     try:
@@ -76,10 +77,10 @@ def run_grid(
     return states(results, family.values(), {job.cell.run_id for job in todo if job.beside})
 
 
-def slots_for(jobs: int | None, gpus: Sequence[str], per_gpu: int | None = None) -> list[Slot]:
+def slots_for(jobs: int | None, gpus: Sequence[str | int], per_gpu: int | None = None) -> list[Slot]:
     """Return the slots for processes: one per GPU, or one per core."""
     if gpus:
-        return [Slot(gpu, per_gpu, cores() // len(gpus)) for gpu in gpus]
+        return [Slot(str(gpu), per_gpu, cores() // len(gpus)) for gpu in gpus]
     return [Slot()] * (jobs or cores())
 
 
@@ -89,6 +90,9 @@ class _Launcher:
     Attributes:
         suspects: runs whose process died, or ran out of memory, beside other runs. Each continues in a
             process of its own, which shows which of them was at fault.
+        begun: runs of which an epoch has ended here.
+        moved: runs that a GPU could not begin, with its slot: it is left out, unless the run fails on
+            another GPU as well, which shows that the run is at fault.
     """
 
     def __init__(
@@ -97,6 +101,8 @@ class _Launcher:
         self.slots, self.at_once, self.worker, self.listen = slots, at_once, worker, listen
         self.children: list[Child] = []
         self.suspects: set[str] = set()
+        self.begun: set[str] = set()
+        self.moved: dict[str, Slot] = {}
         self.pending = {job.cell.run_id: job for job in jobs if job.wants(job.run.look()[0].status)}
         for job in self.pending.values():
             listen(job.cell, "planned", {})
@@ -191,6 +197,7 @@ class _Launcher:
             for run_id, event, detail in child.receive():
                 job = child.jobs[run_id]
                 if event == "epoch":
+                    self.begun.add(run_id)
                     self.listen(job.cell, "epoch", detail)
                     continue
                 del child.jobs[run_id]
@@ -198,27 +205,53 @@ class _Launcher:
                     child.room = min(child.room, max(1, len(child.jobs)))
                     self._suspect(job, "it ran out of memory beside others; it continues alone")
                     continue
-                if detail:
-                    record(job, **detail)
-                self._report_end(job, detail.get("reason"))
+                self._end(child, job, detail)
             if dead:
                 self._reap(child)
 
     def _reap(self, child: Child) -> None:
         end, left = child.reap(), list(child.jobs.values())
         self.children.remove(child)
-        self.slots.append(child.slot)
         for job in left:
             if len(left) > 1:
                 self._suspect(job, f"{end['reason']} beside others; it continues alone")
             else:
-                record(job, **end)
-                self._report_end(job, end["reason"])
+                self._end(child, job, end)
+        if child.slot not in self.moved.values():
+            self.slots.append(child.slot)
+
+    def _end(self, child: Child, job: Job, end: dict[str, Any]) -> None:
+        """Handle a run that ended; `end` is the record it could not write, empty if it has one."""
+        if end:
+            record(job, **end)
+        run_id, content = job.cell.run_id, job.run.look()[1] or {}
+        unfit = content.get("status") == "failed" and not content.get("own_fault", not end)
+        if unfit and run_id in self.moved:
+            slot = self.moved.pop(run_id)
+            if slot not in [child.slot for child in self.children]:
+                self.slots.append(slot)
+        elif unfit and run_id not in self.begun and self._has_another(child.slot):
+            self.moved[run_id] = child.slot
+            child.close()
+            job.run.record.unlink()
+            reason = f"GPU {child.slot.gpu} is left out, as it could not begin a run: {content['reason']}"
+            self._again(job, f"{reason}; it goes on elsewhere")
+            return
+        self._report_end(job, end.get("reason"))
+
+    def _has_another(self, slot: Slot) -> bool:
+        """Whether there is another GPU than that of a slot."""
+        others = {one.gpu for one in (*self.slots, *(child.slot for child in self.children))}
+        return slot.gpu is not None and bool(others - {slot.gpu})
 
     def _suspect(self, job: Job, reason: str) -> None:
         """Let a run continue from its checkpoint in a process of its own."""
         self.suspects.add(job.cell.run_id)
-        self.pending[job.cell.run_id] = job
+        self._again(job, reason)
+
+    def _again(self, job: Job, reason: str) -> None:
+        """Let a run start again before others, from its checkpoint if it has one."""
+        self.pending = {job.cell.run_id: job, **self.pending}
         self.listen(job.cell, "interrupted", {"reason": reason})
         self.listen(job.cell, "planned", {})
 

@@ -132,7 +132,8 @@ def recorded_steps(request: Request) -> Generator[object, None, dict[str, Any]]:
         traceback = traceback_of(error)
         with suppress(OSError), run.log.open("a", encoding="utf-8") as log:  # where people look first
             log.write(traceback)
-        return record | {"status": "failed", "reason": _reason(cell, error), "traceback": traceback}
+        end = {"status": "failed", "reason": _reason(cell, error), "traceback": traceback}
+        return record | end | {"own_fault": is_own_fault(error)}
 
 
 def _reason(cell: Cell, error: Exception) -> str:

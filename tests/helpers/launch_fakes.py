@@ -47,6 +47,12 @@ def fake_run(
         if does == "slow":
             note(data, "slow", cell.run_id)
             time.sleep(60)
+        if does in ("fits nowhere", "fits elsewhere") and (
+            does == "fits nowhere" or os.environ.get("CUDA_VISIBLE_DEVICES") == "0"
+        ):
+            short = {"status": "failed", "reason": "memory ran out", "own_fault": False}
+            run.write_record(short | {"cell": cell.model_dump(mode="json"), "traceback": None})
+            return
         first = len(run.epochs())
         for epoch in range(first, EPOCHS):
             line = {"epoch": epoch, "epochs": EPOCHS, "loss": 1.0, "accuracy": 50.0 + epoch, "lr": 0.1}

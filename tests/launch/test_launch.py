@@ -179,6 +179,31 @@ def test_runs_are_given_their_gpu_and_one_thread(place: Place) -> None:
     assert place.record(make("cpu"))["environment"]["device"] == "cpu"
 
 
+def test_a_gpu_that_can_begin_nothing_costs_no_run(place: Place) -> None:
+    cells = [make("ce", "fits elsewhere", seed=seed) for seed in range(5)]
+    end = place.launch(cells, jobs=None, gpus=("0", "1"), per_gpu=1)
+    assert statuses(end) == {"done": 5}
+    assert {place.record(cell)["environment"]["gpu"] for cell in cells} == {"1"}
+    moved = [run_id for run_id, event in place.events if event == "interrupted"]
+    assert len(moved) == 1, "the GPU is asked once"
+
+
+def test_a_run_that_fits_on_no_gpu_fails_and_the_gpus_are_used_on(place: Place) -> None:
+    large = make("ce", "fits nowhere")
+    place.launch([large], jobs=None, gpus=("0", "1"), per_gpu=1)
+    assert place.record(large)["reason"] == "memory ran out"
+    cells = [make("ldam", "fits nowhere", seed=0), *(make("ce", seed=seed) for seed in range(1, 7))]
+    end = place.launch(cells, jobs=None, gpus=("0", "1"), per_gpu=1)
+    assert statuses(end) == {"failed": 1, "done": 6}
+    assert {place.record(cell)["environment"]["gpu"] for cell in cells[1:]} == {"0", "1"}
+
+
+def test_gpus_may_be_numbers(place: Place) -> None:
+    cell = make("ce")
+    place.launch([cell], jobs=None, gpus=[1])
+    assert place.record(cell)["environment"]["gpu"] == "1"
+
+
 def test_a_run_that_another_process_holds_is_left_to_it(place: Place) -> None:
     elder = make("ce")
     child = make("crt", parent=elder)
