@@ -48,7 +48,7 @@ def run(
     results: str | Path = "results",
     data: str | Path | None = None,
     jobs: int | None = None,
-    gpus: Sequence[str] | None = None,
+    gpus: str | Sequence[str | int] | None = None,
     per_gpu: int | None = None,
     force: bool = False,
     retry_failed: bool = False,
@@ -73,7 +73,7 @@ def run(
         only: cells to train, as "label=ce,crt" and "seed=0"; all filters must hold.
         data: the folder of the images; default: the environment variable LONGTAIL_DATA, else ``data``.
         jobs: simultaneous runs; default: one per core, or what the GPUs have room for.
-        gpus: as CUDA_VISIBLE_DEVICES names them; default: all; an empty list: the CPU.
+        gpus: as CUDA_VISIBLE_DEVICES names them, [0, 1] or "0,1"; default: all; an empty list: the CPU.
         per_gpu: runs that share a GPU; default: as many as are faster together.
         force: train all of them again; a new run replaces the old one when it is done.
         retry_failed: train failed and unreadable runs again, likewise.
@@ -88,7 +88,7 @@ def run(
     from rich.console import Console
 
     from bench.cell import families
-    from bench.cli.estimate import training_images
+    from bench.cli.estimate import check
     from bench.cli.grids import as_now, gpus_of
     from bench.gridfile import write_grid
     from bench.launch.local import run_grid
@@ -99,8 +99,10 @@ def run(
     from bench.recipe import Recipe, grid_file
     from bench.records import Results
     from bench.search.resolve import resolve
-    from bench.stale import refuse_other_content, to_train
+    from bench.stale import SETTLED, refuse_other_content, to_train
 
+    given = gpus.split(",") if isinstance(gpus, str) else gpus
+    names = gpus_of(None) if given is None else [str(gpu) for gpu in given]
     files = [Path(file) for file in methods]
     root, images = Path(results), Path(data or os.environ.get("LONGTAIL_DATA") or "data")
     now = as_now(images, files)
@@ -108,12 +110,14 @@ def run(
     whole = resolve(recipe if isinstance(recipe, Recipe) else load_recipe(recipe), runs)
     loggers = chosen(log, whole.log)
     cells = [point.cell for point in whole.only(only).points]
-    for cell in {(cell.dataset, cell.imbalance_factor): cell for cell in cells}.values():
-        training_images(cell, images)  # better one error now than one in each run
     refuse_other_content(cells, runs, now)
     known = runs.states(families(cells).values())
     begun = pending(root, known)
     wanted, over = to_train(cells, known, retrain_stale=retrain_stale, force=force, begun=begun)
+    again = {*over, *begun}
+    to_check = [cell for cell in cells if cell.run_id in again or known[cell.run_id].status not in SETTLED]
+    for remark in check(to_check, images):
+        warnings.warn(remark, stacklevel=2)
     write_grid(root, whole.name, grid_file(whole))
     labels = {point.cell.run_id: point.label for point in whole.points}
     console = Console(quiet=not progress)
@@ -126,7 +130,7 @@ def run(
             root,
             images,
             jobs=jobs,
-            gpus=gpus_of(None) if gpus is None else gpus,
+            gpus=names,
             per_gpu=per_gpu,
             retry_failed=retry_failed,
             rerun=over,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -112,6 +112,11 @@ def check_methods(cells: Iterable[Cell], data: Path) -> list[str]:
 
 #: All checks before training; each returns remarks, and raises faults.
 CHECKS = (check_backbones, check_data, check_methods)
+
+
+def check(cells: Sequence[Cell], data: Path) -> list[str]:
+    """Make all checks of cells before training, and return their remarks; the first faults are raised."""
+    return [remark for one in CHECKS for remark in one(cells, data)]
 
 
 def _kind(cell: Cell) -> str:

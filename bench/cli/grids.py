@@ -64,10 +64,13 @@ def gpus_of(chosen: str | None) -> list[str]:
     if chosen is None:
         return visible
     try:
-        return [visible[int(number)] for number in chosen.split(",")]
+        numbers = [int(number) for number in chosen.split(",")]
+        if min(numbers) < 0 or len(set(numbers)) < len(numbers):
+            raise ValueError
+        return [visible[number] for number in numbers]
     except (ValueError, IndexError):
         raise BenchError(
-            f"--gpus {chosen}: there are {count} GPUs here; write 0,1 for example, or none"
+            f"--gpus {chosen}: there are {count} GPUs here; write each once, 0,1 for example, or none"
         ) from None
 
 

@@ -232,10 +232,10 @@ def rerun(
 
 def _check(cells: Sequence[Cell], data: Path) -> None:
     """Check backbones and data before training: one error now instead of one in each run."""
-    from bench.cli.estimate import CHECKS
+    from bench.cli.estimate import check
     from bench.launch.together import is_first
 
-    for remark in (remark for check in CHECKS for remark in check(cells, data)):
+    for remark in check(cells, data):
         if is_first():
             print_line(remark, "yellow")
 

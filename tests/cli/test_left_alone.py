@@ -147,6 +147,17 @@ def test_gpus_that_are_not_here_are_refused_before_anything_is_read(tmp_path: Pa
         assert "error: --gpus 7,8: there are" in out
 
 
+@pytest.mark.parametrize("chosen", ["-1", "0,0"])
+def test_a_gpu_is_chosen_by_its_number_and_once(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.cli.grids import gpus_of
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    assert gpus_of("1,0") == ["5", "4"]
+    with pytest.raises(BenchError, match=f"--gpus {chosen}: "):
+        gpus_of(chosen)
+
+
 def test_the_version_is_reported(bench: Bench) -> None:
     code, out = bench("--version")
     assert code == 0
