@@ -66,9 +66,10 @@ def run_grid(
     family = families(cells)
     begin(results, family.values(), rerun, retry_failed=retry_failed)
     todo = jobs_for(cells, results, data, methods=methods, needed=needed)
-    if min(len(todo), jobs or len(todo)) <= len(gpus):
+    wanted = [job for job in todo if job.wants(job.run.look()[0].status)]
+    if min(len(wanted), jobs or len(wanted)) <= len(gpus):
         per_gpu = 1  # nothing to share, and no trial needed
-    launcher = _Launcher(todo, slots_for(jobs, gpus, per_gpu), jobs, worker, listen)
+    launcher = _Launcher(wanted, slots_for(jobs, gpus, per_gpu), jobs, worker, listen)
     try:
         launcher.run()
     finally:
@@ -97,7 +98,7 @@ class _Launcher:
         self.slots, self.at_once, self.worker, self.listen = slots, at_once, worker, listen
         self.children: list[Child] = []
         self.suspects: set[str] = set()
-        self.pending = {job.cell.run_id: job for job in jobs if job.wants(job.run.look()[0].status)}
+        self.pending = {job.cell.run_id: job for job in jobs}
         for job in self.pending.values():
             listen(job.cell, "planned", {})
 
