@@ -78,6 +78,9 @@ class MethodSpec(Facts):
             parameters, hints = inspect.signature(build).parameters.values(), typing.get_type_hints(build)
             for p in parameters:
                 if p.kind is p.KEYWORD_ONLY:
+                    if p.name not in hints:
+                        where = f"{owner.__module__}: {self.name!r}"
+                        raise BenchError(f"{where}: hyper-parameter {p.name!r} needs a type")
                     fields.setdefault(p.name, (hints[p.name], defaults.get(p.name, p.default)))
             if not any(p.kind is p.VAR_KEYWORD for p in parameters):
                 break

@@ -89,7 +89,7 @@ class Result:
         try:
             return cell_from(self.record["cell"]) if self.record else self.directory.read_cell()
         except (KeyError, ValueError) as error:
-            raise BenchError(f"record.json: {first_line(error)}; rerun with --force") from error
+            raise BenchError(f"record.json: {first_line(error)}; train it again by `run --force`") from error
 
     @cached_property
     def series(self) -> str:

@@ -121,9 +121,9 @@ class RunDir:
         except FileNotFoundError:
             raise BenchError(f"{self.cell}: no such file; the run has not begun") from None
         except Exception as error:  # PyYAML raises other errors than its own
-            raise BenchError(f"{self.cell}: {first_line(error)}; rerun with --force") from error
+            raise BenchError(f"{self.cell}: {first_line(error)}; train it again by `run --force`") from error
         if cell.run_id != self.run_id:  # part of a cell may be a valid cell, too
-            raise BenchError(f"{self.cell}: is of run {cell.run_id}; rerun with --force")
+            raise BenchError(f"{self.cell}: is of run {cell.run_id}; train it again by `run --force`")
         return cell
 
     # -- epochs ----------------------------------------------------------------------------------
@@ -176,14 +176,16 @@ class RunDir:
     def read_logits(self, expected: str) -> tuple[np.ndarray, np.ndarray]:
         """Read logits (N, C) float16 and labels (N,), checked against the record's sha256."""
         if not self.logits.exists():
-            raise BenchError(f"{self.logits}: no such file; rerun with --force to make it again")
+            raise BenchError(f"{self.logits}: no such file; train it again by `run --force`")
         if sha256(self.logits) != expected:
-            raise BenchError(f"{self.logits}: not what its record says; rerun with --force")
+            raise BenchError(f"{self.logits}: not what its record says; train it again by `run --force`")
         try:
             with np.load(self.logits, allow_pickle=False) as arrays:
                 return arrays["logits"], arrays["labels"]
         except (OSError, EOFError, LookupError, TypeError, ValueError, zipfile.BadZipFile) as error:
-            raise BenchError(f"{self.logits}: {first_line(error)}; rerun with --force") from error
+            raise BenchError(
+                f"{self.logits}: {first_line(error)}; train it again by `run --force`"
+            ) from error
 
     def hits(self, record: dict[str, Any]) -> np.ndarray | None:
         """Return whether each test image (N,) was classified correctly, None without logits."""
@@ -212,16 +214,16 @@ class RunDir:
         except FileNotFoundError:
             raise BenchError(f"{file}: no such file; the run has not ended") from None
         except (OSError, ValueError, RecursionError) as error:
-            raise BenchError(f"{file}: {first_line(error)}; rerun with --force") from error
+            raise BenchError(f"{file}: {first_line(error)}; train it again by `run --force`") from error
         schema = content.get("schema") if isinstance(content, dict) else None
         if type(schema) is not int:
-            raise BenchError(f"{file}: not a record; rerun with --force")
+            raise BenchError(f"{file}: not a record; train it again by `run --force`")
         if schema < SCHEMA:
-            raise BenchError(f"{file}: older schema {schema}, now {SCHEMA}; rerun with --force")
+            raise BenchError(f"{file}: older schema {schema}, now {SCHEMA}; train it again by `run --force`")
         if schema > SCHEMA:
             raise BenchError(f"{file}: newer schema {schema}; update longtail-bench")
         if content.get("checksum") != checksum or content.get("status") not in ENDS:
-            raise BenchError(f"{file}: changed since it was written; rerun with --force")
+            raise BenchError(f"{file}: changed since it was written; train it again by `run --force`")
         if (run_id := content.get("run_id")) != self.run_id:
             raise BenchError(f"{file}: is of run {str(run_id)[:200]!r}; name its folder so")
         return content

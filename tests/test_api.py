@@ -130,6 +130,18 @@ def test_what_is_done_is_not_trained_again(
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.parametrize("gpus", [[3, 5], ("3", "5"), "3,5"])
+def test_gpus_are_named_by_numbers_or_text_and_remarks_are_warnings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: object
+) -> None:
+    given = []
+    monkeypatch.setattr("bench.launch.local.run_grid", lambda *args, **options: given.append(options["gpus"]))
+    monkeypatch.setattr("bench.cli.estimate.CHECKS", (lambda cells, data: [f"{len(cells)} checked"],))
+    with pytest.warns(UserWarning, match="1 checked"):
+        bench.run("quick", only=["label=ce", "seed=0"], results=tmp_path, gpus=gpus, progress=False)
+    assert given == [["3", "5"]]
+
+
 def test_images_that_are_missing_are_reported_before_anything_runs(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match="cifar-10-batches-py"):
         bench.run("cifar_lt_plain", results=tmp_path / "results", data=tmp_path)

@@ -59,7 +59,7 @@ def test_a_spoilt_cell_is_named(tmp_path: Path, content: str | bytes) -> None:
     run = run_dir(tmp_path)
     run.path.mkdir(parents=True)
     run.cell.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(BenchError, match=r"cell\.yaml: .*rerun with --force"):
+    with pytest.raises(BenchError, match=r"cell\.yaml: .*train it again by `run --force`"):
         run.read_cell()
 
 
@@ -152,12 +152,12 @@ def spoil(run: RunDir, how: str) -> None:
 @pytest.mark.parametrize(
     ("how", "reported"),
     [
-        ("truncated", "rerun with --force"),
-        ("empty", "rerun with --force"),
-        ("garbled", "rerun with --force"),
+        ("truncated", "train it again by `run --force`"),
+        ("empty", "train it again by `run --force`"),
+        ("garbled", "train it again by `run --force`"),
         ("list", "not a record"),
-        ("deep", "rerun with --force"),
-        ("older", "older schema 0, now 1; rerun with --force"),
+        ("deep", "train it again by `run --force`"),
+        ("older", "older schema 0, now 1; train it again by `run --force`"),
         ("newer", "newer schema 99; update"),
         ("edited", "changed since it was written"),
         ("no checksum", "changed since it was written"),

@@ -48,7 +48,7 @@ def run(
     results: str | Path = "results",
     data: str | Path | None = None,
     jobs: int | None = None,
-    gpus: Sequence[str | int] | None = None,
+    gpus: str | Sequence[str | int] | None = None,
     per_gpu: int | None = None,
     force: bool = False,
     retry_failed: bool = False,
@@ -74,7 +74,7 @@ def run(
         only: cells to train, as "label=ce,crt" and "seed=0"; all filters must hold.
         data: the folder of the images; default: the environment variable LONGTAIL_DATA, else ``data``.
         jobs: simultaneous runs; default: one per core, or what the GPUs have room for.
-        gpus: as CUDA_VISIBLE_DEVICES names them; default: all; an empty list: the CPU.
+        gpus: as CUDA_VISIBLE_DEVICES names them, [0, 1] or "0,1"; default: all; an empty list: the CPU.
         per_gpu: runs that share a GPU; default: as many as are faster together.
         force: train all of them again; a new run replaces the old one when it is done.
         retry_failed: train failed and unreadable runs again, likewise.
@@ -100,6 +100,8 @@ def run(
     from bench.records import Results
     from bench.search.resolve import resolve
 
+    given = gpus.split(",") if isinstance(gpus, str) else gpus
+    names = gpus_of(None) if given is None else [str(gpu) for gpu in given]
     files = [Path(file) for file in methods]
     root, images = Path(results), Path(data or os.environ.get("LONGTAIL_DATA") or "data")
     runs = Results(root, as_now(images, files))
@@ -111,7 +113,7 @@ def run(
     labels = {point.cell.run_id: point.label for point in whole.points}
     console = Console(quiet=not progress)
     for remark in work.remarks:
-        console.print(remark, style="yellow", soft_wrap=True, markup=False, highlight=False)
+        warnings.warn(remark, stacklevel=2)
     with (
         watch(labels, console, root) as shown,
         noted(loggers, root, labels, shown, warnings.warn) as listen,
@@ -121,7 +123,7 @@ def run(
             root,
             images,
             jobs=jobs,
-            gpus=gpus_of(None) if gpus is None else gpus.split(",") if isinstance(gpus, str) else gpus,
+            gpus=names,
             per_gpu=per_gpu,
             retry_failed=retry_failed,
             rerun=work.over,

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from bench.cell.base import DESCRIBES, Count, Frozen, HeldOut, Name
+from bench.cell.base import DESCRIBES, Count, Frozen, HeldOut, Name, Positive
 
 #: `DataSet.tail` of a data set that is drawn as in the papers: their profile, subset, class order and labels.
 STANDARD = "standard"
@@ -17,6 +17,14 @@ class ShotRule(Frozen):
 
     many_above: int = 100
     few_below: int = 20
+
+    @model_validator(mode="after")
+    def _groups_are_apart(self) -> ShotRule:
+        if self.few_below > self.many_above + 1:
+            raise ValueError(
+                f"few_below ({self.few_below}) above many_above ({self.many_above}): a class would be both"
+            )
+        return self
 
 
 class ExtraTrain(Frozen):
@@ -119,7 +127,7 @@ class DataSet(Frozen):
     md5: tuple[str, ...] = Field((), json_schema_extra=DESCRIBES)
     image_size: Count = 32
     mean: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
-    std: tuple[float, float, float] = (0.2023, 0.1994, 0.2010)
+    std: tuple[Positive, Positive, Positive] = (0.2023, 0.1994, 0.2010)
     profile: Literal["exponential", "step", "pareto", "natural"] = "exponential"
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     class_order: Annotated[int, Field(ge=0, lt=2**32)] = 0

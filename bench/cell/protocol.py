@@ -41,6 +41,12 @@ class Optimizer(Frozen):
     clip: Positive | None = None
     sharpness: Sharpness | None = None
 
+    @model_validator(mode="after")
+    def _nesterov_has_momentum(self) -> Optimizer:
+        if self.nesterov and self.name == "sgd" and not self.momentum:
+            raise ValueError("'nesterov: true' needs a momentum above 0")
+        return self
+
 
 class Averaging(Frozen):
     """Weights averaged over the run, evaluated after the last epoch beside the last weights.
@@ -52,6 +58,12 @@ class Averaging(Frozen):
     kind: Literal["ema", "swa"]
     decay: Annotated[float, Field(gt=0, lt=1)] = 0.999
     start: Share = 0.75
+
+    @model_validator(mode="after")
+    def _has_epochs(self) -> Averaging:
+        if self.kind == "swa" and self.start == 1:
+            raise ValueError("swa with 'start: 1' averages no epoch; choose a share below 1")
+        return self
 
 
 class Schedule(Frozen):
@@ -66,7 +78,7 @@ class Schedule(Frozen):
     warmup_epochs: Annotated[int, Field(ge=0)] = 0
     warmup_from: Annotated[float, Field(ge=0, lt=1)] = 0.0
     lead: Annotated[int, Field(ge=0)] = 0
-    milestones: tuple[int, ...] = ()
+    milestones: tuple[Annotated[int, Field(ge=0)], ...] = ()
     factors: tuple[Positive, ...] = ()
 
     @model_validator(mode="after")

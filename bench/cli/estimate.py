@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,9 +71,10 @@ def check_backbones(cells: Iterable[Cell], data: Path) -> list[str]:
 
 
 def check_methods(cells: Iterable[Cell], data: Path) -> list[str]:
-    """Check that the cells' methods can be built on their backbones, and can start from their parents.
+    """Check that the cells' methods can be built on their backbones, from their parents, by their protocol.
 
-    Methods with their defaults on a backbone of several stages are not checked: all can.
+    Methods with their defaults on a backbone of several stages, and nothing of the protocol that a method
+    may refuse, are not checked: all can.
 
     Raises:
         BenchError: a line for each that cannot.
@@ -83,6 +84,7 @@ def check_methods(cells: Iterable[Cell], data: Path) -> list[str]:
     from bench import backbones
     from bench.recipe.schema import each
     from bench.train.build import build
+    from bench.train.displaced import displacement
 
     @functools.cache
     def in_stages(name: str) -> bool:
@@ -90,7 +92,7 @@ def check_methods(cells: Iterable[Cell], data: Path) -> list[str]:
             return len(backbones.create(name).stage_names) > 1
 
     def is_usual(cell: Cell) -> bool:
-        changed = any(member.method.changed for member in cell.family())
+        changed = any(member.method.changed or any(_refusable(member)) for member in cell.family())
         return not (changed or cell.backbone.options) and in_stages(cell.backbone.name)
 
     def check(cell: Cell) -> None:
@@ -100,7 +102,7 @@ def check_methods(cells: Iterable[Cell], data: Path) -> list[str]:
             return  # `check_data` reports it
         try:
             with torch.device("meta"):  # shapes only
-                build(cell, counts)
+                displacement(build(cell, counts), cell.protocol.optimizer)
         except BenchError as error:
             raise BenchError(f"{cell.run_id}: {error}") from error
         except Exception:  # not a fault: some things need numbers
@@ -114,10 +116,20 @@ def check_methods(cells: Iterable[Cell], data: Path) -> list[str]:
 CHECKS = (check_backbones, check_data, check_methods)
 
 
+def check(cells: Sequence[Cell], data: Path) -> list[str]:
+    """Make all checks of cells before training, and return their remarks; the first faults are raised."""
+    return [remark for one in CHECKS for remark in one(cells, data)]
+
+
 def _kind(cell: Cell) -> str:
-    """Return what decides how a method is built: all but seed and protocol."""
-    members = [(member.method, member.backbone) for member in cell.family()]
+    """Return what decides how a method is built: all but the seed and most of the protocol."""
+    members = [(member.method, member.backbone, _refusable(member)) for member in cell.family()]
     return repr((cell.dataset.name, members))
+
+
+def _refusable(cell: Cell) -> tuple[object, ...]:
+    """Return what of its protocol a method may refuse."""
+    return cell.protocol.label_smoothing, cell.protocol.optimizer.sharpness
 
 
 class Pace:

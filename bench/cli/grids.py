@@ -79,7 +79,7 @@ def todo(asked: Sequence[Cell], runs: Results, data: Path, *, retrain_stale: boo
             cell that would be trained has a fault.
     """
     from bench.cell import families
-    from bench.cli.estimate import CHECKS
+    from bench.cli.estimate import check
     from bench.launch.rerun import pending
     from bench.stale import SETTLED, refuse_other_content, to_train
 
@@ -90,7 +90,7 @@ def todo(asked: Sequence[Cell], runs: Results, data: Path, *, retrain_stale: boo
     cells, over = to_train(asked, known, retrain_stale=retrain_stale, force=force, begun=begun)
     again = {*over, *begun}
     checked = [cell for cell in cells if cell.run_id in again or known[cell.run_id].status not in SETTLED]
-    return Todo(cells, over, again, [remark for check in CHECKS for remark in check(checked, data)])
+    return Todo(cells, over, again, check(checked, data))
 
 
 def gpus_of(chosen: str | None) -> list[str]:
@@ -105,7 +105,9 @@ def gpus_of(chosen: str | None) -> list[str]:
         return visible
     wanted = chosen.split(",")
     if not {*wanted} <= {*map(str, range(len(visible)))} or len({*wanted}) < len(wanted):
-        raise BenchError(f"--gpus {chosen}: there are {count} GPUs here; write 0,1 for example, or none")
+        raise BenchError(
+            f"--gpus {chosen}: there are {count} GPUs here; write each once, 0,1 for example, or none"
+        )
     return [visible[int(number)] for number in wanted]
 
 

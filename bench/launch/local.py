@@ -66,10 +66,10 @@ def run_grid(
     family = families(cells)
     begin(results, family.values(), rerun, retry_failed=retry_failed)
     todo = jobs_for(cells, results, data, methods=methods, needed=needed)
-    wanted = sum(job.wants(job.run.look()[0].status) for job in todo)
-    if min(wanted, jobs or wanted) <= len(gpus):
+    wanted = [job for job in todo if job.wants(job.run.look()[0].status)]
+    if min(len(wanted), jobs or len(wanted)) <= len(gpus):
         per_gpu = 1  # nothing to share, and no trial needed
-    launcher = _Launcher(todo, slots_for(jobs, gpus, per_gpu), jobs, worker, listen)
+    launcher = _Launcher(wanted, slots_for(jobs, gpus, per_gpu), jobs, worker, listen)
     try:
         launcher.run()
     finally:
@@ -103,7 +103,7 @@ class _Launcher:
         self.suspects: set[str] = set()
         self.begun: set[str] = set()
         self.moved: dict[str, Slot] = {}
-        self.pending = {job.cell.run_id: job for job in jobs if job.wants(job.run.look()[0].status)}
+        self.pending = {job.cell.run_id: job for job in jobs}
         for job in self.pending.values():
             listen(job.cell, "planned", {})
 

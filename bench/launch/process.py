@@ -22,7 +22,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from bench.cell import Cell
-from bench.cores import read_with
+from bench.cores import WORKERS, read_with
 from bench.errors import reason_of, traceback_of
 from bench.launch.jobs import Job, prepare, record
 from bench.registry import load_files
@@ -172,7 +172,8 @@ def _serve(worker: Worker, slot: Slot, home: str, launcher: Connection, compiled
     os.environ[COMPILE] = compiled
     if slot.gpu is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = slot.gpu
-        read_with(slot.cores)
+        chosen = WORKERS in os.environ  # by the user
+        read_with(slot.cores // (slot.room or 1))
     device, room, closed = "cpu" if slot.gpu is None else "cuda", slot.room, False
     turns = Turns[str](device)
 
@@ -190,6 +191,9 @@ def _serve(worker: Worker, slot: Slot, home: str, launcher: Connection, compiled
             else:
                 if room is None and (room := _room_for(job, device, send)) is not None:
                     send(job.cell.run_id, "room", room)
+                    if slot.gpu is not None and not chosen:
+                        del os.environ[WORKERS]
+                        read_with(slot.cores // room)
                 turns.add(job.cell.run_id, _run(worker, job, device, room or 1, send))
         if not turns.runs:
             return

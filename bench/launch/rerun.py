@@ -101,7 +101,8 @@ def settle(results: Path, run_id: str) -> None:
         with own.lock():
             if not new.path.exists():
                 return
-            aside = results / "rerun" / "old" / f"{run_id}.{len(kept(results, run_id))}"
+            number = max((int(path.suffix[1:]) for path in kept(results, run_id)), default=-1) + 1
+            aside = results / "rerun" / "old" / f"{run_id}.{number}"
             aside.parent.mkdir(exist_ok=True)
             own.path.rename(aside)
             new.path.rename(own.path)

@@ -157,7 +157,7 @@ def _fault(run: Result) -> str | None:
     if row["status"] == "unreadable":
         return str(row["reason"])
     if row["status"] == "done" and None in (row["accuracy"], row["title"], row["fingerprint_train"]):
-        return "record.json: is done, but has no metrics, method or data; rerun with --force"
+        return "record.json: is done, but has no metrics, method or data; train it again by `run --force`"
     return None
 
 

@@ -72,9 +72,7 @@ def smooth(method: Method, cell: Cell) -> None:
     """
     share = cell.protocol.label_smoothing
     if share and not method.takes_label_smoothing():
-        raise BenchError(
-            f"{cell.run_id}: {cell.method.name} takes no smoothed labels; leave protocol.label_smoothing out"
-        )
+        raise BenchError(f"{cell.method.name} takes no smoothed labels; leave protocol.label_smoothing out")
     method.label_smoothing = share
 
 

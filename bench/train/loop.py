@@ -123,9 +123,13 @@ class Training:
                 lr = protocol.optimizer.lr * lr_factor(protocol.schedule, clock)
                 set_lr(self.optimizer, lr)
                 method.before_step(clock, batch)
-                self._seed_noise(step)
+                self._seed_noise(step, 0)
                 if self.displacement is not None:
-                    self.displacement.before_step(clock, batch)
+                    precision = torch.autocast(loader.device.type, torch.bfloat16, enabled=self.bfloat16)
+                    with torch.no_grad(), precision:
+                        self.displacement.before_step(clock, batch)
+                if ranks.rank():  # whose dropout is its own, while all have displaced the weights alike
+                    self._seed_noise(step, ranks.rank())
                 self._step(phase, batch)
                 method.after_step(clock, batch)
                 if self.average is not None:
@@ -194,9 +198,9 @@ class Training:
                 torch.cuda.empty_cache()
             self.micro_batches *= 2
 
-    def _seed_noise(self, step: int) -> None:
-        """Seed dropout for a step, so that it is the same when resumed or beside other runs."""
-        seed = seed_of("noise", self.cell.seed, step, ranks.rank())
+    def _seed_noise(self, step: int, rank: int) -> None:
+        """Seed noise and dropout for a step, so that they are the same when resumed or beside other runs."""
+        seed = seed_of("noise", self.cell.seed, step, rank)
         torch.default_generator.manual_seed(seed)
         if self.loader.device.type == "cuda":
             torch.cuda.default_generators[torch.cuda.current_device()].manual_seed(seed)

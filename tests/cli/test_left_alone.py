@@ -18,7 +18,8 @@ from project import ROOT
 from records_factory import finish, make_cell, make_grid
 from rich.console import Console
 
-from bench.cli import common, leaderboard, plan, results, run
+from bench.cell import BackboneChoice, Optimizer, Protocol, Sharpness
+from bench.cli import common, estimate, leaderboard, plan, results, run
 from bench.cli.estimate import total
 from bench.cli.plan import _time
 from bench.cli.tables import FittingTable
@@ -145,6 +146,35 @@ def test_gpus_that_are_not_here_are_refused_before_anything_is_read(tmp_path: Pa
         code, out = bench(command, tmp_path / "no such recipe.yaml", "--gpus", "7,8")
         assert code == 2
         assert "error: --gpus 7,8: there are" in out
+
+
+@pytest.mark.parametrize(
+    ("method", "protocol", "said"),
+    [
+        ("ldam_drw", Protocol(label_smoothing=0.1), "ldam_drw takes no smoothed labels"),
+        ("bcl", Protocol(optimizer=Optimizer(sharpness=Sharpness(form="imbsam"))), "BCL has no loss of each"),
+        ("ce_sam", Protocol(optimizer=Optimizer(sharpness=Sharpness())), "has a sharpness of its own"),
+    ],
+)
+def test_a_protocol_that_a_method_refuses_is_reported_before_training(
+    method: str, protocol: Protocol, said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(estimate, "_counts", lambda *_: (np.array([9, 5, 3]), 0))
+    cell = make_cell(method).model_copy(update={"backbone": BackboneChoice(name="resnet8_cifar")})
+    assert estimate.check_methods([cell], Path()) == []
+    with pytest.raises(BenchError, match=said):
+        estimate.check_methods([cell, cell.model_copy(update={"protocol": protocol})], Path())
+
+
+@pytest.mark.parametrize("chosen", ["-1", "0,0"])
+def test_a_gpu_is_chosen_by_its_number_and_once(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bench.cli.grids import gpus_of
+
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")
+    assert gpus_of("1,0") == ["5", "4"]
+    with pytest.raises(BenchError, match=f"--gpus {chosen}: "):
+        gpus_of(chosen)
 
 
 def test_the_version_is_reported(bench: Bench) -> None:

@@ -66,7 +66,10 @@ def fake_run(
         if does == "fail":
             content |= {"status": "failed", "reason": "it had to", "traceback": "Traceback ..."}
         environment = {"device": device, "gpu": os.environ.get("CUDA_VISIBLE_DEVICES")}
-        environment |= {"threads": os.environ["OMP_NUM_THREADS"]}
+        environment |= {
+            "threads": os.environ["OMP_NUM_THREADS"],
+            "readers": os.environ.get("LONGTAIL_WORKERS"),
+        }
         metrics = {"accuracy": 53.0, "first_epoch": first}
         run.write_record(
             content | {"metrics": metrics, "timing": {"wall_seconds": 0.1}, "environment": environment}

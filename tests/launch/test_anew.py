@@ -13,7 +13,7 @@ from launch_fakes import make as make_slow
 
 from bench.cell import Cell
 from bench.launch import local
-from bench.launch.rerun import begin, link_parents, pending, settle, withdraw
+from bench.launch.rerun import begin, kept, link_parents, pending, settle, withdraw
 from bench.records import Results
 from bench.rundir import RunDir, State, attempt
 
@@ -158,6 +158,18 @@ def test_an_old_run_that_contradicts_or_cannot_be_read_is_kept(
         old = sorted(tmp_path.glob("rerun/old/*"))
         assert [path.name for path in old] == [f"{cell.run_id}.{i}" for i in range(kept * round_)]
         assert (tmp_path / "rerun").exists() == bool(kept)
+
+
+def test_an_old_run_is_kept_beside_others_of_which_the_first_was_removed(tmp_path: Path) -> None:
+    cell = make("ce")
+    own, new = RunDir(tmp_path, cell.run_id), attempt(tmp_path, cell.run_id)
+    (tmp_path / "rerun" / "old" / f"{cell.run_id}.1" / "content").mkdir(parents=True)
+    finish(own, cell)
+    unreadable(own, cell)
+    begin(tmp_path, [cell], [cell.run_id], retry_failed=False)
+    finish(new, cell)
+    settle(tmp_path, cell.run_id)
+    assert [path.suffix for path in kept(tmp_path, cell.run_id)] == [".1", ".2"]
 
 
 def test_an_end_that_its_launcher_could_not_put_in_place_is_by_the_next(tmp_path: Path) -> None:

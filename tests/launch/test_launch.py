@@ -168,13 +168,15 @@ def test_what_a_run_prints_goes_to_its_log(place: Place, capfd: pytest.CaptureFi
     assert "printed by" not in capfd.readouterr().out
 
 
-def test_runs_are_given_their_gpu_and_one_thread(place: Place) -> None:
+def test_runs_are_given_their_gpu_and_one_thread(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = [make("ce", seed=seed) for seed in range(6)]
+    monkeypatch.setattr(local, "cores", lambda: 12)
     place.launch(cells, jobs=None, gpus=("3", "5"), per_gpu=2)
     environments = [place.record(cell)["environment"] for cell in cells]
     assert {e["gpu"] for e in environments} == {"3", "5"}
     assert {e["device"] for e in environments} == {"cuda"}
     assert {e["threads"] for e in environments} == {"1"}
+    assert {e["readers"] for e in environments} == {"3"}  # of 12 cores, for 2 runs on each of 2 GPUs
     place.launch([make("cpu")])
     assert place.record(make("cpu"))["environment"]["device"] == "cpu"
 
@@ -202,6 +204,15 @@ def test_gpus_may_be_numbers(place: Place) -> None:
     cell = make("ce")
     place.launch([cell], jobs=None, gpus=[1])
     assert place.record(cell)["environment"]["gpu"] == "1"
+
+
+def test_the_last_run_of_a_grid_needs_no_trial(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = [make("ce", seed=seed) for seed in range(3)]
+    place.launch(cells[:2])
+    rooms, slots = [], local.slots_for
+    monkeypatch.setattr(local, "slots_for", lambda *given: rooms.append(given[2]) or slots(*given))
+    place.launch(cells, jobs=None, gpus=("3",))
+    assert rooms == [1]
 
 
 def test_a_run_that_another_process_holds_is_left_to_it(place: Place) -> None:

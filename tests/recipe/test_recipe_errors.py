@@ -238,6 +238,26 @@ RECIPES = {
         SMALL + "datasets:\n  cifar10:\n    shots:\n      many: 3\n",
         "r.yaml:6: datasets.cifar10.shots.many: unknown key 'many'; there are: few_below, many_above",
     ),
+    "shots that overlap": (
+        SMALL + "datasets:\n  mine:\n    base: cifar10\n    shots: {few_below: 50, many_above: 20}\n",
+        "r.yaml:6: datasets.mine.shots: few_below (50) above many_above (20): a class would be both",
+    ),
+    "a deviation of 0": (
+        SMALL + "datasets:\n  mine:\n    base: cifar10\n    std: [0.0, 1.0, 1.0]\n",
+        "r.yaml:6: datasets.mine.std[0]: ...",
+    ),
+    "swa over no epoch": (
+        SMALL + "protocol:\n  averaging: {kind: swa, start: 1.0}\n",
+        "r.yaml:4: protocol.averaging: swa with 'start: 1' averages no epoch; choose a share below 1",
+    ),
+    "nesterov without momentum": (
+        SMALL + "protocol:\n  optimizer: {nesterov: true, momentum: 0.0}\n",
+        "r.yaml:4: protocol.optimizer: 'nesterov: true' needs a momentum above 0",
+    ),
+    "a negative milestone": (
+        SMALL + "protocol:\n  schedule: {kind: steps, milestones: [-1], factors: [0.1]}\n",
+        "r.yaml:4: protocol.schedule.milestones[0]: ...",
+    ),
     "match of an unknown key": (
         SMALL + "overrides:\n  - {match: {lable: plain}, protocol: {epochs: 1}}\n",
         "r.yaml:4: overrides[0].match.lable: unknown key 'lable'; did you mean 'label'?",
@@ -363,6 +383,17 @@ def test_a_missing_recipe_is_answered_with_the_nearest() -> None:
         load(Path("recipes/quik.yaml"))
     with pytest.raises(BenchError, match=r"^recipes: is a folder; name one recipe in it"):
         load(Path("recipes"))
+
+
+def test_a_hyper_parameter_without_a_type_is_named() -> None:
+    from recipe_fakes import Plain
+
+    from bench import registry
+
+    def init(self, *args, tau=1.0): ...
+
+    with pytest.raises(BenchError, match="'odd': hyper-parameter 'tau' needs a type"):
+        registry.register("odd", title="Odd", family="fake")(type("Odd", (Plain,), {"__init__": init}))
 
 
 def test_a_default_of_a_wrong_type_is_the_method_s_fault_not_a_traceback() -> None:

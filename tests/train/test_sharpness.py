@@ -168,6 +168,34 @@ def test_noise_moves_the_gradient_and_not_the_weights(split, tmp_path):
     assert torch.equal(weights(run), before)
 
 
+def test_noise_is_the_same_on_all_ranks_and_dropout_is_not(split, tmp_path, monkeypatch):
+    settings = Optimizer(lr=0.05, sharpness=Sharpness(form="gaussian"))
+    noises, draws = [], []
+    for rank in (0, 1):
+        monkeypatch.setattr("bench.ranks.rank", lambda rank=rank: rank)
+        run = training(make_cell(optimizer=settings, epochs=1), split, tmp_path / str(rank))
+        monkeypatch.setattr(run, "_step", lambda phase, batch: draws.append(torch.rand(())))
+        next(run.steps(lambda line: None))
+        noises.append(torch.cat([noise.flatten() for noise in run.displacement.noise]))
+    assert torch.equal(*noises)
+    assert draws[0] != draws[1]
+
+
+def test_the_check_of_the_loss_keeps_no_graph_and_has_the_precision_of_the_run(split, tmp_path, monkeypatch):
+    settings = Optimizer(lr=0.05, sharpness=Sharpness())
+    run = training(make_cell(optimizer=settings, epochs=1), split, tmp_path)
+    run.bfloat16 = True
+    seen, loss = [], run.method.loss
+
+    def watched(batch):
+        seen.append((torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")))
+        return loss(batch)
+
+    monkeypatch.setattr(run.method, "loss", watched)
+    next(run.steps(lambda line: None))
+    assert seen == [(False, True), (True, True), (True, True)]  # the check, the climb, the descent
+
+
 @pytest.mark.parametrize("name", ["kcl", "causal_tde"])
 def test_a_loss_that_moves_buffers_is_refused(name, split, tmp_path):
     views = ("main", "main") if name == "kcl" else ()
