@@ -177,6 +177,17 @@ def test_plan_and_run_tell_what_does_not_fit_before_anything_trains(tmp_path, be
     assert not (tmp_path / "results").exists()
 
 
+def test_a_method_that_enlarges_images_takes_any_size(tmp_path: Path, bench: Bench) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "methods: {lift: {}}\nprotocol: {epochs: 1}\n"
+        "grid: {dataset: digits, imbalance_factor: 20, backbone: vit_tiny_patch16_224}\n"
+    )
+    code, out = bench("plan", recipe, "--results", tmp_path, "--data", tmp_path, "--gpus", "none")
+    assert code == 0
+    assert "does not work" not in out
+
+
 @pytest.mark.parametrize("name", [name for name in METHODS if name not in ONLY_ON_A_VIT])
 def test_every_method_builds_on_a_net_of_one_stage_or_says_what_it_needs(name):
     said = None

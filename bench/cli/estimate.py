@@ -53,6 +53,8 @@ def check_data(cells: Iterable[Cell], data: Path) -> list[str]:
 def check_backbones(cells: Iterable[Cell], data: Path) -> list[str]:
     """Check that the cells' backbones take images of their size.
 
+    Methods that need a ViT enlarge images to its own size, so they take all.
+
     Raises:
         BenchError: a line for each that does not.
     """
@@ -62,6 +64,7 @@ def check_backbones(cells: Iterable[Cell], data: Path) -> list[str]:
     asked = {
         (cell.backbone.name, cell.dataset.image_size, *sorted(cell.backbone.options.items())): cell
         for cell in cells
+        if registry.find(cell.method.name).build.needs_backbone != "vit"
     }
     each(
         lambda cell: check_input(cell.backbone.name, cell.dataset.image_size, **cell.backbone.options),
@@ -82,6 +85,7 @@ def check_methods(cells: Iterable[Cell], data: Path) -> list[str]:
     import torch
 
     from bench import backbones
+    from bench.data.feed.loader import policies_of
     from bench.recipe.schema import each
     from bench.train.build import build
     from bench.train.displaced import displacement
@@ -102,7 +106,9 @@ def check_methods(cells: Iterable[Cell], data: Path) -> list[str]:
             return  # `check_data` reports it
         try:
             with torch.device("meta"):  # shapes only
-                displacement(build(cell, counts), cell.protocol.optimizer)
+                method = build(cell, counts)
+                policies_of(method.views, cell.protocol)
+                displacement(method, cell.protocol.optimizer)
         except BenchError as error:
             raise BenchError(f"{cell.run_id}: {error}") from error
         except Exception:  # not a fault: some things need numbers
@@ -129,7 +135,7 @@ def _kind(cell: Cell) -> str:
 
 def _refusable(cell: Cell) -> tuple[object, ...]:
     """Return what of its protocol a method may refuse."""
-    return cell.protocol.label_smoothing, cell.protocol.optimizer.sharpness
+    return cell.protocol.label_smoothing, cell.protocol.optimizer.sharpness, cell.protocol.views
 
 
 class Pace:

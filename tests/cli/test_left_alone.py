@@ -154,6 +154,7 @@ def test_gpus_that_are_not_here_are_refused_before_anything_is_read(tmp_path: Pa
         ("ldam_drw", Protocol(label_smoothing=0.1), "ldam_drw takes no smoothed labels"),
         ("bcl", Protocol(optimizer=Optimizer(sharpness=Sharpness(form="imbsam"))), "BCL has no loss of each"),
         ("ce_sam", Protocol(optimizer=Optimizer(sharpness=Sharpness())), "has a sharpness of its own"),
+        ("bcl", Protocol(views=("main", "supcon")), "protocol.views names 2 policies for 3 views"),
     ],
 )
 def test_a_protocol_that_a_method_refuses_is_reported_before_training(

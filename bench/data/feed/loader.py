@@ -7,14 +7,14 @@ function of (seed, epoch, stream).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from bench.captured import Play, at_once
-from bench.cell import Cell
+from bench.cell import Cell, Protocol
 from bench.data.augment import Policy
 from bench.data.augment.distortion import Distortion, distorted
 from bench.data.feed import samplers
@@ -22,6 +22,19 @@ from bench.data.split.load import Split
 from bench.errors import BenchError
 from bench.method import Batch, View
 from bench.randomness import generator
+
+
+def policies_of(views: Sequence[View], protocol: Protocol) -> tuple[str, ...]:
+    """Name the augmentation policy of each view.
+
+    Raises:
+        BenchError: the protocol names more or fewer than the method has views.
+    """
+    names = protocol.views or tuple(view.policy for view in views)
+    if len(names) != len(views):
+        own = ", ".join(view.policy for view in views)
+        raise BenchError(f"protocol.views names {len(names)} policies for {len(views)} views: {own}")
+    return tuple(protocol.augmentation if name == "main" else name for name in names)
 
 
 class Loader(ABC):
@@ -59,11 +72,7 @@ class Loader(ABC):
         for i, view in enumerate(views):
             if view.patch_of is not None and not (view.patch_of < i and view.boxes and view.size):
                 raise BenchError(f"view {i}: a patch needs `patch_of` an earlier view, `boxes` and `size`")
-        names = protocol.views or tuple(view.policy for view in views)
-        if len(names) != len(views):
-            own = ", ".join(view.policy for view in views)
-            raise BenchError(f"protocol.views names {len(names)} policies for {len(views)} views: {own}")
-        self.policies = [self._policy(protocol.augmentation if name == "main" else name) for name in names]
+        self.policies = [self._policy(name) for name in policies_of(views, protocol)]
         self.policies = [
             distorted(rule) if view.strength_of else rule
             for view, rule in zip(views, self.policies, strict=True)
