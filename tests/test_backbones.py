@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commands import Bench
 from method_cells import METHODS, cell_of
 from timm_families import FAMILIES, Family
 

@@ -29,13 +29,23 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def variants(cells: Sequence[Cell]) -> list[str]:
-    """Return for each cell the settings and hyper-parameters in which it differs from the others."""
+    """Return for each cell the settings and hyper-parameters in which it differs from the others.
+
+    Of more than two it has as many as tell the cells apart, and the number of the others.
+    """
     if len(cells) == 1:
         return [""]
     flats = [settings(cell) | cell.method.params | {"version": cell.method.version} for cell in cells]
     names = list(dict.fromkeys(name for flat in flats for name in flat))
     differing = [name for name in names if len({str(flat.get(name)) for flat in flats}) > 1]
-    return [listed({name: flat[name] for name in differing if name in flat}) for flat in flats]
+
+    def values(names: Sequence[str]) -> list[str]:
+        return [listed({name: flat[name] for name in names if name in flat}) for flat in flats]
+
+    apart = len({*values(differing)})
+    few = next(n for n in range(2, len(names) + 2) if len({*values(differing[:n])}) == apart)
+    more = f", {len(differing) - few} more" if len(differing) > few else ""
+    return [text + more for text in values(differing[:few])]
 
 
 def listed(values: Mapping[str, Any]) -> str:

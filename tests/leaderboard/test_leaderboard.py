@@ -19,6 +19,7 @@ from project import ROOT
 from records_factory import CIFAR10_JPEG, fail, finish, make_cell
 
 from bench import leaderboard
+from bench.leaderboard.cell_settings import variants
 from bench.leaderboard.entries import entry
 from bench.leaderboard.protocols import architecture, epochs_class
 from bench.published import to_rows
@@ -337,3 +338,19 @@ def test_the_telling_wing_does_without_torch() -> None:
     code = "import sys, bench.leaderboard, bench.leaderboard.external, bench.leaderboard.reanalysis; "
     code += "assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_a_variant_has_two_settings_or_as_many_as_tell_cells_apart() -> None:
+    cells = [
+        run(epochs=epochs, augmentation=policy, subsample=part).cell
+        for epochs, policy, part in ((10, "none", None), (10, "none", 4), (20, "crop_flip", 4))
+    ]
+    assert variants(cells[1:]) == ["epochs 10, augmentation none", "epochs 20, augmentation crop_flip"]
+    assert variants([cells[0], cells[2]]) == [
+        "epochs 10, augmentation none, 1 more",
+        "epochs 20, augmentation crop_flip, 1 more",
+    ]
+    assert variants(cells)[:2] == [
+        "epochs 10, augmentation none, subsample none",
+        "epochs 10, augmentation none, subsample 4",
+    ]
