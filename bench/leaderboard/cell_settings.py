@@ -10,13 +10,15 @@ from bench.cell import Cell
 
 def settings(cell: Cell) -> dict[str, Any]:
     """Return the settings that make a cell's number comparable with another's, by dotted name."""
-    parts = cell.model_dump(mode="json", include={"backbone", "protocol", "mode"})
+    whole = dict.fromkeys(("backbone", "protocol", "mode"), True)
+    parts = cell.model_dump(mode="json", include={**whole, "dataset": {"shots"}})
     parent = cell.parent
     start = f"{parent.method.name}, {parent.protocol.epochs} epochs" if parent else "scratch"
     return {
         "starts from": start,
         **_flat({"mode": parts["mode"], "backbone": parts["backbone"]}),
         **_flat(parts["protocol"]),
+        **_flat(parts["dataset"]),
     }
 
 

@@ -51,7 +51,7 @@ NUMBER = {
 #: Where a change of `run` belongs: in the cell's parts, or in a block of the record.
 _CELL = {"epochs": "protocol", "augmentation": "protocol", "held_out": "dataset", "copy_of": "dataset"}
 _CELL |= {"copy_kind": "dataset", "comparable": "dataset", "backbone_options": "backbone"}
-_CELL |= {"subsample": "protocol"}
+_CELL |= {"subsample": "protocol", "shots": "dataset"}
 _RECORD = {
     "best_accuracy": ("best_on_test", "accuracy"),
     "few": ("metrics", "few"),

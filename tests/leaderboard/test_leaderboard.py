@@ -350,6 +350,8 @@ def test_a_variant_has_two_settings_or_as_many_as_tell_cells_apart() -> None:
         "epochs 10, augmentation none, 1 more",
         "epochs 20, augmentation crop_flip, 1 more",
     ]
+    other = run(epochs=10, augmentation="none", shots={"many_above": 50}).cell
+    assert variants([cells[0], other]) == ["shots.many_above 100", "shots.many_above 50"]
     assert variants(cells)[:2] == [
         "epochs 10, augmentation none, subsample none",
         "epochs 10, augmentation none, subsample 4",
