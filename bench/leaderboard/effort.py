@@ -85,7 +85,12 @@ class Comparison:
         return next((run.headline for run in runs), RANKED[0])
 
     def best(self, budget: int) -> set[str]:
-        """Return the keys of the best methods with a budget, see `bench.leaderboard.compare.best`."""
+        """Return the keys of the best methods with a budget, see `bench.leaderboard.compare.best`.
+
+        It is empty as long as a method's winner has not been trained.
+        """
+        if any(budget in one.finals and not one.finals[budget] for one in self.methods):
+            return set()
         return best({one.key: one.accuracies(budget) for one in self.methods})
 
 

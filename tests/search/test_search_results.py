@@ -203,6 +203,18 @@ def page(recipe: Recipe, tmp_path: Path) -> tuple[str, str]:
     return (tmp_path / "made_up.md").read_text(), (tmp_path / "made_up.html").read_text()
 
 
+def test_nobody_wins_before_all_winners_are_trained(recipe: Recipe, tmp_path: Path) -> None:
+    try_all(recipe, tmp_path)
+    found = resolve(recipe, Results(tmp_path))
+    for point in found.points:
+        if point.label in ("ce-k1", "ce-k2+4", "crt-k1+2"):  # crt-k4 is still to train
+            end(tmp_path, point.cell, 0.0, accuracy=70.0 + 0.1 * point.cell.seed)
+    write_grid(tmp_path, "made_up", grid_file(found))
+    (comparison,) = comparisons(Results(tmp_path), Results(tmp_path).grids["made_up"])
+    assert comparison.best(2) == {"ce", "crt"}
+    assert comparison.best(4) == set()
+
+
 def test_the_page_says_who_wins_with_each_budget(page: tuple[str, str]) -> None:
     markdown, html = page
     assert "| method | k = 1 | k = 2 | k = 4 |" in markdown
