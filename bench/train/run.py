@@ -127,13 +127,14 @@ def recorded_steps(request: Request) -> Generator[object, None, dict[str, Any]]:
     except OtherPrecisionError as error:  # it continues on another machine
         return record | {"status": "interrupted", "reason": str(error), "traceback": None}
     except Exception as error:
-        if request.at_once > 1 and not is_own_fault(error):
+        own_fault = is_own_fault(error)
+        if request.at_once > 1 and not own_fault:
             raise
         traceback = traceback_of(error)
         with suppress(OSError), run.log.open("a", encoding="utf-8") as log:  # where people look first
             log.write(traceback)
         end = {"status": "failed", "reason": _reason(cell, error), "traceback": traceback}
-        return record | end | {"own_fault": is_own_fault(error)}
+        return record | end | {"own_fault": own_fault}
 
 
 def _reason(cell: Cell, error: Exception) -> str:

@@ -47,9 +47,8 @@ def fake_run(
         if does == "slow":
             note(data, "slow", cell.run_id)
             time.sleep(60)
-        if does in ("fits nowhere", "fits elsewhere") and (
-            does == "fits nowhere" or os.environ.get("CUDA_VISIBLE_DEVICES") == "0"
-        ):
+        elsewhere = does == "fits elsewhere" and os.environ.get("CUDA_VISIBLE_DEVICES") == "0"
+        if elsewhere or does == "fits nowhere":
             short = {"status": "failed", "reason": "memory ran out", "own_fault": False}
             run.write_record(short | {"cell": cell.model_dump(mode="json"), "traceback": None})
             return
