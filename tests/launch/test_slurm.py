@@ -335,6 +335,7 @@ def test_a_user_may_stop_watching_and_look_again(place: Place) -> None:
     place.recipe.write_text(text.replace("epochs: 4", "epochs: 40"))  # they outlast the second before Ctrl-C
     options = ("run", place.recipe, "--only", "seed=0", "--launcher", "slurm", "--gpus-per-run", 0)
     command = place.command(*options, "--partition", "main", "--time", 30)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a child of a background job would ignore it
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as first:
         assert first.stdout is not None
         reported = [first.stdout.readline(), first.stdout.readline()]
