@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 #: The number of resamples.
 DRAWS = 2000
 
-#: Resamples computed at once: bounds the memory.
-_AT_ONCE = 200
-
 _UNKNOWN = (None, None, None)
 
 
@@ -57,14 +54,9 @@ def interval(values: np.ndarray, *, seeds: bool = True, images: bool = True) -> 
     if not table.size:
         return None
     s, n = table.shape
-    of_seeds = _weights(s, 1) if seeds and s > 1 else np.full((s, DRAWS), 1 / s, dtype=np.float32)
-    if images:
-        whole = _weights(n, 2)
-        parts = [table @ whole[:, i : i + _AT_ONCE] for i in range(0, DRAWS, _AT_ONCE)]
-        of_images = np.concatenate(parts, axis=1)
-    else:
-        of_images = np.repeat(table.mean(axis=1, keepdims=True), DRAWS, axis=1)
-    means = 100.0 * (of_seeds * of_images).sum(axis=0, dtype=np.float64)
+    of_seeds = _weights(s, 1) if seeds and s > 1 else np.float32(1 / s)
+    of_images = _weights(n, 2) @ table.T if images else table.mean(axis=1)
+    means = 100.0 * np.broadcast_to(of_seeds * of_images, (DRAWS, s)).sum(axis=1, dtype=np.float64)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(100.0 * table.mean(dtype=np.float64)), float(low), float(high), s, n)
 
@@ -123,15 +115,15 @@ def compared(ours: Sequence[Result], theirs: Sequence[Result]) -> pd.DataFrame:
 
 @lru_cache(maxsize=8)
 def _weights(n: int, stream: int) -> np.ndarray:
-    """Return the weights (n, DRAWS) of n items, a resample in each column, the same on every call.
+    """Return the weights (DRAWS, n) of n items, a resample in each row, the same on every call.
 
     A bootstrap of few seeds is too narrow; it is widened by sqrt(n / (n - 1)) and by the quantile of t over
     that of the normal distribution.
     """
     rng = np.random.RandomState([stream, n])
-    weights = np.empty((n, DRAWS), dtype=np.float32)
+    weights = np.empty((DRAWS, n), dtype=np.float32)
     for draw in range(DRAWS):
-        weights[:, draw] = np.bincount(rng.randint(0, n, n), minlength=n)
+        weights[draw] = np.bincount(rng.randint(0, n, n), minlength=n)
     freedom, level = max(1, n - 1), (1 + CONFIDENCE) / 2
     widened = math.sqrt(n / freedom) * stdtrit(freedom, level) / ndtri(level)
     return (1 + (weights - 1) * np.float32(widened)) / np.float32(n)
