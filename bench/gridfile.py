@@ -21,7 +21,7 @@ class Grid:
     """What a recipe asks for.
 
     Attributes:
-        recipe: path of the recipe.
+        recipe: its name.
         notes: its header comment.
         cells: label and cell.
         controls: of a method's run id the run ids of its controls by their names, see `bench.controls`.

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bench import ledger, run_table
 from bench.cell import Cell, families
-from bench.errors import BenchError
+from bench.errors import BenchError, did_you_mean
 from bench.gridfile import Grid, read_grid
 from bench.result import Result
 from bench.rundir import RunDir, State, attempt
@@ -56,6 +56,26 @@ class Results:
     def __getitem__(self, run_id: str) -> Result:
         """Return a run by its id, whether it exists or not."""
         return self._runs.get(run_id) or Result(RunDir(self.root, run_id), among=self)
+
+    def find(self, name: str) -> Result:
+        """Return a run by its name, the beginning of it, or its last ten characters.
+
+        Raises:
+            BenchError: no run has this name, or several have.
+        """
+        names = list(self._runs)
+        hits = [n for n in names if n == name] or [
+            n for n in names if n.startswith(name) or n.endswith(f"-{name}")
+        ]
+        if len(hits) > 1:
+            shown = ", ".join(hits[:3]) + (" ..." if len(hits) > 3 else "")
+            raise BenchError(f"{name!r} matches {len(hits)} runs: {shown}; write more of the name")
+        if not hits:
+            digits = [n.rpartition("-")[2] for n in names]
+            near = did_you_mean(name, names if "-" in name else {*names, *digits}, most=6)
+            remedy = "`status RECIPE` names all runs of a recipe"
+            raise BenchError(f"no run {name!r} in {self.root}{near}; {remedy}")
+        return self[hits[0]]
 
     def of(self, cell: Cell) -> Result:
         """Return the run of a cell."""

@@ -40,7 +40,7 @@ def rests_on(
     """Return the basis of a run, for the `environment` of its record.
 
     Args:
-        source: hash of the source of a user's method, as of `Entry.source`.
+        source: hash of the source of a user's method, see `MethodSpec.source`.
         parents: their records by run id.
     """
     basis: dict[str, Any] = {"code": source, "parents": {name: mark(r) for name, r in parents.items()}}

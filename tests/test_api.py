@@ -136,10 +136,17 @@ def test_gpus_are_named_by_numbers_or_text_and_remarks_are_warnings(
 ) -> None:
     given = []
     monkeypatch.setattr("bench.launch.local.run_grid", lambda *args, **options: given.append(options["gpus"]))
-    monkeypatch.setattr("bench.cli.estimate.CHECKS", (lambda cells, data: [f"{len(cells)} checked"],))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 6)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr("bench.launch.checks.CHECKS", (lambda cells, data: [f"{len(cells)} checked"],))
     with pytest.warns(UserWarning, match="1 checked"):
         bench.run("quick", only=["label=ce", "seed=0"], results=tmp_path, gpus=gpus, progress=False)
     assert given == [["3", "5"]]
+
+
+def test_gpus_that_are_not_there_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"--gpus 70: there are \d+ GPUs here"):
+        bench.run("quick", results=tmp_path, gpus=[70])
 
 
 def test_images_that_are_missing_are_reported_before_anything_runs(tmp_path: Path) -> None:
@@ -184,6 +191,7 @@ def test_a_model_that_is_not_there_is_reported(place: Path, monkeypatch: pytest.
         ([-1, 0], {}, "labels should be whole numbers"),
         ([[0], [1]], {}, "labels should be whole numbers"),
         ([], {}, "labels should be whole numbers"),
+        ([0, 0, 0], {}, "one class only"),
         ([0, 0, 1, 1], {"n_max": 3}, "class 0 '0' has 2 images"),
         ([0, 0, 1, 1], {"imbalance_factor": 50}, "without an image"),
     ],
@@ -218,6 +226,8 @@ def test_a_second_stage_starts_from_a_method_that_is_given() -> None:
     torch.testing.assert_close(first.backbone(images), second.backbone(images))
     with pytest.raises(BenchError, match="'crt' starts from a trained method; give it as parent="):
         bench.build_method("crt", "resnet8_cifar", [5, 2])
+    with pytest.raises(BenchError, match="'ce' does not start from another method; leave parent= out"):
+        bench.build_method("ce", wide, [5, 2], parent=first)
 
 
 @pytest.mark.parametrize(

@@ -88,6 +88,8 @@ def long_tail(
             f"labels should be whole numbers from 0, one per image; got {known.dtype} {known.shape}"
         )
     available = np.bincount(known)
+    if len(available) < 2:
+        raise BenchError("labels have one class only; a long tail has at least two")
     tail = DataSet(
         name="labels",
         source="folder",
@@ -168,7 +170,7 @@ def build_method(
         params: hyper-parameters, as `list methods NAME` shows them.
 
     Raises:
-        BenchError: method, backbone or hyper-parameter is unknown, or the parent is missing.
+        BenchError: method, backbone or hyper-parameter is unknown; the parent is missing, or not wanted.
     """
     import numpy as np
     from pydantic import ValidationError
@@ -177,11 +179,13 @@ def build_method(
     from bench.cell import BackboneChoice, Cell, DataSet, Protocol
     from bench.train.build import build
 
-    entry = registry.find(name)
-    if entry.build.needs_parent and parent is None:
+    spec = registry.find(name)
+    if spec.build.needs_parent and parent is None:
         raise BenchError(f"{name!r} starts from a trained method; give it as parent=")
+    if parent is not None and not spec.build.needs_parent:
+        raise BenchError(f"{name!r} does not start from another method; leave parent= out")
     try:
-        choice = entry.choose(**params)
+        choice = spec.choose(**params)
     except ValidationError as error:
         first = error.errors()[0]
         raise BenchError(f"{name!r}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

@@ -74,7 +74,7 @@ def run(
         only: cells to train, as "label=ce,crt" and "seed=0"; all filters must hold.
         data: the folder of the images; default: the environment variable LONGTAIL_DATA, else ``data``.
         jobs: simultaneous runs; default: one per core, or what the GPUs have room for.
-        gpus: as CUDA_VISIBLE_DEVICES names them, [0, 1] or "0,1"; default: all; an empty list: the CPU.
+        gpus: numbers of the GPUs, [0, 1] or "0,1"; default: all; an empty list: the CPU.
         per_gpu: runs that share a GPU; default: as many as are faster together.
         force: train all of them again; a new run replaces the old one when it is done.
         retry_failed: train failed and unreadable runs again, likewise.
@@ -90,18 +90,17 @@ def run(
     import pandas as pd
     from rich.console import Console
 
-    from bench.cli.grids import as_now, gpus_of, todo
     from bench.gridfile import write_grid
     from bench.launch.local import run_grid
     from bench.launch.progress import watch
+    from bench.launch.todo import as_now, gpus_of, todo
     from bench.loggers import chosen
     from bench.loggers.relay import noted
     from bench.recipe import Recipe, grid_file
     from bench.records import Results
     from bench.search.resolve import resolve
 
-    given = gpus.split(",") if isinstance(gpus, str) else gpus
-    names = gpus_of(None) if given is None else [str(gpu) for gpu in given]
+    names = gpus_of(gpus)
     files = [Path(file) for file in methods]
     root, images = Path(results), Path(data or os.environ.get("LONGTAIL_DATA") or "data")
     runs = Results(root, as_now(images, files))
@@ -110,13 +109,12 @@ def run(
     cells = [point.cell for point in whole.only(only).points]
     work = todo(cells, runs, images, retrain_stale=retrain_stale, force=force)
     write_grid(root, whole.name, grid_file(whole))
-    labels = {point.cell.run_id: point.label for point in whole.points}
     console = Console(quiet=not progress)
     for remark in work.remarks:
         warnings.warn(remark, stacklevel=2)
     with (
-        watch(labels, console, root) as shown,
-        noted(loggers, root, labels, shown, warnings.warn) as listen,
+        watch(whole.labels, console, root) as shown,
+        noted(loggers, root, whole.labels, shown, warnings.warn) as listen,
     ):
         run_grid(
             work.cells,
@@ -212,12 +210,11 @@ def compare(ours: str, theirs: str, results: str | Path = "results") -> pd.DataF
     Raises:
         BenchError: there is no such run, or the two have no seed in common or different test images.
     """
-    from bench.cli.common import find_run
     from bench.leaderboard.bootstrap import compared
     from bench.records import Results
 
     every = Results(Path(results))
-    found = [find_run(Path(results), name) for name in (ours, theirs)]
+    found = [every.find(name) for name in (ours, theirs)]
     for run in found:
         if run.state.status != "done":
             raise BenchError(f"{run.run_id}: is {run.state.status} and has no accuracy to compare")
@@ -242,8 +239,8 @@ def load_model(run_id: str | Path, results: str | Path = "results") -> Method:
     """
     import numpy as np
 
-    from bench.cli.common import find_run
     from bench.hub import opened, with_weights
+    from bench.records import Results
     from bench.train.build import build
     from bench.train.checkpoint import read_weights
 
@@ -251,7 +248,7 @@ def load_model(run_id: str | Path, results: str | Path = "results") -> Method:
         run = opened(Path(run_id))
         cell, record = run.read_cell(), run.read_record()
     else:
-        found = find_run(Path(results), str(run_id))
+        found = Results(Path(results)).find(str(run_id))
         run, cell, record = with_weights(found), found.cell, found.record
     counts = record["data"].get("epoch_counts", record["data"]["class_counts"])
     method = build(cell, np.array(counts))

@@ -6,8 +6,6 @@ path or title.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable
 from functools import cached_property
 from typing import Annotated, Any, Literal
@@ -17,6 +15,7 @@ from pydantic import Field
 from bench.cell.base import Count, Frozen, HeldOut, Name, Param, Positive, Scalar
 from bench.cell.dataset import STANDARD, Columns, DataSet, ExtraTrain, ListFiles, Parts, ShotRule
 from bench.cell.protocol import Averaging, Optimizer, Protocol, Schedule, Sharpness
+from bench.json_text import hash_of
 
 __all__ = [
     "STANDARD",
@@ -92,8 +91,7 @@ class Cell(Frozen):
     @cached_property
     def id(self) -> str:
         """Ten hexadecimal digits of the hash of the canonical form, in which keys are sorted."""
-        canonical = json.dumps(self.identity(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+        return hash_of(self.identity())[:10]
 
     @cached_property
     def run_id(self) -> str:

@@ -1,4 +1,4 @@
-"""Options, tables and run lookup that several commands use."""
+"""Options and tables that several commands use."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 
 from bench.cli.tables import FittingTable
-from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.progress import Progress
-
-    from bench.result import Result
 
 #: Exit codes; 2 is also that of a wrong option.
 SOME_FAILED, USER_MISTAKE, INTERRUPTED = 1, 2, 130
@@ -155,26 +152,3 @@ def progress_bars(transient: bool = False) -> Progress:
 def coloured(status: str) -> str:
     """Return a run's state as markup."""
     return f"[{COLOURS.get(status, 'yellow')}]{status}[/]"
-
-
-def find_run(results: Path, name: str) -> Result:
-    """Find a run by its name, the beginning of it, or its last ten characters.
-
-    Raises:
-        BenchError: no run has this name, or several have.
-    """
-    from bench import records
-
-    runs = records.Results(results)
-    names = [run.run_id for run in runs]
-    hits = [n for n in names if n == name] or [
-        n for n in names if n.startswith(name) or n.endswith(f"-{name}")
-    ]
-    if len(hits) > 1:
-        shown = ", ".join(hits[:3]) + (" ..." if len(hits) > 3 else "")
-        raise BenchError(f"{name!r} matches {len(hits)} runs: {shown}; write more of the name")
-    if not hits:
-        digits = [n.rpartition("-")[2] for n in names]
-        near = did_you_mean(name, names if "-" in name else {*names, *digits}, most=6)
-        raise BenchError(f"no run {name!r} in {results}{near}; `status RECIPE` names all runs of a recipe")
-    return runs[hits[0]]

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from bench import registry
 from bench.cell import Cell
-from bench.cli.estimate import training_images
 from bench.errors import BenchError
+from bench.launch.checks import training_images
 
 #: Horizon of an encoder as a share of the training: the most, and a good one (DSCL's is 1.1 %).
 MOST, GOOD = 1 / 5, 1 / 50

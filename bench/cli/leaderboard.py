@@ -23,7 +23,6 @@ from bench.cli.common import (
     Run,
     Wide,
     console,
-    find_run,
     print_line,
     show,
     table,
@@ -158,7 +157,7 @@ def explain(
     from bench.report import text
     from bench.stale import Now
 
-    pairs = gather(records.Results(results, Now(data))).explain(find_run(results, run).run_id)
+    pairs = gather(runs := records.Results(results, Now(data))).explain(runs.find(run).run_id)
     first, ours, theirs = pairs[0]
     if card := card_of(*(first[key] for key in ("method", "dataset", "imbalance_factor"))):
         console().print(card_table([card]))

@@ -24,8 +24,9 @@ from bench.cli.common import (
     print_line,
     table,
 )
-from bench.cli.grids import as_now, gpus_of, labels_of, print_search, print_stale, read_cells
+from bench.cli.grids import print_search, print_stale, read_cells
 from bench.errors import BenchError
+from bench.launch.todo import as_now, gpus_of
 
 if TYPE_CHECKING:
     from bench.cell import Cell
@@ -59,10 +60,10 @@ def plan(
     from bench.stale import refuse_other_content
 
     slots = slots_for(jobs, gpus_of(gpus))
-    now = as_now(data, methods)
+    now = as_now(data, methods or ())
     runs = records.Results(results, now)
     grid, cells = read_cells(recipe, only, set_, runs)
-    labels = labels_of(grid)
+    labels = grid.labels
     family = families(cells)
     begun = pending(results, family)
     known, retrained = runs.states(family.values()), runs.needed(cells, forced=begun)
@@ -105,7 +106,7 @@ def _why(retrained: bool, begun: bool) -> str:
 
 def _problems(cells: Sequence[Cell], data: Path) -> list[str]:
     """Return what `run` would refuse or remark on."""
-    from bench.cli.estimate import CHECKS
+    from bench.launch.checks import CHECKS
 
     problems: list[str] = []
     for check in CHECKS:

@@ -26,12 +26,11 @@ from bench.cli.common import (
     Wide,
     coloured,
     console,
-    find_run,
     print_line,
     show,
     table,
 )
-from bench.cli.grids import as_now, print_search
+from bench.cli.grids import print_search
 from bench.cli.leaderboard import warn, write_board
 from bench.errors import BenchError, did_you_mean, printable
 
@@ -171,6 +170,7 @@ def report(
 
 def _now(data: Path, methods: list[Path] | None) -> Now:
     """Return the current data, and the code of the given methods files, without torch if there are none."""
+    from bench.launch.todo import as_now
     from bench.stale import Now
 
     return as_now(data, methods) if methods else Now(data)
@@ -217,6 +217,7 @@ def evaluate(
     python run_bench.py evaluate 0123456789
     python run_bench.py evaluate results/runs/RUN/weights.safetensors --folder data/my_images
     """
+    from bench import records
     from bench.data.read.folder import list_images, passed_over
     from bench.registry import load_files
     from bench.rundir import RunDir
@@ -229,7 +230,7 @@ def evaluate(
         home = Path(model).absolute().parent
         run = RunDir(home.parent.parent, home.name)
     else:
-        run = find_run(results, model).directory
+        run = records.Results(results).find(model).directory
     if not run.weights.exists():
         raise BenchError(f"{run.run_id}: its weights are not here; `rerun {run.run_id}` makes them again")
     metrics = evaluate_run(run, data, folder)

@@ -32,22 +32,18 @@ from bench.cli.common import (
     Run,
     Set,
     console,
-    find_run,
     print_line,
     table,
 )
 from bench.cli.grids import (
-    as_now,
-    gpus_of,
-    labels_of,
     print_retrained,
     print_search,
     read_cells,
     sum_up,
-    todo,
 )
 from bench.cli.results import write_report
 from bench.errors import BenchError
+from bench.launch.todo import as_now, gpus_of, todo
 from bench.rundir import Busy
 
 if TYPE_CHECKING:
@@ -137,7 +133,7 @@ def run(
     chosen = gpus_of(gpus) if launcher is cluster.Launcher.local else []  # first, as it may refuse
     if launcher is cluster.Launcher.local:
         refuse("cuda" if chosen else "cpu")
-    runs = records.Results(results, as_now(data, methods))
+    runs = records.Results(results, as_now(data, methods or ()))
     grid, asked = read_cells(recipe, only, set_, runs)
     loggers = chosen_loggers(log, grid.log)
     if loggers and no_wait:
@@ -170,7 +166,7 @@ def run(
     if is_first():
         states = records.AGAIN | BAD if retry_failed else records.AGAIN
         print_retrained(runs.needed(work.cells, states, work.again))
-    ends = _launch(work.cells, results, data, labels=labels_of(grid), loggers=loggers, **options)
+    ends = _launch(work.cells, results, data, labels=grid.labels, loggers=loggers, **options)
     if not is_first():
         return
     after = records.Results(results, as_now(data))
@@ -203,9 +199,9 @@ def rerun(
     from bench.cell import families
     from bench.launch.rerun import kept
 
-    found = find_run(results, run)
+    runs = records.Results(results, as_now(data, methods or ()))
+    found = runs.find(run)
     cell, old = found.cell, found.packed() if found.state.status in ("done", "stale") else None
-    runs = records.Results(results, as_now(data, methods))
     family = families([cell])
     for run_id, state in runs.states(family.values()).items():
         if state.status == "stale":

@@ -17,7 +17,6 @@ from bench.cli.common import (
     Results,
     Run,
     console,
-    find_run,
     print_line,
 )
 from bench.errors import BenchError
@@ -51,14 +50,14 @@ def push(
     python run_bench.py push digits-if20-ce-s0 --to me/digits-lt-ce --dry-run
     python run_bench.py push 0123456789 --to me/cifar100-lt-bcl --private
     """
-    from bench import registry
+    from bench import records, registry
     from bench.hub import upload, with_weights
     from bench.hub.folder import write
 
     if to.count("/") != 1 or not all(to.split("/")):
         raise BenchError(f"--to {to}: write user/repo")
     registry.load_files(methods or ())
-    found = find_run(results, run)
+    found = records.Results(results).find(run)
     with_weights(found)
     target = folder or results / "hub" / found.run_id
     if target.exists() and any(target.iterdir()) and not (target / "record.json").exists():

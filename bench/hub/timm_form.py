@@ -100,7 +100,7 @@ def preprocessing(dataset: DataSet) -> dict[str, Any]:
         "input_size": (3, size, size),
         "test_input_size": None,
         "interpolation": "bilinear",
-        "crop_pct": SEEN if dataset.source == "list" else 1.0,
+        "crop_pct": SEEN if dataset.on_disk else 1.0,
         "test_crop_pct": None,
         "crop_mode": "center",
         "mean": dataset.mean,

@@ -240,9 +240,9 @@ class _Launcher:
         self._report_end(job, end.get("reason"))
 
     def _has_another(self, slot: Slot) -> bool:
-        """Whether there is another GPU than that of a slot."""
+        """Whether there is another GPU than that of a slot, and those that are left out."""
         others = {one.gpu for one in (*self.slots, *(child.slot for child in self.children))}
-        return slot.gpu is not None and bool(others - {slot.gpu})
+        return slot.gpu is not None and bool(others - {slot.gpu, *(out.gpu for out in self.moved.values())})
 
     def _suspect(self, job: Job, reason: str) -> None:
         """Let a run continue from its checkpoint in a process of its own."""

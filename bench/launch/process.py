@@ -162,7 +162,7 @@ def _start_server() -> None:
             signal.signal(number, handler)
 
 
-def _serve(worker: Worker, slot: Slot, home: str, launcher: Connection, compiled: str = "") -> None:
+def _serve(worker: Worker, slot: Slot, home: str, launcher: Connection, compiled: str) -> None:
     """Run cells in this process, a step each in turn, until the launcher sends no more."""
     for number in SHARED:
         signal.signal(number, signal.SIG_IGN)

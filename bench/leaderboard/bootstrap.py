@@ -41,22 +41,21 @@ class Interval:
     images: int
 
 
-def interval(values: np.ndarray, *, seeds: bool = True, images: bool = True) -> Interval | None:
+def interval(values: np.ndarray, *, seeds: bool = True) -> Interval | None:
     """Return the mean of values (S, N) of S seeds on N test images, and its 95 % interval; None if empty.
 
     Values are hits, or differences of two methods' hits on the same seeds and images. With one seed the
     interval is over images only.
 
     Args:
-        seeds, images: what is resampled.
+        seeds: whether seeds are resampled, too, and not images alone.
     """
     table = np.asarray(values, dtype=np.float32)
     if not table.size:
         return None
     s, n = table.shape
     of_seeds = _weights(s, 1) if seeds and s > 1 else np.float32(1 / s)
-    of_images = _weights(n, 2) @ table.T if images else table.mean(axis=1)
-    means = 100.0 * np.broadcast_to(of_seeds * of_images, (DRAWS, s)).sum(axis=1, dtype=np.float64)
+    means = 100.0 * (of_seeds * (_weights(n, 2) @ table.T)).sum(axis=1, dtype=np.float64)
     low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return Interval(float(100.0 * table.mean(dtype=np.float64)), float(low), float(high), s, n)
 

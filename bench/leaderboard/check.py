@@ -9,6 +9,7 @@ from typing import Any
 from bench.leaderboard.entries import Entry
 from bench.leaderboard.grouping import grouped
 from bench.leaderboard.protocols import FIELDS, JUDGED
+from bench.leaderboard.stated import OPEN
 from bench.leaderboard.verdict import Verdict, verdict
 from bench.published import TRUST
 
@@ -131,7 +132,7 @@ def _preference(pair: Pair) -> tuple[Any, ...]:
 
 
 def _state(ours: Any, theirs: Any) -> str:
-    if ours is None or theirs in (None, "mixed"):
+    if ours is None or theirs in OPEN:
         return "not stated"
     return "same" if ours == theirs else "differs"
 

@@ -64,6 +64,12 @@ class SearchedMethod:
             not self.ended or winners([one.score for one in self.outcomes], list(trained)) != trained
         )
 
+    def is_trained(self, budget: int) -> bool:
+        """Whether the winner of a budget is trained with all seeds, or there is none as all trials failed."""
+        if not self.record.winners:
+            return self.ended
+        return budget not in self.finals or len(self.finals[budget]) == self.record.seeds
+
     def accuracies(self, budget: int) -> dict[int, float]:
         """Return the test accuracy of a budget's winner by seed; balanced accuracy if that ranks."""
         return {run.cell.seed: float(run.row[run.headline]) for run in self.finals.get(budget, ())}
@@ -87,9 +93,9 @@ class Comparison:
     def best(self, budget: int) -> set[str]:
         """Return the keys of the best methods with a budget, see `bench.leaderboard.compare.best`.
 
-        It is empty as long as a method's winner has not been trained.
+        It is empty until all searches are over and all seeds of the winners trained.
         """
-        if any(budget in one.finals and not one.finals[budget] for one in self.methods):
+        if any(not one.is_trained(budget) for one in self.methods):
             return set()
         return best({one.key: one.accuracies(budget) for one in self.methods})
 

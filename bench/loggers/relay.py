@@ -52,6 +52,8 @@ def noted(
     if not wanted:
         yield listen
         return
+    from bench.launch.rerun import latest  # here, as a logger's process does without it
+
     relays = [_Relay(logger, results, warn) for logger in wanted]
     first: dict[str, Cell] = {}  # runs that started and have finished no epoch
 
@@ -71,7 +73,8 @@ def noted(
             first[run_id] = cell
         elif event != "planned":
             if run_id in first:  # only now its first epoch is known
-                start(first.pop(run_id), detail["epoch"] if event == "epoch" else 0)
+                ended = detail["epoch"] if event == "epoch" else len(latest(results, run_id).epochs())
+                start(first.pop(run_id), ended)
                 under_way.add(run_id)
             if run_id in under_way:
                 values = _numbers(detail) if event == "epoch" else _results(detail)

@@ -89,12 +89,12 @@ def gini(values: np.ndarray) -> float:
     return float((2 * np.arange(1, n + 1) - n - 1) @ rising / (n * rising.sum()))
 
 
-def pareto_ratio(counts: np.ndarray, share: float = 0.8) -> float:
-    """Return (C - q) / q, where the q largest classes hold `share` of the images.
+def pareto_ratio(counts: np.ndarray) -> float:
+    """Return (C - q) / q, where the q largest classes hold 80 % of the images.
 
     0.25 if all classes are equal, 4 for a tail by the 80:20 rule; surveys call it the Pareto-LT ratio.
     """
     falling = np.sort(np.asarray(counts, dtype=np.float64))[::-1]
-    reached = np.cumsum(falling) >= share * falling.sum() * (1 - 1e-12)
+    reached = np.cumsum(falling) >= 0.8 * falling.sum() * (1 - 1e-12)
     q = int(np.argmax(reached)) + 1
     return (len(falling) - q) / q

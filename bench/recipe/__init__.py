@@ -103,6 +103,11 @@ class Recipe:
     log: tuple[str, ...] = ()
     search: Search | None = None
 
+    @property
+    def labels(self) -> dict[str, str]:
+        """The label of each run, by its id."""
+        return {point.cell.run_id: point.label for point in self.points}
+
     def only(self, filters: Sequence[str]) -> Recipe:
         """Keep the points that pass every filter, each "key=value" or "key=value,value".
 

@@ -122,7 +122,7 @@ def board_table(tab: Tab, lines: Sequence[Line], *, whole: bool = False) -> Tabl
     shown = rows(lines)
     heads = group_heads(tab.sizes, tab.rule) | {"accuracy": "measured (last epoch)"}
     marked = marks(shown, ties=whole)
-    table = line_table(_shown(tab, lines, whole), shown, marked, heads=heads, hidden=HIDDEN)
+    table = line_table(_shown(lines, whole), shown, marked, heads=heads, hidden=HIDDEN)
     at = [{"data-at": code} for code in codes(shown, filters(tab))] if whole else [{}] * len(shown)
     found = list[tuple[Sequence[Value], str, dict[str, str]]]()
     for line, row, data in zip(shown, table.rows, at, strict=True):
@@ -137,7 +137,7 @@ def board_table(tab: Tab, lines: Sequence[Line], *, whole: bool = False) -> Tabl
     )
 
 
-def _shown(tab: Tab, lines: Sequence[Line], whole: bool) -> list[str]:
+def _shown(lines: Sequence[Line], whole: bool) -> list[str]:
     """Return the columns in which any of the lines has a value."""
     kinds = {line.kind for line in lines}
     ours, compared = kinds != {"published"}, any(line.pair or line.controls for line in lines)

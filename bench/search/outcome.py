@@ -56,12 +56,16 @@ def progress(search: SearchRecord, cells: Iterable[Cell], runs: Results) -> str:
     seen = Counter(states[run].status for run in trials)
     text = f"search: {seen['done']} of {len(trials)}"
     text += f" ({seen['failed']} failed)" if seen["failed"] else ""
-    waiting = sum(not one.winners for one in search.methods)
+    lost = {run for run in trials if states[run].status in ("failed", "blocked")}
+    winnable = [one for one in search.methods if any(lost.isdisjoint(trial.runs) for trial in one.trials)]
+    if not winnable:
+        return f"{text}; final: nothing to train, as all trials failed"
     if not finals:
-        ended = all(states[run].status in ("done", "failed", "blocked") for run in trials)
-        most = len(search.budgets) * sum(one.seeds for one in search.methods)
+        ended = all(run in lost or states[run].status == "done" for run in trials)
+        most = len(search.budgets) * sum(one.seeds for one in winnable)
         when = "the next `run` trains the winners" if ended else "waits for search"
         return f"{text}; final: {when} (at most {most} runs)"
+    waiting = sum(not one.winners for one in winnable)
     done = sum(states[run].status == "done" for run in finals)
     more = f", {waiting} of {len(search.methods)} searches not over" if waiting else ""
     return f"{text}; final: {done} of {len(finals)}{more}"

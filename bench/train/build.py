@@ -76,9 +76,9 @@ def smooth(method: Method, cell: Cell) -> None:
     method.label_smoothing = share
 
 
-# -- batch norm of one value -------------------------------------------------------------------------- A
-# single value per channel has no variance (a last batch of one image, in a projector or a map of one pixel).
-# There batch norm uses its running averages, as in a test, and does not change them.
+# -- batch norm of one value --------------------------------------------------------------------------
+# A single value per channel has no variance (a last batch of one image, in a projector or a map of one
+# pixel). There batch norm uses its running averages, as in a test, and does not change them.
 def _evaluate_if_single(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     values = inputs[0]
     if module.training and values.numel() == values.shape[1] and not ranks.in_rows():

@@ -55,7 +55,7 @@ def write_weights(path: Path, method: Method) -> str:
     return hashlib.sha256(payload).hexdigest()
 
 
-def read_weights(path: Path, method: Method, sha256: str | None = None) -> None:
+def read_weights(path: Path, method: Method, sha256: str) -> None:
     """Load a weights file into a method built for the same cell.
 
     Raises:
@@ -64,7 +64,7 @@ def read_weights(path: Path, method: Method, sha256: str | None = None) -> None:
     if not path.exists():
         raise BenchError(f"{path}: no weights there; train the run again (rerun keeps its cell)")
     payload = path.read_bytes()
-    if sha256 is not None and hashlib.sha256(payload).hexdigest() != sha256:
+    if hashlib.sha256(payload).hexdigest() != sha256:
         raise BenchError(f"{path}: damaged weights (checksum differs from the record); rerun the run")
     try:
         method.load_state_dict(load(payload))

@@ -20,6 +20,7 @@ from bench import ranks
 from bench.cell import Optimizer, Sharpness
 from bench.errors import BenchError
 from bench.method import Batch, Clock, Method
+from bench.train.memory import divisible
 
 #: Keeps the length of the climb finite where there is no gradient.
 TINY = 1e-12
@@ -49,8 +50,7 @@ class Displacement:
         self.tables = class_tables(method.class_counts, settings)
         self.noise = [torch.zeros_like(p) for p in self.parameters] if settings.form == "gaussian" else []
         self.checked = False
-        own = vars(type(method))
-        if self.weighs and not ("losses" in own and "mean_over_images" in own and method.mean_over_images()):
+        if self.weighs and not ("losses" in vars(type(method)) and divisible(method)):
             raise BenchError(
                 f"sharpness {settings.form!r} weighs images, and {type(method).__name__} has no loss of "
                 "each; choose form: sam, or a method whose loss is a mean over images"
@@ -109,7 +109,7 @@ class Displacement:
                 return backward()
             each = losses()
             (self.tables.descent[labels] * each).mean().backward()
-            return each
+            return each.detach().mean()
 
         self._displaced(moved, climb, descent)
         for parameter, gradient in zip(self.parameters, kept, strict=bool(kept)):

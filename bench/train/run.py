@@ -19,7 +19,7 @@ from bench import ranks, registry
 from bench.cell import Cell
 from bench.data.feed.loader import Loader
 from bench.data.feed.streaming import loader_for
-from bench.data.split.load import Split, load, subsampled
+from bench.data.split.load import Split, load
 from bench.errors import BenchError, memory_ran_out, reason_of, traceback_of
 from bench.method import Method
 from bench.metrics import confusion_matrix, further, score
@@ -153,9 +153,7 @@ def _train_and_evaluate(
     keep_float32()
     if device.startswith("cuda") and at_once == 1:
         torch.cuda.reset_peak_memory_stats()  # without that of earlier runs
-    split = load(cell.dataset, cell.imbalance_factor, request.data)
-    if cell.protocol.subsample is not None:
-        split = subsampled(split, cell.protocol.subsample)
+    split = load(cell.dataset, cell.imbalance_factor, request.data, cell.protocol.subsample)
     method = build(cell, split.epoch_counts, partial(load_trained, request.results))
     method.to(device)
     loader = loader_for(split, method.views, cell, device, extra_sampler=method.extra_sampler)

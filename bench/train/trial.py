@@ -54,7 +54,7 @@ class Trial:
     """Copies of a run that train to measure their speed."""
 
     def __init__(self, cell: Cell, data: Path, device: str, scratch: Path) -> None:
-        self.split = load(cell.dataset, cell.imbalance_factor, data)
+        self.split = load(cell.dataset, cell.imbalance_factor, data, cell.protocol.subsample)
         # a smaller last batch would be recorded during the measurement
         whole = cell.protocol.drop_last or cell.protocol.batch_size <= len(self.split.labels)
         endless = {"epochs": 10**6, "evaluate_every": 10**6, "drop_last": whole}

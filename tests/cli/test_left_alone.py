@@ -19,12 +19,13 @@ from records_factory import finish, make_cell, make_grid
 from rich.console import Console
 
 from bench.cell import BackboneChoice, Optimizer, Protocol, Sharpness
-from bench.cli import common, estimate, leaderboard, plan, results, run
+from bench.cli import common, leaderboard, plan, results, run
 from bench.cli.estimate import total
 from bench.cli.plan import _time
 from bench.cli.tables import FittingTable
 from bench.data.sets.catalogue import DATASETS
 from bench.errors import BenchError, location_of, traceback_of
+from bench.launch import checks
 from bench.launch.progress import watch
 from bench.rundir import RunDir
 from bench.train.run import run_cell
@@ -160,16 +161,16 @@ def test_gpus_that_are_not_here_are_refused_before_anything_is_read(tmp_path: Pa
 def test_a_protocol_that_a_method_refuses_is_reported_before_training(
     method: str, protocol: Protocol, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(estimate, "_counts", lambda *_: (np.array([9, 5, 3]), 0))
+    monkeypatch.setattr(checks, "_counts", lambda *_: (np.array([9, 5, 3]), 0))
     cell = make_cell(method).model_copy(update={"backbone": BackboneChoice(name="resnet8_cifar")})
-    assert estimate.check_methods([cell], Path()) == []
+    assert checks.check_methods([cell], Path()) == []
     with pytest.raises(BenchError, match=said):
-        estimate.check_methods([cell, cell.model_copy(update={"protocol": protocol})], Path())
+        checks.check_methods([cell, cell.model_copy(update={"protocol": protocol})], Path())
 
 
 @pytest.mark.parametrize("chosen", ["-1", "0,0"])
 def test_a_gpu_is_chosen_by_its_number_and_once(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from bench.cli.grids import gpus_of
+    from bench.launch.todo import gpus_of
 
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5")

@@ -14,13 +14,13 @@ from safetensors.torch import load_file
 
 from bench import records, rundir
 from bench.cell import BackboneChoice, Cell, DataSet, ExtraTrain, Optimizer, Protocol, Schedule
-from bench.cli.estimate import training_images
 from bench.data.feed.memory import MemoryLoader
 from bench.data.sets.catalogue import DATASETS
 from bench.data.split import manifest
 from bench.data.split.load import Split, load
 from bench.data.split.manifest import Manifest, Settings
 from bench.errors import BenchError
+from bench.launch.checks import training_images
 from bench.leaderboard.protocols import protocols
 from bench.leaderboard.reanalysis import stored
 from bench.method import Batch, View

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from project import ROOT, SHARED
 
 from bench.cell import DataSet, ListFiles
-from bench.cli.estimate import training_images
 from bench.data.read.lists import LONGEST_PATH, read_list, read_lists
 from bench.data.sets.catalogue import DATASETS
 from bench.data.sets.known import KNOWN, git_blob
 from bench.data.split.longtail import shot_groups
 from bench.errors import BenchError
+from bench.launch.checks import training_images
 from bench.recipe import load as load_recipe
 from bench.registry import find
 

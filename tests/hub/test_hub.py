@@ -17,6 +17,8 @@ from fake_hub import fake_hub
 from project import ROOT
 
 import bench as suite
+from bench.cell import DataSet
+from bench.hub.timm_form import preprocessing
 from bench.rundir import RunDir, equal
 from bench.vision import timm
 
@@ -79,6 +81,12 @@ def test_what_is_pushed_scores_as_the_run_did(method: str, with_timm: bool, plac
             torch.testing.assert_close(model(images), expected, rtol=1e-3, atol=1e-3)
             seen = timm.data.resolve_model_data_config(model)
             assert [*seen["input_size"], *seen["mean"], seen["crop_pct"]] == [3, 8, 8, *(0.3053,) * 3, 1.0]
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_timm_crops_as_the_evaluation_did(streamed: bool) -> None:
+    dataset = DataSet(name="birds", source="folder", folder="birds", image_size=224, streamed=streamed)
+    assert preprocessing(dataset)["crop_pct"] == (224 / 256 if streamed else 1.0)
 
 
 def test_the_card_has_what_was_measured(place: Path, push) -> None:

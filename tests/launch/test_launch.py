@@ -200,6 +200,12 @@ def test_a_run_that_fits_on_no_gpu_fails_and_the_gpus_are_used_on(place: Place) 
     assert {place.record(cell)["environment"]["gpu"] for cell in cells[1:]} == {"0", "1"}
 
 
+def test_gpus_that_can_all_begin_nothing_leave_a_record_of_each_run(place: Place) -> None:
+    cells = [make("ce", "fits nowhere", seed=seed) for seed in range(4)]
+    end = place.launch(cells, jobs=None, gpus=("0", "1"), per_gpu=1)
+    assert statuses(end) == {"failed": 4}
+
+
 def test_gpus_may_be_numbers(place: Place) -> None:
     cell = make("ce")
     place.launch([cell], jobs=None, gpus=[1])

@@ -21,6 +21,7 @@ from bench.launch.local import Listen, run_grid
 from bench.loggers import Wanted, chosen, describe, parse
 from bench.loggers.relay import noted
 from bench.recipe import load
+from bench.rundir import RunDir
 
 Lines = list[str]
 ONE, TWO, SHORT, BLOCKED = (make(name) for name in ("ce", "ldam", "posthoc", "blocked"))
@@ -176,9 +177,12 @@ def test_two_runs_side_by_side_are_noted_each_by_itself(real: str, tmp_path: Pat
 
 def test_a_run_that_goes_on_is_one_run(real: str, tmp_path: Path) -> None:
     asked, read, _ = REAL[real]
-    for end, first, losses in (("interrupted", 0, (2.0,)), ("done", 1, (1.0, 0.5))):
+    parts = ("interrupted", 0, (2.0,)), ("interrupted", 1, ()), ("done", 1, (1.0, 0.5))
+    for end, first, losses in parts:
         with listening(tmp_path, parse(asked)) as (listen, reported):
             tell_a_run_in_two_parts(listen, end, first, *losses)
+        for epoch, loss in enumerate(losses, start=first):
+            RunDir(tmp_path, ONE.run_id).append_epoch(line(epoch, loss))
         assert reported == []
     assert read(tmp_path, ONE)[0]["loss"] == pytest.approx({0: 2.0, 1: 1.0, 2: 0.5})
 

@@ -91,9 +91,9 @@ def test_state_round_trip(name, tmp_path):
         step(
             method, torch.optim.SGD(method.param_groups(), lr=0.1), batch_for(method, [0, 4, 8, 4], 16), clock
         )
-    write_weights(tmp_path / "weights.safetensors", method)
+    checksum = write_weights(tmp_path / "weights.safetensors", method)
     copy = build(cell_of(name), COUNTS)
-    read_weights(tmp_path / "weights.safetensors", copy)
+    read_weights(tmp_path / "weights.safetensors", copy, checksum)
     images = torch.randn(4, 3, 16, 16)
     with torch.inference_mode():
         assert torch.equal(method.eval()(images), copy.eval()(images))

@@ -14,8 +14,9 @@ from tiny_vit import COUNTS, make
 
 from bench.cell import BackboneChoice
 from bench.data.sets.catalogue import DATASETS
-from bench.data.split.load import load, subsampled
+from bench.data.split.load import load
 from bench.errors import BenchError
+from bench.launch.checks import training_images
 from bench.method import Batch
 from bench.recipe import load as load_recipe
 from bench.records import states
@@ -124,12 +125,13 @@ def test_a_soup_is_cooked_from_runs(tmp_path):
 @pytest.mark.parametrize("ratio", [1, 2, 4, 64])
 def test_a_subsample_keeps_the_rare_and_cuts_the_frequent(ratio):
     split = load(DATASETS["digits"], 20.0, Path())
-    some = subsampled(split, ratio)
+    some = load(DATASETS["digits"], 20.0, Path(), ratio)
     expected = np.minimum(split.class_counts, split.class_counts.min() * ratio)
     np.testing.assert_array_equal(some.epoch_counts, expected)
     np.testing.assert_array_equal(some.class_counts, split.class_counts)
     assert set(some.positions) <= set(split.positions)
-    np.testing.assert_array_equal(subsampled(split, ratio).positions, some.positions)
+    again = load(DATASETS["digits"], 20.0, Path(), ratio)
+    np.testing.assert_array_equal(again.positions, some.positions)
     labels = dict(zip(split.positions.tolist(), split.labels.tolist(), strict=True))
     assert [labels[p] for p in some.positions.tolist()] == some.labels.tolist()
 
@@ -141,6 +143,8 @@ def test_a_subsample_s_runs_are_not_those_of_the_whole(tmp_path):
     assert part["status"] == "done", part["traceback"]
     assert whole["data"]["fingerprint"]["train"] != part["data"]["fingerprint"]["train"]
     assert "epoch_counts" not in whole["data"]
+    counted = [training_images(one, tmp_path) for one in (cell, less)]
+    assert counted == [sum(whole["data"]["class_counts"]), sum(part["data"]["epoch_counts"])]
 
 
 def test_the_authors_soup():

@@ -145,6 +145,22 @@ def test_a_trial_that_failed_cannot_win_and_does_not_hold_the_others_up(
     assert progress_of(recipe, tmp_path).startswith("search: 7 of 8 (1 failed); final: 0 of")
 
 
+def test_a_method_whose_trials_all_failed_has_no_winner_and_is_not_waited_for(
+    recipe: Recipe, tmp_path: Path
+) -> None:
+    for point in recipe.points:
+        if not point.label.startswith("crt"):
+            end(tmp_path, point.cell, 50.0)
+    for point in recipe.points:
+        if point.label.startswith("crt"):
+            fail(tmp_path, point.cell, "the test scores hold a NaN")
+    assert progress_of(recipe, tmp_path) == "search: 4 of 8 (4 failed); final: 0 of 3"
+    for point in recipe.points:
+        fail(tmp_path, point.cell, "the test scores hold a NaN")
+    text = progress_of(recipe, tmp_path)
+    assert text == "search: 0 of 8 (8 failed); final: nothing to train, as all trials failed"
+
+
 def test_several_seeds_of_a_trial_are_averaged(tmp_path: Path) -> None:
     (tmp_path / "seeds.yaml").write_text(RECIPE.replace("held_out: 20", "held_out: 20\n  seed: [0, 1]"))
     recipe = load(tmp_path / "seeds.yaml")
@@ -213,6 +229,22 @@ def test_nobody_wins_before_all_winners_are_trained(recipe: Recipe, tmp_path: Pa
     (comparison,) = comparisons(Results(tmp_path), Results(tmp_path).grids["made_up"])
     assert comparison.best(2) == {"ce", "crt"}
     assert comparison.best(4) == set()
+    for point in found.points:
+        if point.label == "crt-k4" and point.cell.seed < 2:  # one of its seeds is still to train
+            end(tmp_path, point.cell, 0.0, accuracy=70.0 + 0.1 * point.cell.seed)
+    (comparison,) = comparisons(Results(tmp_path), Results(tmp_path).grids["made_up"])
+    assert comparison.best(4) == set()
+
+
+def test_nobody_wins_before_all_searches_are_over(recipe: Recipe, tmp_path: Path) -> None:
+    try_all(recipe, tmp_path, but="crt-trial3")
+    found = resolve(recipe, Results(tmp_path))
+    for point in found.points:
+        if point.phase == "final":
+            end(tmp_path, point.cell, 0.0, accuracy=70.0 + 0.1 * point.cell.seed)
+    write_grid(tmp_path, "made_up", grid_file(found))
+    (comparison,) = comparisons(Results(tmp_path), Results(tmp_path).grids["made_up"])
+    assert comparison.best(1) == set()
 
 
 def test_the_page_says_who_wins_with_each_budget(page: tuple[str, str]) -> None:

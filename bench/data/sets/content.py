@@ -114,11 +114,9 @@ def content(
 
 def look(dataset: DataSet, imbalance_factor: float, subsample: int | None, data_dir: Path) -> Content:
     """Read the content of a split without the cache; errors as of `split.load`."""
-    from bench.data.split.load import load, subsampled  # imports torch, which is not needed with the cache
+    from bench.data.split.load import load  # imports torch, which is not needed with the cache
 
-    split = load(dataset, imbalance_factor, data_dir)
-    if subsample is not None:
-        split = subsampled(split, subsample)
+    split = load(dataset, imbalance_factor, data_dir, subsample)
     names, counts = list(split.class_names), split.class_counts.tolist()
     return Content(split.fingerprint, names, counts, split.image_hashes)
 

@@ -96,18 +96,21 @@ class OnDisk(Split):
     val_labels: np.ndarray | None = None
 
 
-def load(dataset: DataSet, imbalance_factor: float, data_dir: Path) -> Split:
+def load(dataset: DataSet, imbalance_factor: float, data_dir: Path, subsample: int | None = None) -> Split:
     """Read a data set and draw its long tail; the same arguments give the same split in any process.
 
+    Args:
+        subsample: as in the protocol.
+
     Raises:
-        BenchError: the data is missing or damaged, or cannot give such a tail.
+        BenchError: the data is missing or damaged, or cannot give such a tail or subsample.
     """
-    if dataset.on_disk:
-        return _on_disk(dataset, imbalance_factor, data_dir)
-    return _in_memory(dataset, imbalance_factor, data_dir)
+    read = _on_disk if dataset.on_disk else _in_memory
+    split = read(dataset, imbalance_factor, data_dir)
+    return split if subsample is None else _subsampled(split, subsample)
 
 
-def subsampled(split: Split, ratio: int) -> Split:
+def _subsampled(split: Split, ratio: int) -> Split:
     """Keep at most `ratio` times the images of the smallest class in each class, always the same ones.
 
     Raises:
