@@ -28,7 +28,7 @@ from bench.data.augment import POLICIES
 from bench.data.feed.samplers import SAMPLERS
 from bench.facts import built_in
 from bench.leaderboard import gather
-from bench.leaderboard.check import Pair, near, words
+from bench.leaderboard.check import Pair, disagreement, sound, words
 from bench.leaderboard.verdict import Verdict
 from bench.method import Batch, Clock
 from bench.recipe import load
@@ -245,16 +245,22 @@ def verdicts(dataset: str, factor: float) -> str:
             f"{printing.number(pair['measured'])} ({'best' if pair['ours'] == 'best_test' else 'last'})",
             _published(board.pairs[pair["key"]]),
             printing.gap(pair["d"]) if alike else "",
-            str(pair["verdict"]) if alike else f"{pair['verdict']}: {words(pair['differs'])}",
+            _verdict(board.pairs[pair["key"]]) if alike else f"{pair['verdict']}: {words(pair['differs'])}",
             pair["reported_by"],
         ]
         lines.append("| " + " | ".join(row) + " |")
     return "\n".join(lines) + "\n"
 
 
+def _verdict(pairs: Sequence[Pair]) -> str:
+    """Write the verdict, and those of all reports of its protocol if they disagree."""
+    several = disagreement(pairs)
+    return str(pairs[0]["verdict"]) + (f" ({several})" if several else "")
+
+
 def _published(pairs: Sequence[Pair]) -> str:
     """Write the number that judges, with the range of all that have its protocol."""
-    alike = [printing.printed(pair["published"]) for pair in near(pairs)]
+    alike = [printing.printed(pair["published"]) for pair in sound(pairs)]
     ends = list(dict.fromkeys((alike[0], alike[-1])))
     return printing.printed(pairs[0]["published"]) + (f" ({'–'.join(ends)})" if len(ends) > 1 else "")
 

@@ -165,20 +165,29 @@ def _lines(board: Board) -> list[Line]:
     """Make lines from entries and rank them: a method reported twice is one line."""
     titles = {number["method"]: number["title"] for number in board.numbers}
     series = grouped(sorted(board.done, key=lambda one: one.run.cell.seed), lambda one: one.key)
-    found = [
-        Line(
-            entry,
-            pairs=board.pairs.get(entry["key"], ()),
-            runs=tuple(one.run for one in series.get(entry["key"], ())),
-        )
-        for entry in board.entries
-        if entry["kind"] != "published"
-    ]
+    tuned = _tuned(board.results)
+    found = []
+    for entry in board.entries:
+        if entry["kind"] != "published":
+            runs = tuple(one.run for one in series.get(entry["key"], ()))
+            trials = tuned.get(runs[0].run_id) if runs else None
+            found.append(Line(entry, pairs=board.pairs.get(entry["key"], ()), runs=runs, trials=trials))
     numbers = (entry for entry in board.entries if entry["kind"] == "published")
     reports = grouped(numbers, lambda entry: (entry["league"], entry["method"]))
     found += [_published(titles[method], members) for (_, method), members in reports.items()]
     ranks = {entry["key"]: entry["rank"] for entry in ranked(line.entry for line in rows(found))}
     return _with_controls(board.controls, [replace(line, rank=ranks.get(line.key)) for line in found])
+
+
+def _tuned(results: Results) -> dict[str, int]:
+    """Return by run id how many trials chose its settings; the first draw is untuned."""
+    found = dict[str, int]()
+    for grid in results.grids.values():
+        for one in grid.search.methods if grid.search else ():
+            for won in one.winners:
+                if won.draw > 1:
+                    found |= {run: min(won.budget, found.get(run, won.budget)) for run in won.runs}
+    return found
 
 
 def _with_controls(controls: ControlSeries, lines: Sequence[Line]) -> list[Line]:

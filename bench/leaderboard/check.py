@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -80,6 +81,19 @@ def near(pairs: Sequence[Pair]) -> list[Pair]:
     """Return the pairs with the same known differences as the first, lowest number first."""
     alike = [pair for pair in pairs if pair["differs"] == pairs[0]["differs"]]
     return sorted(alike, key=lambda pair: pair["published"])
+
+
+def sound(pairs: Sequence[Pair]) -> list[Pair]:
+    """Return the pairs that are near, without doubtful numbers unless the first is one."""
+    return [pair for pair in near(pairs) if not pair["doubtful"] or pair is pairs[0]]
+
+
+def disagreement(pairs: Sequence[Pair]) -> str:
+    """Write how many reports of the first pair's protocol give which verdict; "" if none contradict."""
+    counts = Counter(pair["verdict"] for pair in sound(pairs))
+    if len(counts.keys() & {Verdict.REPRODUCED, Verdict.ABOVE, Verdict.BELOW}) < 2:
+        return ""
+    return f"of {counts.total()} reports: {', '.join(f'{counts[v]} {v}' for v in Verdict if counts[v])}"
 
 
 def _cell(entry: Entry) -> tuple[Any, ...]:

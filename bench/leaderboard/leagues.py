@@ -47,13 +47,13 @@ def ranked(entries: Iterable[Entry]) -> list[Entry]:
     """Return the entries with their `league`, their `rank` in it and `of`, the number of ranked entries.
 
     Entries are ranked by accuracy, or by balanced accuracy if the test set of one is not balanced; published
-    entries are ranked separately from the others. Equal values share the better rank; a control or an entry
-    without a value is not ranked.
+    entries are ranked separately from the others. Equal values share the better rank; a control, a doubtful
+    number or an entry without a value is not ranked.
     """
     found = [entry | {"league": league_of(entry), "rank": None, "of": 0} for entry in entries]
     for members in grouped(found, lambda entry: (entry["league"], entry["kind"] == "published")).values():
         name = headline_of(members)
-        known = [entry for entry in members if entry[name] is not None and entry["control"] is None]
+        known = [entry for entry in members if entry[name] is not None and _may_rank(entry)]
         falling = sorted(-entry[name] for entry in known)
         for entry in members:
             entry["of"] = len(known)
@@ -73,11 +73,12 @@ def by_league(entries: Iterable[Entry]) -> dict[League, list[Entry]]:
 
 
 def average_rank(entries: Iterable[Entry], fewest: int = FEWEST) -> list[tuple[str, float, int]]:
-    """Return method, mean rank within leagues and number of leagues, sorted by mean rank.
+    """Return method, mean relative rank within leagues and number of leagues, sorted by mean rank.
 
-    A method enters a league once, with the median of its entries, so that being reported often is neither an
-    advantage nor a disadvantage; ties share the mean of their ranks. A league of fewer than `fewest` methods
-    is left out. Two methods are comparable only as far as they met in the same leagues.
+    The relative rank is 0 for the best and 100 for the last of a league, however many it has. A method enters
+    a league once, with the median of its entries, so that being reported often is neither an advantage nor a
+    disadvantage; ties share the mean of their ranks. A league of fewer than `fewest` methods is left out, and
+    one in which nothing is published. Two methods are comparable only as far as they met in the same leagues.
 
     Args:
         entries: as returned by `ranked`.
@@ -85,16 +86,20 @@ def average_rank(entries: Iterable[Entry], fewest: int = FEWEST) -> list[tuple[s
     ranks = dict[str, list[float]]()
     for members in by_league(whole_methods(entries)).values():
         medians = method_medians(members, headline_of(members))
-        if len(medians) >= fewest:
-            for method, rank in pd.Series(medians).rank(ascending=False).items():
-                ranks.setdefault(str(method), []).append(rank)
+        if len(medians) >= fewest and any(entry["kind"] == "published" for entry in members):
+            places = pd.Series(medians).rank(ascending=False)
+            for method, place in (100 * (places - 1) / (len(places) - 1)).items():
+                ranks.setdefault(str(method), []).append(place)
     found = [(method, statistics.fmean(values), len(values)) for method, values in ranks.items()]
     return sorted(found, key=lambda row: (row[1], row[0]))
 
 
 def whole_methods(entries: Iterable[Entry]) -> list[Entry]:
-    """Return the entries of whole methods: no controls, and no first stage of what was published in two."""
-    known = [entry for entry in entries if entry["control"] is None]
+    """Return the entries of whole methods: no controls, and no first stage of what was published in two.
+
+    Doubtful numbers are left out, too.
+    """
+    known = [entry for entry in entries if _may_rank(entry)]
     literature = {_method(entry) for entry in known if entry["kind"] == "published" or entry["literature"]}
     return [
         entry
@@ -112,6 +117,10 @@ def method_medians(entries: Iterable[Entry], metric: str) -> dict[str, float]:
         method: statistics.median(entry[metric] for entry in members)
         for method, members in grouped((e for e in entries if e[metric] is not None), _method).items()
     }
+
+
+def _may_rank(entry: Entry) -> bool:
+    return entry["control"] is None and not entry["doubtful"]
 
 
 def _method(entry: Entry) -> str:

@@ -38,6 +38,7 @@ class Line:
         runs: for a measured series, its runs by ascending seed.
         variant: the settings that distinguish it from other series of its method in the league.
         controls: its controls by name, each the same training without a part of the method.
+        trials: for settings that a search chose, the number of trials among which they won.
     """
 
     entry: Entry
@@ -47,6 +48,7 @@ class Line:
     runs: tuple[Result, ...] = ()
     variant: str = ""
     controls: Mapping[str, Line] = field(default_factory=dict)
+    trials: int | None = None
 
     @cached_property
     def league(self) -> League:

@@ -28,7 +28,7 @@ class Stored:
     """A run's test logits (N, C), labels (N,) and training counts (C,).
 
     `kind` is "train_prior" (the logits follow the training prior), "balanced" or "distances".
-    `epoch_counts` (C,) are the counts of an epoch, with generated images that joined the training images.
+    `epoch_counts` (C,) are the counts of an epoch, if generated images joined the training images.
     """
 
     logits: np.ndarray
@@ -36,7 +36,7 @@ class Stored:
     counts: np.ndarray
     kind: str
     shots: ShotRule
-    epoch_counts: np.ndarray
+    epoch_counts: np.ndarray | None = None
 
 
 def stored(run: Result) -> Stored:
@@ -163,9 +163,10 @@ def adjusted(run: Stored, taus: Sequence[float] = (0, 0.5, 1, 1.5, 2)) -> pd.Dat
     """
     if run.kind != "train_prior":
         raise BenchError(f"these logits are declared {run.kind}; only train_prior logits can be adjusted")
-    if not (run.epoch_counts > 0).all():
+    seen = run.counts if run.epoch_counts is None else run.epoch_counts
+    if not (seen > 0).all():
         raise BenchError("a class without training images has no prior to adjust for")
-    prior = np.log(run.epoch_counts / run.epoch_counts.sum())
+    prior = np.log(seen / seen.sum())
     rows = [
         {"tau": tau, **score(run.logits - tau * prior, run.labels, run.counts, run.shots)} for tau in taus
     ]

@@ -49,8 +49,7 @@ METRICS = {
         "test accuracy in percent after the last epoch, mean ± standard deviation over seeds. Bold: the best "
         "measured over three seeds or more, all whose difference to it over common seeds may be noise (t "
         "test at 5 %, with a variance shared by the league: the median over rows), and the best published. "
-        "Italics: one seed; one or two are never bold. Of several reports the authors' own, else the median; "
-        "below it their range, with sources on hover",
+        "Italics: one seed; one or two are never bold",
     ),
     "many": Metric("many", _GROUP),
     "medium": Metric("medium", _GROUP),

@@ -16,7 +16,7 @@ from bench.metrics import METRICS
 from bench.report import values
 from bench.report.filters import protocol
 from bench.report.table import Column, Table, Value
-from bench.report.values import FOOTNOTES
+from bench.report.values import FEWEST_SCORED, FOOTNOTES
 
 _METHOD = (
     "a measured row links to its page with configuration, curves, classes and protocol. A published one "
@@ -50,12 +50,14 @@ COLUMNS: dict[str, Column] = {
     },
     "best": Column(
         "best on test (selection optimism)",
-        "the best epoch on the test set, as papers often report it, and its lead over the last epoch",
+        "the best of the scored epochs on the test set, as papers often report it, and its lead over the "
+        f"last; n/a if fewer than {FEWEST_SCORED} were scored",
         get=values.best,
     ),
     "published": Column(
         "published",
-        "the published number of this protocol, and the range of all its reports; "
+        "the published number of this protocol, the authors' own or else the lower median, and below it the "
+        "range of its reports that are not doubtful, with sources on hover; "
         + "; ".join(f"{letter}: {note}" for letter, note in FOOTNOTES.items()),
         get=values.published,
     ),
@@ -117,7 +119,7 @@ COLUMNS: dict[str, Column] = {
     "measured": Column(
         "measured",
         "mean over seeds of the last epoch, or of the best on test if the published number is",
-        get=lambda line: Value.number(line.pair["measured"]),
+        get=values.compared,
     ),
 }  # fmt: skip
 

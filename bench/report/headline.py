@@ -31,8 +31,12 @@ def agreement(lines: Sequence[Line]) -> str:
     spread = text.gap(gaps[0]) + (f" to {text.gap(gaps[-1])}" if len(gaps) > 1 else "")
     single = {pair["n"] for pair in pairs} == {1}
     seeds = f" (one seed{' each' if len(pairs) > 1 else ''})" if single else ""
+    methods = len({line.entry["title"] for line in ours})
+    rows = text.counted(len(ours), "measured method")
+    if methods < len(ours):
+        rows = f"{len(ours)} measured rows of {text.counted(methods, 'method')}"
     return (
-        f"Of {text.counted(len(ours), 'measured method')}, {len(pairs)} beside a published number: "
+        f"Of {rows}, {len(pairs)} beside a published number: "
         f"{', '.join(verdicts)}{seeds}; measured minus published {spread}."
     )
 

@@ -61,6 +61,14 @@ CAPTIONS = {
 }
 
 
+ABOUT_RANKS = (
+    "A method enters a league once, with the median of its numbers there, measured and published alike; a "
+    "league in which nothing is published is left out. A rank is 0 for the best of a league and 100 for the "
+    f"last. An average is over at least {FEWEST_LEAGUES} leagues; two are comparable only as far as the "
+    "methods met in the same ones."
+)
+
+
 def render_index(board: Board, reports: Path) -> list[Path]:
     """Write the leaderboard as HTML, Markdown, LaTeX, CSV, JSON and BibTeX, and its track; return the paths.
 
@@ -79,7 +87,9 @@ def render_index(board: Board, reports: Path) -> list[Path]:
         "recipes": [(grid.title, f"{name}.html") for name, grid in board.results.grids.items()],
         "not_done": _not_done(board),
         "judged": verdict_table(board, judged),
-        "unjudged": sum(bool(line.pair) for line in board.lines) - len(judged),
+        "about_judged": _about_judged(board.lines),
+        "unjudged": len(judged) < sum(bool(line.pair) for line in board.lines),
+        "about_ranks": ABOUT_RANKS,
         "agreement": agreement,
         "ranks": rank_table(board),
         "fewest": FEWEST_LEAGUES,
@@ -142,7 +152,8 @@ def _shown(lines: Sequence[Line], whole: bool) -> list[str]:
     kinds = {line.kind for line in lines}
     ours, compared = kinds != {"published"}, any(line.pair or line.controls for line in lines)
     used = {name: any(line.entry[name] is not None for line in lines) for name in RANKED[1:]}
-    used |= {"accuracy": ours, "best": "measured" in kinds, "gap": compared, "time": "measured" in kinds}
+    used |= {"accuracy": ours, "gap": compared, "time": "measured" in kinds}
+    used |= {"best": any(values.best(line).sort_key for line in lines)}
     used |= {"published": any(line.reported is not None for line in lines)}
     used |= dict.fromkeys(("balanced", "worst_class", "ece", *OPTIONAL), ours and whole)
     used |= {"parameters": "measured" in kinds and whole}
@@ -167,9 +178,9 @@ def rank_table(board: Board) -> Table:
     columns = [
         Column("method", numeric=False, get=lambda row: Value(row[0])),
         Column(
-            "average rank",
-            "mean of its ranks within leagues, 1 is best",
-            get=lambda row: Value.number(row[1]),
+            "average rank (0–100)",
+            "mean of its ranks within leagues: 0 is the best, 100 the last of a league, however many it has",
+            get=lambda row: Value.number(row[1], digits=0),
         ),
         Column(
             "leagues",
@@ -200,6 +211,17 @@ def _summary(board: Board) -> str:
         return f"{published}. Nothing is measured here yet."
     series = counted(len({one.key for one in board.done}), "measured cell")
     return f"{series} ({counted(len(board.done), 'run')}) beside {published}."
+
+
+def _about_judged(lines: Sequence[Line]) -> str:
+    ours = [line for line in lines if line.kind == "measured"]
+    judged = [line for line in ours if line.judged]
+    unlike = [line for line in ours if line.pair and not line.judged]
+    return (
+        f"Measured rows with a published number of the same protocol: {len(judged)} of {len(ours)}. With "
+        f"numbers of other protocols only, where the row names what differs: {len(unlike)}. "
+        "The others have none."
+    )
 
 
 def _not_done(board: Board) -> list[tuple[str, int]]:

@@ -32,7 +32,7 @@ def render_track(board: Board, reports: Path) -> list[Path]:
     for tab in board.tabs:
         for league, lines in tab.leagues.items():
             if members := rows(line for line in lines if line.kind == "measured"):
-                tabs.append((tab.title, protocol(league), _table(members)))
+                tabs.append((f"{tab.title}: {protocol(league, lines)}", _table(members)))
     content: dict[str, Any] = {"title": TITLE, "about": ABOUT, "tabs": tabs}
     files = {
         "test_agnostic.html": render("track.html.jinja", **content),

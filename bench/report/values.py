@@ -7,21 +7,26 @@ from dataclasses import replace
 from typing import Any
 
 from bench.leaderboard import bootstrap, track
-from bench.leaderboard.check import near, words
+from bench.leaderboard.check import disagreement, near, sound, words
 from bench.leaderboard.lines import Line, Marks, RecipeLine, control_name
 from bench.metrics import RANKED
 from bench.report import text
 from bench.report.table import Column, Value
+from bench.result import Result
 
 #: Footnotes of published numbers, by letter.
 FOOTNOTES = {
-    "b": "the best epoch on the test set, and held against our best",
+    "b": "the best epoch on the test set; held against our best, or our last if ours is not trained",
     "q": "quoted by others than its authors",
     "i": "read from an image",
+    "t": "from notes of third parties",
     "u": "a part of its protocol is not stated, and taken to match",
     "c": "a part of its protocol is from its authors' card",
     "d": "doubtful",
 }
+
+#: The fewest scored epochs among which a best one means something.
+FEWEST_SCORED = 10
 
 #: The cell of a row to which a column does not apply.
 EMPTY = Value("")
@@ -53,13 +58,19 @@ def method(line: Line) -> Value:
         return replace(value.noted(("plain", by)), hint=source(line.entry))
     differs = line.entry["note"] or ""  # how a comparable copy of the data differs
     notes = [("plain", f"on {differs.partition(':')[0]}")] if differs else []
+    notes += [("plain", f"best of {line.trials} trials")] if line.trials else []
     notes += [("origin", line.kind)] if line.kind == "external" else []
     return replace(value.noted(*notes), href=f"runs/{line.page}" if line.page else None, hint=differs)
 
 
 def source(number: Mapping[str, Any]) -> str:
     """Write where a published number is from and how it was read."""
-    return "; ".join(filter(None, (number["source"], f"read from {number['trust']}", number["note"])))
+    return "; ".join(filter(None, (number["source"], read_from(number), number["note"])))
+
+
+def read_from(number: Mapping[str, Any]) -> str:
+    """Write where a published number was read."""
+    return f"read from {number['trust'].removeprefix('read from ')}"
 
 
 def requested(line: RecipeLine) -> Value:
@@ -108,23 +119,34 @@ def metric(line: Line, name: str, marks: Marks | None = None) -> Value:
 
 
 def _printed(line: Line, name: str) -> Value:
-    """Return the published value of a metric, with the range of all reports."""
+    """Return the published value of a metric, with the range of all reports that are not doubtful."""
     value, std, reports = line.entry[name], line.entry[f"{name}_std"], line.reports.get(name, ())
+    sound = [report[name] for report in reports if line.doubtful or not report["doubtful"]]
     return Value(
         text.printed(value) + (f" ± {text.printed(std)}" if std is not None else ""),
         text.sort_key(value),
-        notes=_range([report[name] for report in reports]),
+        notes=_range(sound),
         hint="\n".join(_report(report, report[name]) for report in reports) if len(reports) > 1 else "",
     )
 
 
 def best(line: Line) -> Value:
-    """Return the accuracy of the best epoch on the test set, and its lead over the last epoch."""
+    """Return the accuracy of the best epoch on the test set, and its lead over the last epoch.
+
+    Of a run with few epochs scored it is not known: papers choose among all.
+    """
     if line.kind == "published":
         return EMPTY
     top, last = line.entry["best_accuracy"], line.entry["accuracy"]
-    lead = f" ({top - last:+.2f})" if top is not None and last is not None else ""
-    return Value(text.around(top, line.entry["best_accuracy_std"]) + lead, text.sort_key(top))
+    if top is None or last is None or min(map(_scored, line.runs), default=0) < FEWEST_SCORED:
+        return Value(text.NA)
+    return Value(
+        f"{text.around(top, line.entry['best_accuracy_std'])} ({top - last:+.2f})", text.sort_key(top)
+    )
+
+
+def _scored(run: Result) -> int:
+    return sum(epoch.get("accuracy") is not None for epoch in run.curve)
 
 
 def published(line: Line, marks: Marks | None = None) -> Value:
@@ -146,10 +168,17 @@ def published(line: Line, marks: Marks | None = None) -> Value:
         text.printed(line.pair["published"]),
         line.pair["published"],
         tags=footnotes(line.pair, unstated),
-        notes=_range([other["published"] for other in alike]),
+        notes=_range([other["published"] for other in sound(line.pairs)]),
         hint="\n".join(hints),
         **marked,
     )
+
+
+def compared(line: Line) -> Value:
+    """Return the measured number that is held against the published one, and its epoch."""
+    assert line.pair is not None
+    epoch = "best" if line.pair["ours"] == "best_test" else "last"
+    return Value.number(line.pair["measured"]).noted(("plain", epoch))
 
 
 def footnotes(number: Mapping[str, Any], unstated: Collection[str] = ()) -> tuple[str, ...]:
@@ -158,6 +187,7 @@ def footnotes(number: Mapping[str, Any], unstated: Collection[str] = ()) -> tupl
         "b": number["selection"] == "best_test",
         "q": not number["original"],
         "i": number["trust"] == "read from an image",
+        "t": number["trust"] == "third-party notes",
         "u": bool(unstated),
         "c": bool(number["by_card"]),
         "d": bool(number["doubtful"]),
@@ -184,7 +214,10 @@ def gap(line: Line) -> Value:
         return replace(value.noted(("detail", fields)), hint=hint)
     ours = "our best epoch on the test set, as theirs" if pair["ours"] == "best_test" else "our last epoch"
     hint = f"{ours}: {text.printed(pair['measured'])}, published {number}"
-    return replace(value.noted(("gap", text.gap(pair["d"]))), sort_key=text.sort_key(pair["d"]), hint=hint)
+    notes = [("gap", text.gap(pair["d"]))]
+    if several := disagreement(line.pairs):
+        notes.append(("plain", several))
+    return replace(value.noted(*notes), sort_key=text.sort_key(pair["d"]), hint=hint)
 
 
 def gain(whole: Line, control: Line) -> tuple[str, str]:
@@ -258,7 +291,7 @@ def _report(entry: Mapping[str, Any], value: float) -> str:
         f"{text.printed(value)}  {entry['reported_by']}",
         "the authors" if entry["original"] else None,
         _CHOSEN.get(entry["selection"] or ""),
-        f"read from {entry['trust']}",
+        read_from(entry),
         entry["note"],
     )
     return "; ".join(filter(None, parts))

@@ -271,7 +271,7 @@ def test_average_rank_says_how_many_cells_it_rests_on(tmp_path: Path) -> None:
     ]
     numbers.append({"method": "crt", "dataset": "cifar10"})  # alone in its league: ranks nothing
     entries = entries_of(table(), literature(tmp_path, *numbers))
-    assert average(entries, 2) == [("bcl", (2 + 1 + 1) / 3, 3), ("ride", 1.5, 2), ("ce", (3 + 3 + 2) / 3, 3)]
+    assert average(entries, 2) == [("bcl", (50 + 0 + 0) / 3, 3), ("ride", 25.0, 2), ("ce", 100.0, 3)]
     assert [cells for *_, cells in average(entries, 3)] == [2, 2, 2]
     assert average(entries, 5) == []
 
@@ -291,7 +291,9 @@ def test_average_ranks_join_measured_and_published_and_rank_as_the_league_does()
             of("5", "dscl", None, 10.0),  # the first stage alone
         ]
     )
-    assert leaderboard.average_rank(rows, 3) == [("dscl", 1.0, 1), ("ce", 2.0, 1), ("pbsd", 3.0, 1)]
+    assert leaderboard.average_rank(rows, 3) == [("dscl", 0.0, 1), ("ce", 50.0, 1), ("pbsd", 100.0, 1)]
+    own = [row for row in rows if row["kind"] == "measured"]
+    assert leaderboard.average_rank(own, 3) == []  # nothing is published there
 
 
 def test_being_reported_often_neither_helps_nor_hurts(tmp_path: Path) -> None:
@@ -299,7 +301,7 @@ def test_being_reported_often_neither_helps_nor_hurts(tmp_path: Path) -> None:
         {"method": "ce", "value": "60"}
     ]
     entries = entries_of(table(), literature(tmp_path, *numbers))
-    assert average(entries, 2) == [("ce", 1.0, 1), ("bcl", 2.0, 1)]
+    assert average(entries, 2) == [("ce", 0.0, 1), ("bcl", 100.0, 1)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -329,7 +331,8 @@ def test_ranking_depends_neither_on_order_nor_on_other_leagues(
 
 def test_the_whole_literature_ranks() -> None:
     entries = entries_of(table(), whole_literature())
-    assert entries["rank"].notna().equals(entries["accuracy"].notna())
+    ranked = entries["accuracy"].notna() & ~entries["doubtful"].astype(bool)
+    assert entries["rank"].notna().equals(ranked)
     found = average(entries, 5)
     assert all(np.isfinite(rank) and cells >= 1 for _, rank, cells in found)
 

@@ -14,7 +14,7 @@ from leaderboard_fakes import NUMBER, board_of, literature, run, table, whole_li
 
 from bench.errors import BenchError
 from bench.leaderboard import Verdict, side_by_side, verdict
-from bench.leaderboard.check import near
+from bench.leaderboard.check import disagreement, near, sound
 from bench.leaderboard.protocols import JUDGED
 from bench.leaderboard.stated import filled
 from bench.result import Result
@@ -201,6 +201,9 @@ def test_the_reference_is_chosen_by_protocol_and_source_and_never_by_value(tmp_p
     assert [pair["published"] for pair in pairs] == [50.6, 50.7, 50.5, 50.1, 50.4, 50.3, 50.2]
     alike = [pair["published"] for pair in near(pairs)]
     assert alike == [50.1, 50.3, 50.4, 50.5, 50.6, 50.7]  # all but the one of 400 epochs
+    assert [pair["published"] for pair in sound(pairs)] == [50.1, 50.3, 50.5, 50.6, 50.7]
+    assert disagreement(pairs) == "of 5 reports: 3 reproduced, 1 below, 1 inconclusive"
+    assert disagreement(pairs[:1]) == ""
 
 
 @settings(max_examples=10, deadline=None)

@@ -18,12 +18,13 @@ document.addEventListener("ready", ({ target, detail: table }) => {
   let league; // the code of the league that was opened
 
   // Measured and published rows are ranked separately; published ones sort last.
-  const rank = (shown) => {
+  const rank = (shown, alike) => {
     for (const [ours, metric, offset] of [[true, first, 0], [false, "published", 10000]]) {
-      const values = shown.filter((row) => row.ours === ours).map((row) => row.number(metric));
+      const known = (row) => alike && row.shown && row.number(metric) >= 0 && !row.cell(metric).classList.contains("doubtful");
+      const values = shown.filter((row) => row.ours === ours && known(row)).map((row) => row.number(metric));
       for (const row of rows.filter((row) => row.ours === ours)) {
         const own = row.number(metric);
-        const place = row.shown && own >= 0 ? 1 + values.filter((other) => other > own).length : null;
+        const place = known(row) ? 1 + values.filter((other) => other > own).length : null;
         const single = ours && row.cell(first).classList.contains("single");
         row.cell("rank").textContent = place ? (single ? `(${place})` : place) : "n/a";
         row.cell("rank").dataset.order = place ? offset + place : "";
@@ -31,7 +32,7 @@ document.addEventListener("ready", ({ target, detail: table }) => {
     }
   };
 
-  const embolden = (shown, metric) => {
+  const embolden = (shown, metric, alike) => {
     const known = shown.filter((row) => row.number(metric) >= 0).sort((a, b) => b.number(metric) - a.number(metric));
     const measured = known.find((row) => row.ours && "ties" in row.cell(metric).dataset);
     const trusted = (row) => (metric === "published" || !row.ours) && !row.cell(metric).classList.contains("doubtful");
@@ -40,7 +41,7 @@ document.addEventListener("ready", ({ target, detail: table }) => {
     for (const row of known) {
       const best = row.ours && (row === measured || tied.includes(String(rows.indexOf(row))));
       const highest = published && trusted(row) && row.number(metric) === published.number(metric);
-      row.cell(metric).classList.toggle("strong", Boolean(best || highest));
+      row.cell(metric).classList.toggle("strong", Boolean(alike && (best || highest)));
     }
   };
 
@@ -71,8 +72,9 @@ document.addEventListener("ready", ({ target, detail: table }) => {
       row.cell("protocol").textContent = unlike.map((i) => `${fields[i].dataset.label} ${value(row, i)}`).join(", ");
     }
     const shown = rows.filter((row) => row.shown);
-    rank(shown);
-    for (const metric of metrics) embolden(shown, metric);
+    const alike = protocol.every((i) => new Set(shown.map((row) => row.at[i])).size < 2);
+    rank(shown, alike);
+    for (const metric of metrics) embolden(shown, metric, alike);
     fields.forEach((field, i) => field.classList.toggle("widened", field.value !== league[i]));
     table.column("protocol:name").visible(shown.some((row) => protocol.some((i) => row.at[i] !== league[i])), false);
     table.search.fixed("league", (_text, _row, i) => rows[i].shown);
