@@ -188,7 +188,8 @@ def test_a_model_that_is_not_there_is_reported(place: Path, monkeypatch: pytest.
     ("labels", "options", "message"),
     [
         ([0.5, 1.0], {}, "labels should be whole numbers"),
-        ([-1, 0], {}, "labels should be whole numbers"),
+        ([-1, 0], {}, "labels should be whole numbers .* the lowest -1"),
+        ([0, 1], {"imbalance_factor": 0.01}, "imbalance_factor is 0.01; .* at least 1"),
         ([[0], [1]], {}, "labels should be whole numbers"),
         ([], {}, "labels should be whole numbers"),
         ([0, 0, 0], {}, "one class only"),
@@ -234,7 +235,8 @@ def test_a_second_stage_starts_from_a_method_that_is_given() -> None:
     ("name", "params", "message"),
     [
         ("ldam_dwr", {}, "did you mean 'ldam_drw'"),
-        ("ldam", {"margin": 1.0}, "'ldam': margin: Extra inputs"),
+        ("ldam", {"margin": 1.0}, "'ldam' has no hyper-parameter 'margin'; did you mean 'max_margin'"),
+        ("ldam_drw", {"reweight_from": 160}, "reweight_from is 160; it is a share of the epochs"),
         ("ldam", {"max_margin": "wide"}, "'ldam': max_margin: Input should be a valid number"),
     ],
 )
@@ -243,6 +245,40 @@ def test_a_method_that_cannot_be_built_is_reported(
 ) -> None:
     with pytest.raises(BenchError, match=message):
         bench.build_method(name, "resnet8_cifar", [5, 2], **params)
+
+
+@pytest.mark.parametrize("counts", [[], 10, [10, -1], [10.5, 2]])
+def test_class_counts_that_are_none_are_refused(counts: object) -> None:
+    with pytest.raises(BenchError, match="class_counts should be a whole number for each class"):
+        bench.build_method("balanced_softmax", "resnet8_cifar", counts)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16])
+def test_outputs_of_a_loop_are_scored_as_they_are(kind: torch.dtype) -> None:
+    logits = torch.eye(3, dtype=kind, requires_grad=True)
+    assert bench.score(logits, torch.arange(3), [9, 5, 2])["accuracy"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("logits", "labels", "message"),
+    [
+        ([1, 0], [1, 0], "do not fit"),
+        ([[1, 0], [0, 1]], [0.0, 1.0], "labels should be whole numbers"),
+        ([[1, 0], [0, 1]], [0, 2], r"labels must lie in 0\.\.1"),
+    ],
+)
+def test_what_cannot_be_scored_is_reported(logits: list[object], labels: list[float], message: str) -> None:
+    with pytest.raises(BenchError, match=message):
+        bench.score(logits, labels, [9, 5])
+
+
+def test_one_filter_or_change_needs_no_list() -> None:
+    recipe = bench.load_recipe("quick", "protocol.epochs=7")
+    assert recipe.points[0].cell.protocol.epochs == 7
+    with pytest.raises(BenchError, match="no cell of quick has label 'cf'"):
+        bench.run("quick", only="label=cf")
+    with pytest.raises(BenchError, match="names of two runs"):
+        bench.compare(["a"], ["b"])
 
 
 def test_the_leaderboard_without_results_is_the_literature(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from bench.errors import BenchError
+from bench.errors import BenchError, did_you_mean
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,8 +84,13 @@ def long_tail(
 
     known = np.asarray(labels)
     if known.ndim != 1 or not len(known) or known.dtype.kind not in "iu" or known.min() < 0:
+        lowest = f", the lowest {known.min()}" if known.size and known.dtype.kind in "iu" else ""
         raise BenchError(
-            f"labels should be whole numbers from 0, one per image; got {known.dtype} {known.shape}"
+            f"labels should be whole numbers from 0, one per image; got {known.dtype} {known.shape}{lowest}"
+        )
+    if not imbalance_factor >= 1:
+        raise BenchError(
+            f"imbalance_factor is {imbalance_factor:g}; it is the largest class over the smallest, at least 1"
         )
     available = np.bincount(known)
     if len(available) < 2:
@@ -129,6 +134,9 @@ def score(
 
     Returns:
         The keys of `bench.metrics.FullScore`, in percent; a group without classes is None.
+
+    Raises:
+        BenchError: logits that are not finite, shapes that do not fit, or labels that are no classes.
     """
     import numpy as np
 
@@ -136,7 +144,16 @@ def score(
     from bench.cell import ShotRule
 
     shots = ShotRule(many_above=many_above, few_below=few_below)
-    return metrics.full_score(np.asarray(logits), np.asarray(labels), np.asarray(class_counts), shots)
+    values: Any = logits
+    if hasattr(values, "detach"):
+        values = values.detach().float().cpu()  # NumPy has no bfloat16
+    known = np.asarray(labels)
+    if known.dtype.kind not in "iu":
+        raise BenchError(f"labels should be whole numbers, one per image; got {known.dtype} {known.shape}")
+    try:
+        return metrics.full_score(np.asarray(values), known, np.asarray(class_counts), shots)
+    except ValueError as error:
+        raise BenchError(str(error)) from None
 
 
 def build_method(
@@ -188,7 +205,14 @@ def build_method(
         choice = spec.choose(**params)
     except ValidationError as error:
         first = error.errors()[0]
-        raise BenchError(f"{name!r}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None
+        key = ".".join(map(str, first["loc"]))
+        if first["type"] == "extra_forbidden":
+            near = did_you_mean(key, spec.hyperparameters.model_fields)
+            raise BenchError(f"{name!r} has no hyper-parameter {key!r}{near}") from None
+        raise BenchError(f"{name!r}: {key}: {first['msg']}") from None
+    counts = np.asarray(class_counts)
+    if counts.ndim != 1 or not len(counts) or counts.dtype.kind not in "iu" or counts.min() < 0:
+        raise BenchError(f"class_counts should be a whole number for each class; got {class_counts!r}")
     cell = Cell(
         method=choice,
         dataset=DataSet(name="own", source="folder"),
@@ -197,7 +221,7 @@ def build_method(
         protocol=Protocol(),
         seed=seed,
     )
-    method = build(cell, np.asarray(class_counts))
+    method = build(cell, counts)
     if parent is not None:
         method.start_from(parent)
     return method

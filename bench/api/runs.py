@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from bench.records import Results
 
 
-def load_recipe(path: str | Path, sets: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: str | Path, sets: str | Sequence[str] = ()) -> Recipe:
     """Read a recipe, by its file or its name, and change values of it as `--set` does.
 
     >>> import bench
@@ -35,6 +35,7 @@ def load_recipe(path: str | Path, sets: Sequence[str] = ()) -> Recipe:
     """
     from bench.recipe import load
 
+    sets = _several(sets)
     recipe = load(Path(path), sets)
     if sets:  # these cells must not replace the recipe's own report
         recipe = replace(recipe, name=f"{recipe.name}-set", title=f"{recipe.title} ({', '.join(sets)})")
@@ -44,7 +45,7 @@ def load_recipe(path: str | Path, sets: Sequence[str] = ()) -> Recipe:
 def run(
     recipe: str | Path | Recipe,
     *,
-    only: Sequence[str] = (),
+    only: str | Sequence[str] = (),
     results: str | Path = "results",
     data: str | Path | None = None,
     jobs: int | None = None,
@@ -54,7 +55,7 @@ def run(
     retry_failed: bool = False,
     retrain_stale: bool = False,
     methods: Sequence[str | Path] = (),
-    log: Sequence[str] = (),
+    log: str | Sequence[str] = (),
     progress: bool = True,
 ) -> pd.DataFrame:
     """Train the cells of a recipe that are not trained yet, and return their rows, in order, done or not.
@@ -105,8 +106,8 @@ def run(
     root, images = Path(results), Path(data or os.environ.get("LONGTAIL_DATA") or "data")
     runs = Results(root, as_now(images, files))
     whole = resolve(recipe if isinstance(recipe, Recipe) else load_recipe(recipe), runs)
-    loggers = chosen(log, whole.log)
-    cells = [point.cell for point in whole.only(only).points]
+    loggers = chosen(_several(log), whole.log)
+    cells = [point.cell for point in whole.only(_several(only)).points]
     work = todo(cells, runs, images, retrain_stale=retrain_stale, force=force)
     write_grid(root, whole.name, grid_file(whole))
     console = Console(quiet=not progress)
@@ -133,6 +134,10 @@ def run(
     table.insert(0, "recipe", pd.Series([whole.name] * len(table), dtype="string"))
     table["per_class"] = pd.Series([after[run_id].per_class for run_id in table["run_id"]], dtype=object)
     return table.set_index("run_id", drop=False).loc[[cell.run_id for cell in cells]].reset_index(drop=True)
+
+
+def _several(texts: str | Sequence[str]) -> Sequence[str]:
+    return [texts] if isinstance(texts, str) else texts
 
 
 def load_results(results: str | Path = "results") -> pd.DataFrame:
@@ -213,6 +218,8 @@ def compare(ours: str, theirs: str, results: str | Path = "results") -> pd.DataF
     from bench.leaderboard.bootstrap import compared
     from bench.records import Results
 
+    if not (isinstance(ours, str) and isinstance(theirs, str)):
+        raise BenchError("compare needs the names of two runs, one of each series; their seeds are found")
     every = Results(Path(results))
     found = [every.find(name) for name in (ours, theirs)]
     for run in found:

@@ -15,6 +15,8 @@ Param = Scalar | tuple[Scalar, ...]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$", max_length=64)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+#: A standard deviation of pixels from 0 to 1.
+Deviation = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 #: A number of images of each class, or a share of them.
 HeldOut = Count | Annotated[float, Field(gt=0, lt=1)]

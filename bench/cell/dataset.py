@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from bench.cell.base import DESCRIBES, Count, Frozen, HeldOut, Name, Positive
+from bench.cell.base import DESCRIBES, Count, Deviation, Frozen, HeldOut, Name, Share
 
 #: `DataSet.tail` of a data set that is drawn as in the papers: their profile, subset, class order and labels.
 STANDARD = "standard"
@@ -126,8 +126,8 @@ class DataSet(Frozen):
     comparable: bool = Field(False, json_schema_extra=DESCRIBES)
     md5: tuple[str, ...] = Field((), json_schema_extra=DESCRIBES)
     image_size: Count = 32
-    mean: tuple[float, float, float] = (0.4914, 0.4822, 0.4465)
-    std: tuple[Positive, Positive, Positive] = (0.2023, 0.1994, 0.2010)
+    mean: tuple[Share, Share, Share] = (0.4914, 0.4822, 0.4465)
+    std: tuple[Deviation, Deviation, Deviation] = (0.2023, 0.1994, 0.2010)
     profile: Literal["exponential", "step", "pareto", "natural"] = "exponential"
     split_seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
     class_order: Annotated[int, Field(ge=0, lt=2**32)] = 0

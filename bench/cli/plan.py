@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from rich.markup import escape
 
 from bench.cli.common import (
     DATA,
     RESULTS,
+    USER_MISTAKE,
     Data,
     Gpus,
     Jobs,
@@ -83,9 +85,9 @@ def plan(
         split_seed = (str(cell.dataset.split_seed),) if several_splits else ()
         shown.add_row(coloured(state.status), time, run_id, escape(label), *split_seed)
     console().print(shown)
-    refused = _problems([family[run_id] for run_id in times], data)
+    faults, remarks = _found([family[run_id] for run_id in times], data)
     warnings = horizon.warnings(family.values(), labels, data)
-    for problem in dict.fromkeys([*pace.problems, *refused, *warnings]):
+    for problem in dict.fromkeys([*pace.problems, *faults, *remarks, *warnings]):
         print_line(problem, "yellow")
     where = f"on {len(slots)} GPUs" if on_gpu else f"{len(slots)} at once"
     summary = f"{len(times)} of {len(family)} runs to train"
@@ -95,6 +97,8 @@ def plan(
     if grid.search:
         print_search(grid.search.record(), [point.cell for point in grid.points], runs)
     print_stale(known)
+    if faults:
+        raise typer.Exit(USER_MISTAKE)
 
 
 def _why(retrained: bool, begun: bool) -> str:
@@ -104,17 +108,18 @@ def _why(retrained: bool, begun: bool) -> str:
     return " (once more)" if begun else ""
 
 
-def _problems(cells: Sequence[Cell], data: Path) -> list[str]:
-    """Return what `run` would refuse or remark on."""
+def _found(cells: Sequence[Cell], data: Path) -> tuple[list[str], list[str]]:
+    """Return the faults that `run` would refuse, and its remarks."""
     from bench.launch.checks import CHECKS
 
-    problems: list[str] = []
+    faults: list[str] = []
+    remarks: list[str] = []
     for check in CHECKS:
         try:
-            problems += check(cells, data)
+            remarks += check(cells, data)
         except BenchError as error:
-            problems += str(error).split("\n")
-    return problems
+            faults += str(error).split("\n")
+    return faults, remarks
 
 
 def _time(times: Mapping[str, float | None], family: Mapping[str, Cell], slots: int) -> str:

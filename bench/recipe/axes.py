@@ -132,8 +132,14 @@ FIXED_BY_NAME = {"image_size", "n_max", "orientation", "profile", "short_side", 
 def read_datasets(section: Node | None) -> dict[str, DataSet]:
     """Return the built-in data sets, with the recipe's own and its changes to them."""
     own = section.mapping if section else {}
-    read = each(lambda name: parse(DataSet, _with_base((name,), own)), own)
-    return DATASETS | {dataset.name: dataset for dataset in read}
+
+    def define(name: str) -> DataSet:
+        dataset = parse(DataSet, _with_base((name,), own))
+        if "image_size" not in dataset.model_fields_set:
+            raise own[name].fault("needs image_size, the pixels to which images are resized: 32, for example")
+        return dataset
+
+    return DATASETS | {dataset.name: dataset for dataset in each(define, own)}
 
 
 def _with_base(chain: tuple[str, ...], own: dict[str, Node]) -> Node:

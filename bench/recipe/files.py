@@ -52,7 +52,7 @@ def _search(homes: Sequence[Path], name: str, fault: Callable[[str], BenchError]
 def recipes(home: Path) -> list[Path]:
     """Return the YAML files of a folder, sorted by name; for a `FOLDER` also those in its folders."""
     patterns = ("*.y*ml", "*/*.y*ml") if home.name == FOLDER else ("*.y*ml",)
-    found = [file for pattern in patterns for file in home.glob(pattern)]
+    found = [file for pattern in patterns for file in home.glob(pattern) if not file.name.startswith(".")]
     return sorted(found, key=lambda file: (file.name, str(file)))
 
 
@@ -128,8 +128,9 @@ def _text(file: Path, fault: Callable[[str], BenchError]) -> str:
             if file.is_dir():
                 raise fault("is a folder; name one recipe in it")
             usual = find(Path(file.name))
-            beside = {other.name for other in (*recipes(file.parent), *recipes(Path(FOLDER)))}
-            near = f"; did you mean '{usual}'?" if usual.is_file() else did_you_mean(file.name, beside)
+            beside = (*recipes(file.parent), *recipes(Path(FOLDER)))
+            names = {other.name if file.suffix else other.stem for other in beside}
+            near = f"; did you mean '{usual}'?" if usual.is_file() else did_you_mean(file.name, names)
             raise fault(f"no such file{near}")
         with file.open("rb") as stream:
             raw = stream.read(LARGEST_FILE + 1)

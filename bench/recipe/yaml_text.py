@@ -21,6 +21,13 @@ MOST_NODES = 20_000  # in one file; an alias counts as all nodes that it repeats
 DEEPEST = 20
 
 
+#: What to do about some of PyYAML's problems, by a part of their text.
+_REMEDIES = {
+    r"'\t'": "; indent with spaces",
+    "mapping values are not allowed": "; put text with a colon in quotes",
+}
+
+
 class _Loader(yaml.SafeLoader):
     """PyYAML's parser with this dialect's scalars and without tags."""
 
@@ -96,7 +103,9 @@ def compose(text: str, name: str, path: tuple[Key, ...] = (), numbered: bool = T
         raise BenchError(f"{location(1)}: nested more than {DEEPEST} deep") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise BenchError(f"{location(line)}: {_one_line(error.problem)}") from None
+        problem = _one_line(error.problem)
+        remedy = next((remedy for part, remedy in _REMEDIES.items() if part in problem), "")
+        raise BenchError(f"{location(line)}: {problem}{remedy}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # PyYAML raises all of these
         line = text[: getattr(error, "position", 0)].count("\n") + 1
         reason = getattr(error, "reason", None) or error

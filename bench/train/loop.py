@@ -224,7 +224,7 @@ class Training:
         size, losses = len(batch.labels), []
         for piece in pieces(batch, micro_batches):
             with self._forward():
-                loss = self.method.loss(piece)
+                loss = _checked(self.method.loss(piece), self.cell.method.name)
             if piece is not batch:
                 loss = loss * (len(piece.labels) / size)
             loss.backward()
@@ -292,3 +292,13 @@ class Training:
                 f"the loss became {line['loss']} in epoch {line['epoch']}; lower protocol.optimizer.lr "
                 f"({self.cell.protocol.optimizer.lr:g}) or raise protocol.schedule.warmup_epochs"
             )
+
+
+def _checked(loss: object, method: str) -> Tensor:
+    """Return a method's loss, if it is one number with a gradient."""
+    if isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad:
+        return loss
+    got = type(loss).__name__
+    if isinstance(loss, Tensor):
+        got = f"a tensor {(*loss.shape,)}{'' if loss.requires_grad else ' without a gradient'}"
+    raise BenchError(f"{method}: its loss should be one number with a gradient, got {got}")

@@ -75,7 +75,7 @@ class Classifier(Method):
     def loss_of_features(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return the criterion of the main head plus the cross-entropies of the auxiliary ones."""
         main = self.criterion(self.training_outputs(features, labels), labels)
-        return main + self.auxiliary_loss(features, labels)
+        return main + self.auxiliary_loss(features, labels) if self.auxiliary else main
 
     def auxiliary_loss(self, features: Tensor, labels: Tensor) -> Tensor:
         """Return the sum of the auxiliary heads' cross-entropies, 0 if there are none."""

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bench.errors import BenchError
 from bench.method import Clock
 
 
@@ -47,6 +48,8 @@ class DeferredWeights(nn.Module):
 
     def __init__(self, class_counts: Tensor, start: float | None, beta: float) -> None:
         super().__init__()
+        if start is not None and not 0 <= start <= 1:
+            raise BenchError(f"reweight_from is {start:g}; it is a share of the epochs, 0.8 for 160 of 200")
         self.start = start
         self.register_buffer("balanced", effective_number_weights(class_counts, beta))
         self.register_buffer("now", torch.ones_like(self.balanced))

@@ -255,7 +255,7 @@ def test_missing_data_is_reported_once_and_before_anything_runs(tmp_path: Path, 
     assert "cifar-10-batches-py" in out
     assert not (tmp_path / "results").exists()
     code, out = bench("plan", tmp_path / "small.yaml", *where(tmp_path))
-    assert code == 0
+    assert code == 2, "as `run` would end"
     assert out.count("cifar-10-batches-py") == 1
 
 

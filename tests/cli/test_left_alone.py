@@ -129,7 +129,7 @@ def test_backslashes_in_a_list_are_reported(tmp_path: Path, bench: Bench) -> Non
     recipe = tmp_path / "r.yaml"
     recipe.write_text(
         "methods: {ce: {}}\ngrid: {dataset: mine, backbone: resnet8_cifar}\n"
-        "datasets:\n  mine:\n    {source: list, folder: mine, profile: natural, "
+        "datasets:\n  mine:\n    {source: list, folder: mine, image_size: 8, profile: natural, "
         "lists: {train: train.txt, test: test.txt}}\n"
     )
     out = bench("plan", recipe, *where(tmp_path))[1]

@@ -395,7 +395,8 @@ def test_what_is_streamed_is_packed_first(photos: str, tmp_path: Path, bench: Be
         load(dataset, 1.0, tmp_path)
     recipe = tmp_path / "toy.yaml"
     recipe.write_text(
-        f"datasets: {{toy: {{source: {photos}, folder: toy, profile: natural, streamed: true}}}}\n"
+        f"datasets: {{toy: {{source: {photos}, folder: toy, image_size: 32, streamed: true, "
+        "profile: natural}}\n"
     )
     code, out = bench("data", "prepare", "toy", "--recipe", recipe, "--data", tmp_path)
     assert code == 0, out
@@ -417,7 +418,9 @@ def test_what_is_streamed_is_packed_first(photos: str, tmp_path: Path, bench: Be
 
 def test_shards_of_other_images_are_not_taken(tmp_path: Path, bench: Bench) -> None:
     recipe = tmp_path / "toy.yaml"
-    recipe.write_text("datasets: {toy: {source: parquet, folder: toy, profile: natural, streamed: true}}\n")
+    recipe.write_text(
+        "datasets: {toy: {source: parquet, folder: toy, image_size: 32, profile: natural, streamed: true}}\n"
+    )
     for seed in (0, 1):
         to_parquet(tmp_path / "toy", {part: rows(part, seed) for part in COUNTS})
         if seed:
@@ -479,7 +482,8 @@ def test_imagenets_folders_are_streamed(tmp_path: Path, bench: Bench) -> None:
     assert content.key(dataset, tmp_path) != key
     recipe = tmp_path / "mine.yaml"
     recipe.write_text(
-        "datasets: {mine: {source: folder, folder: imagenet, profile: natural, streamed: true}}\n"
+        "datasets: {mine: {source: folder, folder: imagenet, image_size: 32, streamed: true, "
+        "profile: natural}}\n"
     )
     code, out = bench("data", "prepare", "mine", "--recipe", recipe, "--data", tmp_path)
     assert code == 0, out

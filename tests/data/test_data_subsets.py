@@ -130,7 +130,7 @@ def test_show_says_which_published_subset_it_is(official: DataSet, tmp_path: Pat
     recipe = tmp_path / "toys.yaml"
     recipe.write_text(
         "title: Toys\nmethods: [ce]\n"
-        "datasets: {tree: {source: folder, folder: tree, n_max: 40}}\n"
+        "datasets: {tree: {source: folder, folder: tree, image_size: 32, n_max: 40}}\n"
         "grid: {dataset: [tree], imbalance_factor: [10, 8], backbone: [resnet8_cifar]}\n"
     )
     code, out = bench("data", "show", "tree", "--recipe", recipe, "--data", tmp_path)

@@ -217,6 +217,7 @@ datasets:
   mine:
     source: %s
     folder: mine
+    image_size: 32
     profile: natural
     %s
 """

@@ -150,7 +150,7 @@ def test_data_sets_of_a_recipe_start_from_built_in_ones() -> None:
             "datasets.mine={base: cifar10, source: folder, folder: jpegs, copy_of: cifar10, mean: [0, 0, 1]}",
             "datasets.cifar10={n_max: 5000, shots: {many_above: 50}}",
             "datasets.part={base: mine, n_max: 70, copy_kind: a part}",
-            "datasets.new={source: folder, folder: new, profile: natural}",
+            "datasets.new={source: folder, folder: new, image_size: 32, profile: natural}",
             "grid.dataset=[mine, part, cifar10, new, cifar100]",
         ],
     )

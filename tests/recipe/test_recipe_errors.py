@@ -254,6 +254,14 @@ RECIPES = {
         SMALL + "protocol:\n  optimizer: {nesterov: true, momentum: 0.0}\n",
         "r.yaml:4: protocol.optimizer: 'nesterov: true' needs a momentum above 0",
     ),
+    "own images of no stated size": (
+        SMALL + "datasets:\n  mine: {source: folder, folder: x}\n",
+        "r.yaml:4: datasets.mine: needs image_size, the pixels to which images are resized: 32, for example",
+    ),
+    "a mean of pixels from 0 to 255": (
+        SMALL + "datasets:\n  mine: {source: folder, folder: x, mean: [123.7, 0.4, 0.4]}\n",
+        "r.yaml:4: datasets.mine.mean[0]: should be less than or equal to 1, got 123.7",
+    ),
     "a negative milestone": (
         SMALL + "protocol:\n  schedule: {kind: steps, milestones: [-1], factors: [0.1]}\n",
         "r.yaml:4: protocol.schedule.milestones[0]: ...",

@@ -27,6 +27,14 @@ def error_of(text: str) -> str:
 
 
 @pytest.mark.parametrize(
+    ("text", "remedy"),
+    [("title: a: b", "put text with a colon in quotes"), ("a:\n\tb: 1", "indent with spaces")],
+)
+def test_what_yaml_reports_comes_with_a_remedy(text: str, remedy: str) -> None:
+    assert error_of(text).endswith(f"; {remedy}")
+
+
+@pytest.mark.parametrize(
     ("text", "value"),
     [
         ("1e-1", 0.1),

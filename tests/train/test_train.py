@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from bench.rundir import RunDir, equal
 from bench.train.build import build
 from bench.train.evaluate import evaluate_run
 from bench.train.run import run_cell
+from methods.cross_entropy import CrossEntropy
 
 torch.set_num_threads(1)
 
@@ -151,6 +153,23 @@ def test_what_fails_is_a_record_with_its_reason(tmp_path, cell, reason):
     assert reason in record["reason"]
     assert "Traceback" in record["traceback"]
     assert str(ROOT) not in record["traceback"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "got"),
+    [
+        (lambda loss: None, "got NoneType"),
+        (lambda loss: 0.5, "got float"),
+        (lambda loss: loss.detach(), r"got a tensor \(\) without a gradient"),
+        (lambda loss: loss.expand(3), r"got a tensor \(3,\)"),
+    ],
+)
+def test_a_loss_that_is_none_is_named_with_its_method(tmp_path, monkeypatch, wrong, got):
+    right = CrossEntropy.criterion
+    monkeypatch.setattr(CrossEntropy, "criterion", lambda *args: wrong(right(*args)))
+    record = run(make_cell(), tmp_path, tmp_path)
+    assert record["status"] == "failed"
+    assert re.search(f"ce: its loss should be one number with a gradient, {got}", record["reason"])
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[:100], lambda b: b[:50] + b"x" + b[51:], lambda b: b""])

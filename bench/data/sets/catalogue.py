@@ -37,13 +37,14 @@ DATASETS: dict[str, DataSet] = {
             n_max=120,
             test_per_class=50,
         ),
-        DataSet(name="cifar10", source="cifar10", title="CIFAR-10-LT", n_max=5000),
-        DataSet(name="cifar100", source="cifar100", title="CIFAR-100-LT", n_max=500),
+        DataSet(name="cifar10", source="cifar10", title="CIFAR-10-LT", image_size=32, n_max=5000),
+        DataSet(name="cifar100", source="cifar100", title="CIFAR-100-LT", image_size=32, n_max=500),
         DataSet(
             name="cifar100_rebuilt",
             source="cifar100",
             title="CIFAR-100-LT (rebuilt)",
             folder="cifar-100-python-rebuilt",
+            image_size=32,
             n_max=500,
             copy_of="cifar100",
             copy_kind="rebuilt files: the official images and labels, of which 113 of 60,000 stand at other "
