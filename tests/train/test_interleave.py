@@ -328,7 +328,7 @@ def tried(monkeypatch) -> dict[str, Callable[[], int]]:
     def forking(worker: Worker) -> Callable[[Slot], Child]:
         def start(slot: Slot) -> Child:
             ours, theirs = context.Pipe()
-            process: Any = context.Process(target=_serve, args=(worker, slot, os.getcwd(), theirs))
+            process: Any = context.Process(target=_serve, args=(worker, slot, os.getcwd(), theirs, ""))
             process.start()
             theirs.close()
             return Child(slot, process, ours, slot.room or 1)
