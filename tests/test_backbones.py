@@ -172,7 +172,7 @@ def test_plan_and_run_tell_what_does_not_fit_before_anything_trains(tmp_path, be
     )
     where = ["--results", tmp_path / "results", "--data", tmp_path, "--gpus", "none"]
     code, out = bench("plan", recipe, *where)
-    assert code == 0
+    assert code == 2
     assert "options: {img_size: 8}" in out or "image_size: 224" in out
     code, out = bench("run", recipe, *where, "--reports", tmp_path)
     assert code == 2
