@@ -99,15 +99,15 @@ def _check(line: Line, known: Line | None, prints: Fingerprints, now: Now) -> Ch
 
 def _of_method(cell: Cell, content: Mapping[str, Any]) -> Iterator[str]:
     try:
-        entry = registry.find(cell.method.name)
+        spec = registry.find(cell.method.name)
     except BenchError as error:
         yield f"{error}; a method of your own is submitted first"
         return
     if recorded_basis(content).get("code"):
         yield f"{cell.method.name} came from a methods file, and not from this version"
-    if entry.version != cell.method.version:
+    if spec.version != cell.method.version:
         was = f"{cell.method.name} is of version {cell.method.version}"
-        yield f"{was}, and now of {entry.version}: train it again"
+        yield f"{was}, and now of {spec.version}: train it again"
 
 
 def _of_protocol(cell: Cell, content: Mapping[str, Any]) -> Iterator[str]:

@@ -125,52 +125,52 @@ def _registered(name: str, *, alone: bool) -> Row:
     from bench import registry
     from bench.cards import cards_of
 
-    entry = registry.find(name)
+    spec = registry.find(name)
     return {
-        "name": entry.name,
-        "title": entry.title,
-        "family": entry.family,
-        "venue": entry.published,
-        **({"views": _views(entry)} if alone else {}),
-        "parent": entry.build.needs_parent,
-        "golden": entry.golden,
-        "reconstruction": entry.reconstruction,
-        "captured": entry.build.capturable,
-        "pretrained": entry.pretrained,
-        "paper": entry.paper.removeprefix("https://"),
-        "about": entry.summary,
-        "params": _params(entry),
-        "cards": [card.model_dump(mode="json") for card in cards_of(entry.name)],
+        "name": spec.name,
+        "title": spec.title,
+        "family": spec.family,
+        "venue": spec.published,
+        **({"views": _views(spec)} if alone else {}),
+        "parent": spec.build.needs_parent,
+        "golden": spec.golden,
+        "reconstruction": spec.reconstruction,
+        "captured": spec.build.capturable,
+        "pretrained": spec.pretrained,
+        "paper": spec.paper.removeprefix("https://"),
+        "about": spec.summary,
+        "params": _params(spec),
+        "cards": [card.model_dump(mode="json") for card in cards_of(spec.name)],
     }
 
 
-def _params(entry: MethodSpec) -> dict[str, Row]:
+def _params(spec: MethodSpec) -> dict[str, Row]:
     import inspect
 
-    meanings = entry.arguments
+    meanings = spec.arguments
     return {
         name: {
             "default": field.default,
             "type": inspect.formatannotation(field.annotation).replace("typing.", ""),
             "about": meanings.get(name, ""),
         }
-        for name, field in entry.hyperparameters.model_fields.items()
+        for name, field in spec.hyperparameters.model_fields.items()
     }
 
 
-def _views(entry: MethodSpec) -> Sequence[str]:
+def _views(spec: MethodSpec) -> Sequence[str]:
     """Name the augmentation policies of a method's views, which may depend on its hyper-parameters."""
     import numpy as np
 
     from bench import backbones
 
-    params = entry.hyperparameters().model_dump()
+    params = spec.hyperparameters().model_dump()
     try:
-        method = entry.build(
+        method = spec.build(
             lambda **options: backbones.create("resnet8_cifar", **options), np.arange(100, 0, -10), **params
         )
     except Exception:  # it needs another kind of backbone, or has a fault that `run` reports
-        return [view.policy for view in entry.build.views]
+        return [view.policy for view in spec.build.views]
     return [view.policy for view in method.views]
 
 

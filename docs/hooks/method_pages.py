@@ -26,67 +26,67 @@ def method_pages(root: Path) -> dict[str, str]:
     from bench.records import Results
 
     known, board = registry.methods(), gather(Results(root / "results"))
-    pages = {f"methods/{name}.md": "\n".join(_page(entry, board)) for name, entry in known.items()}
+    pages = {f"methods/{name}.md": "\n".join(_page(spec, board)) for name, spec in known.items()}
     return {"methods/index.md": "\n".join(_list(known.values()))} | pages
 
 
-def _list(entries: Iterable[MethodSpec]) -> Iterator[str]:
-    ordered = sorted(entries, key=lambda entry: (entry.family, entry.title.lower()))
+def _list(specs: Iterable[MethodSpec]) -> Iterator[str]:
+    ordered = sorted(specs, key=lambda spec: (spec.family, spec.title.lower()))
     yield "# Methods\n"
     yield f"{len(ordered)} methods by family; `python run_bench.py list methods` shows them in a terminal.\n"
     yield "*Golden*: the loss is tested against values of the authors' code. *Reconstruction*: there is no"
     yield "public code, or details are missing. *Pretrained*: it starts from weights trained on other data.\n"
-    for family, members in groupby(ordered, key=lambda entry: entry.family):
+    for family, members in groupby(ordered, key=lambda spec: spec.family):
         yield f"## {family.capitalize()}\n"
         rows = [
-            [f"[{_cell(entry.title)}]({entry.name}.md)", f"`{entry.name}`", entry.published, _marks(entry)]
-            for entry in members
+            [f"[{_cell(spec.title)}]({spec.name}.md)", f"`{spec.name}`", spec.published, _marks(spec)]
+            for spec in members
         ]
         yield from _table(("method", "name in recipes", "published", ""), rows)
 
 
-def _page(entry: MethodSpec, board: Board) -> Iterator[str]:
+def _page(spec: MethodSpec, board: Board) -> Iterator[str]:
     from bench.cards import cards_of
     from bench.controls import controls
 
-    yield f"# {entry.title}\n"
-    facts = [f"`{entry.name}` in recipes", entry.family, entry.published, _marks(entry)]
-    yield " · ".join(filter(None, facts)) + (f" · [paper]({entry.paper})" if entry.paper else "") + "\n"
-    yield from _texts(entry)
+    yield f"# {spec.title}\n"
+    facts = [f"`{spec.name}` in recipes", spec.family, spec.published, _marks(spec)]
+    yield " · ".join(filter(None, facts)) + (f" · [paper]({spec.paper})" if spec.paper else "") + "\n"
+    yield from _texts(spec)
     yield "## Parameters\n"
     rows = [
         [
             f"`{name}`",
             f"`{json.dumps(field.default)}`",
             f"`{_type(field.annotation)}`",
-            entry.arguments.get(name, ""),
+            spec.arguments.get(name, ""),
         ]
-        for name, field in entry.hyperparameters.model_fields.items()
+        for name, field in spec.hyperparameters.model_fields.items()
     ]
     yield from _table(("name", "default", "type", "what it is"), rows, "It has none.")
     yield "## What its authors trained with\n"
-    for card in cards_of(entry.name):
+    for card in cards_of(spec.name):
         yield from _table(
             (f"card `{card.name}`", ""), [[about, text] for about, text in card.lines().items()]
         )
-    if not cards_of(entry.name):
+    if not cards_of(spec.name):
         yield "There is no card.\n"
-    if known := controls().get(entry.name):
+    if known := controls().get(spec.name):
         yield "## Controls\n"
         yield "`controls: true` in a recipe trains these, too: the same training without one part.\n"
         changes = [[f"`{name}`", f"`{_short(control)}`"] for name, control in known.items()]
         yield from _table(("control", "what differs"), changes)
     yield "## Measured\n"
-    yield from _measured(entry.name, board)
+    yield from _measured(spec.name, board)
     yield "## Published\n"
-    yield from _published(entry.name, board)
+    yield from _published(spec.name, board)
 
 
-def _texts(entry: MethodSpec) -> Iterator[str]:
+def _texts(spec: MethodSpec) -> Iterator[str]:
     """Show what the class says, and below it the equations: what the public functions of its file say."""
-    text = inspect.getdoc(entry.build) or ""
+    text = inspect.getdoc(spec.build) or ""
     yield re.split(r"\n(?:Args|Attributes|Raises|Returns):\n", text)[0].replace("*", r"\*") + "\n"
-    module = sys.modules[entry.build.__module__]
+    module = sys.modules[spec.build.__module__]
     functions = [
         one
         for name, one in vars(module).items()
@@ -149,9 +149,9 @@ def _scores(scores: Sequence[str]) -> list[str]:
     return [kept[0], " / ".join(kept[1:]) if set(kept[1:]) != {"n/a"} else ""]
 
 
-def _marks(entry: MethodSpec) -> str:
+def _marks(spec: MethodSpec) -> str:
     marks = ("golden", "reconstruction", "pretrained")
-    return ", ".join(mark for mark in marks if getattr(entry, mark))
+    return ", ".join(mark for mark in marks if getattr(spec, mark))
 
 
 def _type(annotation: Any) -> str:
