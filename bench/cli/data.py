@@ -134,7 +134,8 @@ def _show_tail(dataset: DataSet, factor: float, data: Path) -> None:
         lines.append(known.describe())
     elif found.image_hashes:
         lines.append("not the images of a published long tail that is known here")
-    console().print(f"\nimbalance factor {factor:g}", style="bold", highlight=False)
+    title = "its own tail" if dataset.profile == "natural" else f"imbalance factor {factor:g}"
+    console().print(f"\n{title}", style="bold", highlight=False)
     for line in lines:
         print_line(f"  {line}")
 

@@ -414,6 +414,9 @@ def test_a_natural_tail_needs_no_imbalance_factor(tmp_path: Path, bench: Bench) 
     page = (tmp_path / "pages/r.md").read_text()
     assert "its own tail of 6 to 2 images" in page
     assert "imbalance factor 1" not in page
+    shown = bench("data", "show", "mine", "--recipe", tmp_path / "r.yaml", "--data", tmp_path / "data")[1]
+    assert "its own tail\n" in shown
+    assert "imbalance factor" not in shown
     (tmp_path / "r.yaml").write_text(text.format(more="", profile="exponential"))
     code, out = bench("plan", tmp_path / "r.yaml", *where(tmp_path))
     assert code == 2
