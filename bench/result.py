@@ -114,6 +114,11 @@ class Result:
         """The values of each epoch."""
         return ledger.curve(self.record) if self.of_line else self.directory.epochs()
 
+    @cached_property
+    def scored(self) -> int:
+        """The number of epochs after which the test set was scored."""
+        return sum(epoch.get("accuracy") is not None for epoch in self.curve)
+
     @property
     def confusion(self) -> np.ndarray | None:
         """Test images by class and predicted class (C, C)."""

@@ -12,7 +12,6 @@ from bench.leaderboard.lines import Line, Marks, RecipeLine, control_name
 from bench.metrics import RANKED
 from bench.report import text
 from bench.report.table import Column, Value
-from bench.result import Result
 
 #: Footnotes of published numbers, by letter.
 FOOTNOTES = {
@@ -121,11 +120,11 @@ def metric(line: Line, name: str, marks: Marks | None = None) -> Value:
 def _printed(line: Line, name: str) -> Value:
     """Return the published value of a metric, with the range of all reports that are not doubtful."""
     value, std, reports = line.entry[name], line.entry[f"{name}_std"], line.reports.get(name, ())
-    sound = [report[name] for report in reports if line.doubtful or not report["doubtful"]]
+    ranged = [report[name] for report in reports if line.doubtful or not report["doubtful"]]
     return Value(
         text.printed(value) + (f" ± {text.printed(std)}" if std is not None else ""),
         text.sort_key(value),
-        notes=_range(sound),
+        notes=_range(ranged),
         hint="\n".join(_report(report, report[name]) for report in reports) if len(reports) > 1 else "",
     )
 
@@ -138,15 +137,11 @@ def best(line: Line) -> Value:
     if line.kind == "published":
         return EMPTY
     top, last = line.entry["best_accuracy"], line.entry["accuracy"]
-    if top is None or last is None or min(map(_scored, line.runs), default=0) < FEWEST_SCORED:
+    if top is None or last is None or min((run.scored for run in line.runs), default=0) < FEWEST_SCORED:
         return Value(text.NA)
     return Value(
         f"{text.around(top, line.entry['best_accuracy_std'])} ({top - last:+.2f})", text.sort_key(top)
     )
-
-
-def _scored(run: Result) -> int:
-    return sum(epoch.get("accuracy") is not None for epoch in run.curve)
 
 
 def published(line: Line, marks: Marks | None = None) -> Value:
