@@ -124,6 +124,8 @@ def _key(node: yaml.Node, at: Node) -> str:
     if not isinstance(key, str):
         written = node.value if isinstance(node, yaml.ScalarNode) else key
         raise at.fault(f"a key should be text, got {shown(written)}; quote it")
+    if key == "<<":
+        raise at.fault("merge keys (<<) are not read; repeat the keys, or `include` a recipe that has them")
     return key
 
 

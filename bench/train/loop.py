@@ -131,6 +131,11 @@ class Training:
                 if ranks.rank():  # whose dropout is its own, while all have displaced the weights alike
                     self._seed_noise(step, ranks.rank())
                 self._step(phase, batch)
+                if step == 0 and not self.total_loss.isfinite():
+                    raise BenchError(
+                        f"{cell.method.name}: the loss is {self.total_loss.item()} in the first step, before "
+                        "the weights have changed; look for a fault in the method's loss"
+                    )
                 method.after_step(clock, batch)
                 if self.average is not None:
                     self.average.after_step()

@@ -172,6 +172,14 @@ def test_a_loss_that_is_none_is_named_with_its_method(tmp_path, monkeypatch, wro
     assert re.search(f"ce: its loss should be one number with a gradient, {got}", record["reason"])
 
 
+def test_a_loss_that_is_nan_from_the_start_is_not_blamed_on_the_rate(tmp_path, monkeypatch):
+    right = CrossEntropy.criterion
+    monkeypatch.setattr(CrossEntropy, "criterion", lambda *args: right(*args) * float("nan"))
+    record = run(make_cell(), tmp_path, tmp_path)
+    assert record["status"] == "failed"
+    assert record["reason"].startswith("ce: the loss is nan in the first step")
+
+
 @pytest.mark.parametrize("damage", [lambda b: b[:100], lambda b: b[:50] + b"x" + b[51:], lambda b: b""])
 def test_a_damaged_checkpoint_is_refused_by_its_name(tmp_path, damage):
     cell = make_cell()

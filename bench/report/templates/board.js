@@ -47,14 +47,11 @@ document.addEventListener("ready", ({ target, detail: table }) => {
 
   const listed = (values) => [...values.slice(0, 4), ...(values.length > 4 ? [`${values.length - 4} more`] : [])].join(", ");
 
-  // Only one league has a headline: rows of different protocols have no winner.
-  const describe = (shown) => {
+  // Only one league has a headline: rows that differ in fields of the protocol have no winner.
+  const describe = (shown, differing) => {
     const option = jump.selectedOptions[0];
     const one = option?.dataset.headline;
-    const unlike = protocol
-      .map((i) => [fields[i].dataset.label, new Set(shown.map((row) => value(row, i)))])
-      .filter(([, values]) => values.size > 1)
-      .map(([label, values]) => `${label} (${listed([...values])})`);
+    const unlike = differing.map((i) => `${fields[i].dataset.label} (${listed([...new Set(shown.map((row) => value(row, i)))])})`);
     const summary = !shown.length
       ? "No row has all of this: set a field to any."
       : unlike.length
@@ -72,9 +69,9 @@ document.addEventListener("ready", ({ target, detail: table }) => {
       row.cell("protocol").textContent = unlike.map((i) => `${fields[i].dataset.label} ${value(row, i)}`).join(", ");
     }
     const shown = rows.filter((row) => row.shown);
-    const alike = protocol.every((i) => new Set(shown.map((row) => row.at[i])).size < 2);
-    rank(shown, alike);
-    for (const metric of metrics) embolden(shown, metric, alike);
+    const differing = protocol.filter((i) => new Set(shown.map((row) => row.at[i])).size > 1);
+    rank(shown, !differing.length);
+    for (const metric of metrics) embolden(shown, metric, !differing.length);
     fields.forEach((field, i) => field.classList.toggle("widened", field.value !== league[i]));
     table.column("protocol:name").visible(shown.some((row) => protocol.some((i) => row.at[i] !== league[i])), false);
     table.search.fixed("league", (_text, _row, i) => rows[i].shown);
@@ -83,7 +80,7 @@ document.addEventListener("ready", ({ target, detail: table }) => {
     jump.value = fields.every(({ value }) => value === "") ? "all" : code;
     if (jump.selectedIndex < 0) jump.value = "";
     for (const figures of panel.querySelectorAll("[data-league]")) figures.hidden = figures.dataset.league !== code;
-    describe(shown);
+    describe(shown, differing);
   };
 
   const open = () => {
