@@ -70,6 +70,7 @@ class Number(typed_csv.Row):
     backbone: Slug | None = None
     width_class: Width | None = None
     epochs: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    weight_decay: Annotated[float, Field(ge=0, le=1)] | None = None
     augmentation: Augmentation | None = None
     experts: UpTo100 | None = None
     selection: Selection | None = None

@@ -30,7 +30,7 @@ def compared(entries: Iterable[Entry]) -> dict[str, list[Pair]]:
 
     A number of the best epoch on the test set is compared with our best on test (`ours` is "best_test"), any
     other with our last epoch. `differs`, `unstated` and `by_card` name protocol fields that differ, that the
-    source leaves open, and that it leaves to its authors' card. If the choice of epoch is not stated, or was
+    source leaves open although most state them, and that it leaves to its authors' card. If the choice of epoch is not stated, or was
     made on a validation set that we lack, "selection" is in `unstated`.
 
     Returns:
@@ -108,7 +108,7 @@ def _pair(entry: Entry, number: Entry) -> Pair:
     d = None if mean is None else mean - number["accuracy"]
     s = None if std is None else std / math.sqrt(n)
     differs = [name for name, state in states.items() if state == "differs"]
-    unstated = [name for name, state in states.items() if state == "not stated"]
+    unstated = [name for name, state in states.items() if state == "not stated" and FIELDS[name].marked]
     if number["selection"] != ours:
         unstated.append("selection")
     return {

@@ -39,7 +39,7 @@ class External(Frozen):
     tail: str = STANDARD
     note: str | None = None
     imbalance_factor: Annotated[float, Field(ge=1, allow_inf_nan=False)]
-    protocol: dict[str, str | int]
+    protocol: dict[str, str | int | float]
     given: Literal["scores", "labels"]
     images: int
     sha256: str

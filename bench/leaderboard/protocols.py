@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from bench.cell import STANDARD, BackboneChoice, Cell, families
+from bench.cell import STANDARD, BackboneChoice, Cell, Protocol, families
 from bench.controls import control_in
 from bench.data.sets.subsets import Recognised, recognise
 from bench.result import Result
@@ -59,8 +59,9 @@ def architecture(name: str) -> str:
     return "_".join(part for part in parts if part not in ("clip", "224", "384"))
 
 
-def _epochs(run: Result) -> int:
-    return max(stage.protocol.epochs for stage in run.cell.family())
+def _longest(run: Result) -> Protocol:
+    """Return the protocol of the longest stage."""
+    return max((stage.protocol for stage in run.cell.family()), key=lambda protocol: protocol.epochs)
 
 
 def width_class(backbone: BackboneChoice) -> str:
@@ -125,6 +126,7 @@ class Field:
         of: returns the value of a run in the terms of the literature.
         league: whether only rows that share it are ranked together.
         judged: whether a published number judges only runs that share it.
+        marked: whether pages mark a source that leaves it open.
         usual: the default value, which pages omit.
     """
 
@@ -134,6 +136,7 @@ class Field:
     kind: str = "string"
     league: bool = True
     judged: bool = True
+    marked: bool = True
     usual: Any = None
 
 
@@ -150,12 +153,22 @@ FIELDS = {
         lambda run: width_class(run.cell.backbone),
         usual="standard",
     ),
-    "epochs": Field("epochs", "of the longest stage", _epochs, "Int64", league=False),
+    "epochs": Field(
+        "epochs", "of the longest stage", lambda run: _longest(run).epochs, "Int64", league=False
+    ),
     "epochs_class": Field(
         "epochs",
         "of the longest stage, in classes: twice the epochs is worth a point or two",
-        lambda run: epochs_class(_epochs(run)),
+        lambda run: epochs_class(_longest(run).epochs),
         judged=False,
+    ),
+    "weight_decay": Field(
+        "weight decay",
+        "of the longest stage; few tables state it, and their authors' code is read for some",
+        lambda run: _longest(run).optimizer.weight_decay,
+        "Float64",
+        league=False,
+        marked=False,
     ),
     "augmentation": Field(
         "augmentation",

@@ -31,6 +31,7 @@ NUMBER = {
     "backbone": "resnet32_cifar",
     "width_class": "standard",
     "epochs": "200",
+    "weight_decay": "0.0002",
     "augmentation": "autoaug_cutout",
     "experts": "1",
     "selection": "last",

@@ -150,6 +150,16 @@ def test_a_known_field_that_differs_is_named_and_an_unstated_one_matches_with_a_
     assert below
 
 
+def test_another_weight_decay_is_named_and_an_unstated_one_is_not_marked(tmp_path: Path) -> None:
+    found, below = judged(tmp_path, three(40.0), {"weight_decay": "0.0005"})
+    assert found["differs"].iloc[0] == ["weight_decay"]
+    assert not below
+    for stated in ("0.0002", ""):
+        found, below = judged(tmp_path, three(40.0), {"weight_decay": stated})
+        assert (found["differs"].iloc[0], found["unstated"].iloc[0]) == ([], [])
+        assert below
+
+
 def test_a_table_that_mixes_policies_does_not_state_them(tmp_path: Path) -> None:
     found, _ = judged(tmp_path, three(52.0), {"augmentation": "mixed"})
     assert found["unstated"].iloc[0] == ["augmentation"]
