@@ -6,6 +6,7 @@ features or the last feature map, or split it after any stage and insert somethi
 
 from __future__ import annotations
 
+import re
 from typing import Any, Self
 
 import torch
@@ -90,7 +91,9 @@ def timm_model(name: str, num_classes: int, **options: Any) -> nn.Module:
     try:
         return timm.create_model(name, num_classes=num_classes, **timm_options(name, **options))
     except TypeError as error:
-        raise BenchError(f"backbone {name!r}: {error}") from error
+        unknown = re.search(r"unexpected keyword argument (\S+)", str(error))
+        reason = f"it has no option {unknown[1]}; leave it out" if unknown else error
+        raise BenchError(f"backbone {name!r}: {reason}") from error
 
 
 def timm_options(name: str, **options: Any) -> dict[str, Any]:

@@ -196,11 +196,6 @@ class Results:
         return found
 
 
-def states(results: Path, cells: Iterable[Cell], asked: Collection[str] = ()) -> dict[str, State]:
-    """Return the state of each cell at this moment, as `Results.states` does."""
-    return Results(results).states(cells, asked)
-
-
 def results_folder(path: Path) -> Path:
     """Return the path of a results folder; one that does not exist is a `BenchError`."""
     if not path.is_dir():

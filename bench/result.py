@@ -29,12 +29,9 @@ class Result:
         self,
         directory: RunDir,
         line: ledger.Line | None = None,
-        cell: Cell | None = None,
         among: Results | None = None,
     ) -> None:
         self.run_id, self.directory, self.line, self._among = directory.run_id, directory, line, among
-        if cell is not None:
-            self.cell = cell
 
     @cached_property
     def _local(self) -> tuple[State, dict[str, Any] | None]:

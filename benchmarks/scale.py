@@ -38,7 +38,8 @@ import sys
 from pathlib import Path
 from bench.records import Results
 from bench.leaderboard import gather
-from bench.report import render_index, render_recipe
+from bench.report.index_page import render_index
+from bench.report.recipe_page import render_recipe
 runs, reports = Results(Path(sys.argv[1])), Path(sys.argv[2])
 render_index(gather(runs), reports)
 render_recipe(runs, next(iter(runs.grids)), reports)

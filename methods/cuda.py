@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.data.augment.distortion import HIGHEST
 from bench.method import Clock, MakeBackbone, Method, View
 from bench.registry import register
 from methods.cross_entropy import CrossEntropy
 from methods.ldam import LDAM
 from methods.logit_adjustment import LogitAdjustment
-
-#: The highest level of distortion.
-HIGHEST = 10
 
 
 class Curriculum(Method):

@@ -236,8 +236,9 @@ def test_a_second_stage_starts_from_a_method_that_is_given() -> None:
     [
         ("ldam_dwr", {}, "did you mean 'ldam_drw'"),
         ("ldam", {"margin": 1.0}, "'ldam' has no hyper-parameter 'margin'; did you mean 'max_margin'"),
+        ("ce", {"seed": -1}, "ce: seed: Input should be greater than or equal to 0"),
         ("ldam_drw", {"reweight_from": 160}, "reweight_from is 160; it is a share of the epochs"),
-        ("ldam", {"max_margin": "wide"}, "'ldam': max_margin: Input should be a valid number"),
+        ("ldam", {"max_margin": "wide"}, "ldam: max_margin: Input should be a valid number"),
     ],
 )
 def test_a_method_that_cannot_be_built_is_reported(

@@ -24,7 +24,9 @@ from bench.cell import BackboneChoice
 from bench.errors import BenchError
 from bench.leaderboard import external, gather
 from bench.records import Results
-from bench.report import render_index, render_recipe, render_runs
+from bench.report.index_page import render_index
+from bench.report.recipe_page import render_recipe
+from bench.report.run_page import render_runs
 
 #: Texts that would run somewhere, each with what tells that it did: `owned` as the title of a page.
 SCRIPT = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"

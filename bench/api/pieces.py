@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -95,14 +96,15 @@ def long_tail(
     available = np.bincount(known)
     if len(available) < 2:
         raise BenchError("labels have one class only; a long tail has at least two")
-    tail = DataSet(
-        name="labels",
-        source="folder",
-        profile=profile,
-        n_max=n_max,
-        split_seed=split_seed,
-        class_order=class_order,
-    )
+    with _in_one_line("long_tail"):
+        tail = DataSet(
+            name="labels",
+            source="folder",
+            profile=profile,
+            n_max=n_max,
+            split_seed=split_seed,
+            class_order=class_order,
+        )
     names = [str(c) for c in range(len(available))]
     counts = longtail.class_counts(tail, imbalance_factor, available, names)
     return longtail.select(known, counts, split_seed), counts
@@ -143,7 +145,8 @@ def score(
     from bench import metrics
     from bench.cell import ShotRule
 
-    shots = ShotRule(many_above=many_above, few_below=few_below)
+    with _in_one_line("score"):
+        shots = ShotRule(many_above=many_above, few_below=few_below)
     values: Any = logits
     if hasattr(values, "detach"):
         values = values.detach().float().cpu()  # NumPy has no bfloat16
@@ -190,7 +193,6 @@ def build_method(
         BenchError: method, backbone or hyper-parameter is unknown; the parent is missing, or not wanted.
     """
     import numpy as np
-    from pydantic import ValidationError
 
     from bench import registry
     from bench.cell import BackboneChoice, Cell, DataSet, Protocol
@@ -201,27 +203,35 @@ def build_method(
         raise BenchError(f"{name!r} starts from a trained method; give it as parent=")
     if parent is not None and not spec.build.needs_parent:
         raise BenchError(f"{name!r} does not start from another method; leave parent= out")
-    try:
-        choice = spec.choose(**params)
-    except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        if first["type"] == "extra_forbidden":
-            near = did_you_mean(key, spec.hyperparameters.model_fields)
-            raise BenchError(f"{name!r} has no hyper-parameter {key!r}{near}") from None
-        raise BenchError(f"{name!r}: {key}: {first['msg']}") from None
+    if unknown := params.keys() - spec.hyperparameters.model_fields:
+        key = min(unknown)
+        near = did_you_mean(key, spec.hyperparameters.model_fields)
+        raise BenchError(f"{name!r} has no hyper-parameter {key!r}{near}")
     counts = np.asarray(class_counts)
     if counts.ndim != 1 or not len(counts) or counts.dtype.kind not in "iu" or counts.min() < 0:
         raise BenchError(f"class_counts should be a whole number for each class; got {class_counts!r}")
-    cell = Cell(
-        method=choice,
-        dataset=DataSet(name="own", source="folder"),
-        imbalance_factor=1,
-        backbone=BackboneChoice(**({"name": backbone} if isinstance(backbone, str) else backbone)),
-        protocol=Protocol(),
-        seed=seed,
-    )
+    with _in_one_line(name):
+        cell = Cell(
+            method=spec.choose(**params),
+            dataset=DataSet(name="own", source="folder"),
+            imbalance_factor=1,
+            backbone=BackboneChoice(**({"name": backbone} if isinstance(backbone, str) else backbone)),
+            protocol=Protocol(),
+            seed=seed,
+        )
     method = build(cell, counts)
     if parent is not None:
         method.start_from(parent)
     return method
+
+
+@contextmanager
+def _in_one_line(about: str) -> Iterator[None]:
+    """Raise pydantic's first mistake as one line that names the argument."""
+    from pydantic import ValidationError
+
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BenchError(f"{about}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from None

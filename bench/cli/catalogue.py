@@ -72,7 +72,8 @@ def list(
     chosen = [row for row in rows if fnmatch(row["name"], pattern)]
     if not chosen:
         near = did_you_mean(pattern, [row["name"] for row in rows])
-        raise BenchError(f"none of the {len(rows)} {kind} is called {pattern!r}{near[:100]}")
+        near = near[:100] or f"; `list {kind}` shows them"
+        raise BenchError(f"none of the {len(rows)} {kind} is called {pattern!r}{near}")
     if kind is Kind.METHODS and (wide or as_json or len(chosen) == 1):
         chosen = [_registered(row["name"], alone=len(chosen) == 1) for row in chosen]
     if as_json:

@@ -50,10 +50,8 @@ class Pace:
         return images / paces[len(paces) // 2] if paces else None
 
 
-def total(times: Mapping[str, float | None], cells: Mapping[str, Cell], slots: int) -> float | None:
+def total(times: Mapping[str, float | None], cells: Mapping[str, Cell], slots: int) -> float:
     """Estimate how long runs take on a number of cores or GPUs; runs of unknown time are left out."""
-    if times and all(seconds is None for seconds in times.values()):
-        return None
     known = {run_id: seconds or 0.0 for run_id, seconds in times.items()}
     chains = (sum(known.get(member.run_id, 0.0) for member in cells[r].family()) for r in known)
     return max(sum(known.values()) / slots, max(chains, default=0.0))

@@ -239,7 +239,8 @@ def score(
 def write_board(runs: AllRuns, reports: Path) -> None:
     """Write the leaderboard and the pages of its runs, and print their paths."""
     from bench.leaderboard import gather
-    from bench.report import render_index, render_runs
+    from bench.report.index_page import render_index
+    from bench.report.run_page import render_runs
 
     board = gather(runs)
     index, *_ = render_index(board, reports)

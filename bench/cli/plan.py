@@ -91,7 +91,7 @@ def plan(
         print_line(problem, "yellow")
     where = f"on {len(slots)} GPUs" if on_gpu else f"{len(slots)} at once"
     summary = f"{len(times)} of {len(family)} runs to train"
-    if times:
+    if times and not faults:
         summary += f", {where}: {_time(times, family, len(slots))}"
     print_line(summary, wrap=True)
     if grid.search:
@@ -109,17 +109,13 @@ def _why(retrained: bool, begun: bool) -> str:
 
 
 def _found(cells: Sequence[Cell], data: Path) -> tuple[list[str], list[str]]:
-    """Return the faults that `run` would refuse, and its remarks."""
-    from bench.launch.checks import CHECKS
+    """Return the faults that `run` would refuse, or its remarks."""
+    from bench.launch.checks import check
 
-    faults: list[str] = []
-    remarks: list[str] = []
-    for check in CHECKS:
-        try:
-            remarks += check(cells, data)
-        except BenchError as error:
-            faults += str(error).split("\n")
-    return faults, remarks
+    try:
+        return [], check(cells, data)
+    except BenchError as error:
+        return str(error).split("\n"), []
 
 
 def _time(times: Mapping[str, float | None], family: Mapping[str, Cell], slots: int) -> str:
@@ -129,7 +125,7 @@ def _time(times: Mapping[str, float | None], family: Mapping[str, Cell], slots: 
 
     unknown = sum(seconds is None for seconds in times.values())
     if not unknown:
-        return duration(total(times, family, slots) or 0)
+        return duration(total(times, family, slots))
     if any(times.values()):
         return f"more than {duration(total(times, family, slots))} ({unknown} of unknown time)"
     return f"time unknown, as no run with such a backbone and image size has ended here ({unknown} runs)"

@@ -178,7 +178,7 @@ def _now(data: Path, methods: list[Path] | None) -> Now:
 
 def write_report(name: str, runs: AllRuns, reports: Path) -> None:
     """Write the pages of one recipe, and print their paths."""
-    from bench.report import render_recipe
+    from bench.report.recipe_page import render_recipe
 
     for path in render_recipe(runs, name, reports):
         print_line(f"report  {path}")
@@ -193,7 +193,7 @@ def _chosen(names: Iterable[str] | None, runs: AllRuns) -> Mapping[str, Grid]:
         name = Path(text).name.removesuffix(".yaml")
         if name not in known:
             hint = f"; `run {text}` trains it" if Path(text).is_file() else did_you_mean(name, known)
-            raise BenchError(f"recipe {name!r} was not run with {runs.root}{hint}")
+            raise BenchError(f"{runs.root}: has no run of a recipe {name!r}{hint}")
         chosen[name] = known[name]
     return chosen
 

@@ -17,7 +17,7 @@ from bench.cores import cores
 from bench.launch.jobs import Job, jobs_for, record
 from bench.launch.process import Child, Slot, Worker, starter
 from bench.launch.rerun import begin
-from bench.records import states
+from bench.records import Results
 from bench.rundir import State
 
 #: Called with each event of a cell: "planned", "started", "epoch" (with the epoch's line), and at the end its
@@ -74,7 +74,7 @@ def run_grid(
         launcher.run()
     finally:
         launcher.stop()
-    return states(results, family.values(), {job.cell.run_id for job in todo if job.beside})
+    return Results(results).states(family.values(), {job.cell.run_id for job in todo if job.beside})
 
 
 def slots_for(jobs: int | None, gpus: Sequence[str | int], per_gpu: int | None = None) -> list[Slot]:

@@ -30,7 +30,7 @@ from bench.launch.process import Worker
 from bench.launch.progress import watch
 from bench.launch.rerun import BAD, begin, latest, pending, settle, withdraw
 from bench.launch.together import is_first, run_together
-from bench.records import AGAIN, Results, states
+from bench.records import AGAIN, Results
 from bench.rundir import Busy, RunDir, State, attempt
 from bench.train.compiled import COMPILE
 
@@ -177,7 +177,7 @@ def submit(
     made = begin(results, free, rerun, retry_failed=retry_failed)
     asked = pending(results, family)
     needed = frozenset(Results(results).needed(cells, AGAIN, asked))
-    known = states(results, family.values(), asked)
+    known = Results(results).states(family.values(), asked)
     left = [
         cell
         for run_id, cell in family.items()
@@ -223,7 +223,7 @@ def follow(
     def run_of(run_id: str) -> RunDir:
         return latest(results, run_id) if run_id in asked else RunDir(results, run_id)
 
-    known = states(results, family.values(), asked)
+    known = Results(results).states(family.values(), asked)
     left = {i: family[i] for i, state in known.items() if state.status not in ENDED}
     reported = {run_id: len(run_of(run_id).epochs()) for run_id in left}
     started: set[str] = set()
@@ -252,16 +252,16 @@ def follow(
                 waits = attempt(results, run_id).path.exists()
             if (state.status in ENDED and not waits) or (run_id not in queued and run_id in gone):
                 del left[run_id]
-                state = states(results, cell.family(), asked)[run_id]
-                done = state.status == "done" and record
-                listen(cell, state.status, record if done and record else {"reason": state.reason})
+                state = Results(results).states(cell.family(), asked)[run_id]
+                reached = record if state.status == "done" else None
+                listen(cell, state.status, reached or {"reason": state.reason})
             elif run_id not in queued:
                 gone.add(run_id)  # its record may appear here a moment later
             else:
                 gone.discard(run_id)
         if left:
             time.sleep(seconds)
-    return states(results, family.values(), asked)
+    return Results(results).states(family.values(), asked)
 
 
 def check_commands() -> None:

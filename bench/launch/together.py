@@ -25,7 +25,7 @@ from bench.errors import BenchError
 from bench.launch.jobs import Job, jobs_for, prepare
 from bench.launch.local import Listen
 from bench.launch.rerun import begin
-from bench.records import states
+from bench.records import Results
 from bench.registry import load_files
 from bench.rundir import Busy, RunDir, State
 
@@ -94,7 +94,7 @@ def run_together(
             if rank == 0:
                 job.settle()  # its lock is released
     asked = {job.cell.run_id for job in jobs if job.beside}
-    return states(results, family.values(), asked) if rank == 0 else {}
+    return Results(results).states(family.values(), asked) if rank == 0 else {}
 
 
 def _set_device(gpus: Sequence[str]) -> str:

@@ -30,8 +30,8 @@ def compared(entries: Iterable[Entry]) -> dict[str, list[Pair]]:
 
     A number of the best epoch on the test set is compared with our best on test (`ours` is "best_test"), any
     other with our last epoch. `differs`, `unstated` and `by_card` name protocol fields that differ, that the
-    source leaves open although most state them, and that it leaves to its authors' card. If the choice of epoch is not stated, or was
-    made on a validation set that we lack, "selection" is in `unstated`.
+    source leaves open although most state them, and that it leaves to its authors' card. If the choice of
+    epoch is not stated, or was made on a validation set that we lack, "selection" is in `unstated`.
 
     Returns:
         The pairs of each measured entry by its key; it is judged by the first: most fields that the source

@@ -24,7 +24,6 @@ AUGMENTATION_CLASSES = {
     "crop_flip_cutout": "cutout",
     "autoaugment": "autoaug",
     "autoaugment_cutout": "autoaug_cutout",
-    "randaugment": "randaug",
     "timm_randaugment": "randaug",
     "randcls": "randaug",
     "dscl_query": "simclr",

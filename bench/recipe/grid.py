@@ -246,8 +246,10 @@ def _steps(key: str) -> tuple[str, ...]:
 def _check_schedule(cell: Cell, draft: Node, spec: LabelSpec) -> None:
     """Refuse a schedule with a part after the last epoch."""
     epochs, schedule = cell.protocol.epochs, cell.protocol.schedule
-    if not epochs or not spec.method.build.trains:
+    if not spec.method.build.trains:
         return
+    if not epochs:
+        raise draft.find(("protocol", "epochs")).fault("0 epochs train nothing; write at least 1")
     late = {"milestones": [m for m in schedule.milestones if m >= epochs]}
     if schedule.warmup_epochs > epochs:
         late["warmup_epochs"] = [schedule.warmup_epochs]

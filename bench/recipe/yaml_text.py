@@ -25,6 +25,7 @@ DEEPEST = 20
 _REMEDIES = {
     r"'\t'": "; indent with spaces",
     "mapping values are not allowed": "; put text with a colon in quotes",
+    "another document": "; a recipe is one: remove '---' and what follows it",
 }
 
 
@@ -146,7 +147,7 @@ def _scalar(node: yaml.ScalarNode, at: Node) -> Any:
         case "!float" if "n" not in text.lower() and math.isfinite(float(text)):
             return float(text)
         case "!int" | "!float":
-            raise at.fault(f"{text[:40]} is not a finite number that a computer holds")
+            raise at.fault(f"{text[:40]} is not a finite number of 64 bits")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise at.fault(f"{shown(text)} is not valid text")
     return text

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from bench.leaderboard.check import disagreement
 from bench.leaderboard.compare import FEWEST_SEEDS, noise, tied
 from bench.leaderboard.leagues import headline_of
 from bench.leaderboard.lines import Line
@@ -29,6 +30,8 @@ def agreement(lines: Sequence[Line]) -> str:
     verdicts = [f"{counts[v]} {v}" for v in Verdict if counts[v]]
     gaps = sorted(pair["d"] for pair in pairs)
     spread = text.gap(gaps[0]) + (f" to {text.gap(gaps[-1])}" if len(gaps) > 1 else "")
+    if against := sum(bool(disagreement(line.pairs)) for line in ours if line.judged):
+        verdicts.append(f"{against} with reports that contradict it")
     single = {pair["n"] for pair in pairs} == {1}
     seeds = f" (one seed{' each' if len(pairs) > 1 else ''})" if single else ""
     methods = len({line.entry["title"] for line in ours})

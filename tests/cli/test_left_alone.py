@@ -78,6 +78,10 @@ def reported(bench: Bench, tmp_path: Path, text: str, *options: object) -> str:
             "protocol.schedule.milestones: 5 of 5 epochs is never reached",
         ),
         (
+            SMALL.replace("epochs: 1", "epochs: 0"),
+            "protocol.epochs: 0 epochs train nothing; write at least 1",
+        ),
+        (
             SMALL.replace("factor: 20", "factor: 0.01"),
             "got 0.01; it is the largest class over the smallest: did you mean 100?",
         ),

@@ -22,6 +22,7 @@ from project import ROOT
 from bench.cell import Columns, DataSet, Parts
 from bench.data.read import containers
 from bench.data.read.containers import index
+from bench.data.read.readers import files_called
 from bench.data.read.sources import read
 from bench.data.sets import content, subsets
 from bench.data.sets.catalogue import DATASETS
@@ -253,6 +254,14 @@ def test_a_missing_suffix_names_those_that_there_are(tmp_path: Path) -> None:
     refused(
         changed(dataset, columns={"label": "json"}), tmp_path, "no 'json'", "there are cls, png", "columns"
     )
+
+
+def test_the_name_of_a_part_may_have_several_words(tmp_path: Path) -> None:
+    for name in ("train_clean-0", "train-0", "test_clean-0"):
+        (tmp_path / f"{name}.parquet").touch()
+    parquet = DataSet(name="toy", source="parquet", folder=".", image_size=8)
+    (found,) = files_called(parquet, tmp_path, "train_clean")
+    assert found.name == "train_clean-0.parquet"
 
 
 def test_a_missing_part_is_reported_what_there_is(toy: DataSet, tmp_path: Path) -> None:

@@ -91,8 +91,8 @@ def run(method: str = "bcl", seed: int = 0, accuracy: Any = 52.0, **changes: Any
             block, key = _RECORD[name]
             record[block][key] = value
     cell = cell_from(parts | fields)
-    made = Result(RunDir(Path("nowhere"), cell.run_id), cell=cell)
-    made._local = State(status), record
+    made = Result(RunDir(Path("nowhere"), cell.run_id))
+    made.cell, made._local = cell, (State(status), record)
     return made
 
 

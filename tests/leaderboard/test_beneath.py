@@ -15,8 +15,8 @@ from bench.gridfile import Grid, write_grid
 from bench.leaderboard.board import Board
 from bench.leaderboard.lines import Line
 from bench.records import Results
-from bench.report import render_recipe
 from bench.report.index_page import board_table
+from bench.report.recipe_page import render_recipe
 from bench.result import Result
 
 #: Accuracies by seed of a method and of its control, and of a rival.

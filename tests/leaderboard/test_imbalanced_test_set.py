@@ -12,8 +12,8 @@ from records_factory import DIGITS, finish, make_cell, make_grid
 from bench.leaderboard import gather
 from bench.leaderboard.lines import marks
 from bench.records import Results
-from bench.report import render_index, render_recipe
-from bench.report.index_page import board_table
+from bench.report.index_page import board_table, render_index
+from bench.report.recipe_page import render_recipe
 from bench.rundir import RunDir
 
 #: Class 0 has most test images: always to say 0 has 82 % of the images and a tenth of the classes.

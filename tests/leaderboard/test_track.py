@@ -13,7 +13,7 @@ from records_factory import DIGITS, finish, make_cell
 from bench.leaderboard import gather, track
 from bench.metrics import agnostic
 from bench.records import Results
-from bench.report import render_track
+from bench.report.track_page import render_track
 from bench.rundir import RunDir
 
 ADAPTED = {"accuracy": {name: 90.0 + i for i, name in enumerate(agnostic.TEST_SETS)}}

@@ -20,8 +20,8 @@ from bench.leaderboard.entries import entry as bare_entry
 from bench.leaderboard.friedman import across, rank
 from bench.leaderboard.leagues import ranked
 from bench.records import Results
-from bench.report import render_recipe
 from bench.report.rank_figure import caption, critical_difference
+from bench.report.recipe_page import render_recipe
 
 
 # -- bootstrap ------------------------------------------------------------------------------------

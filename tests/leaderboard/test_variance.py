@@ -12,7 +12,7 @@ from records_factory import DIGITS, finish, make_cell, make_grid
 
 from bench.leaderboard.variance import components
 from bench.records import Results
-from bench.report import render_recipe
+from bench.report.recipe_page import render_recipe
 
 
 def scores_of(table: np.ndarray) -> dict[tuple[int, int], float]:

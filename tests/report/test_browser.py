@@ -16,7 +16,9 @@ from records_factory import CIFAR10_JPEG, finish, make_cell, make_grid
 from bench.cell import BackboneChoice, Protocol
 from bench.leaderboard import gather
 from bench.records import Results
-from bench.report import render_index, render_recipe, render_runs
+from bench.report.index_page import render_index
+from bench.report.recipe_page import render_recipe
+from bench.report.run_page import render_runs
 
 pytestmark = pytest.mark.browser
 

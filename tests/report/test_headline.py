@@ -81,5 +81,11 @@ def test_agreement_counts_verdicts_of_the_same_protocol(
     assert agreement(league) == f"Of 2 measured methods, 1 beside a published number: {expected}"
 
 
+def test_a_verdict_that_other_reports_contradict_is_counted_as_such(tmp_path: Path) -> None:
+    numbers = [{"method": "bcl", "value": value, "reported_by": value} for value in ("49", "52")]
+    league = lines(tmp_path, series("bcl", 50.4, 50.5, 50.6), numbers=numbers)
+    assert "1 above, 1 with reports that contradict it;" in agreement(league)
+
+
 def test_a_league_of_ours_alone_says_that_nothing_judges_it(tmp_path: Path) -> None:
     assert agreement(lines(tmp_path, series("bcl", 52.0))).startswith("No published number has this protocol")

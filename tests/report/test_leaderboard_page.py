@@ -27,9 +27,11 @@ from bench.leaderboard import Board, best, gather, sets
 from bench.leaderboard.check import words
 from bench.leaderboard.lines import bold, marks, rows
 from bench.records import Results
-from bench.report import render_index, render_runs, text, values
+from bench.report import text, values
 from bench.report.board_figures import front
 from bench.report.exports import table
+from bench.report.index_page import render_index
+from bench.report.run_page import render_runs
 from bench.report.values import FOOTNOTES
 from bench.rundir import RunDir
 
@@ -116,7 +118,9 @@ def test_the_latex_is_balanced(results: Path, folder: Path) -> None:
     source = re.sub(r"%.*", "", files["index.tex"].replace(r"\%", ""))
     bare = re.sub(r"\\[{}&]", "", source)
     assert bare.count("{") == bare.count("}")
-    for body in re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end\{tabular\}", bare, flags=re.S):
+    bodies = re.findall(r"\\begin\{tabular\}\{([lr]+)\}(.*?)\\end\{tabular\}", bare, flags=re.S)
+    assert len(bodies) == bare.count(r"\begin{tabular}") > 0
+    for body in bodies:
         lines = [line for line in body[1].splitlines() if line.rstrip().endswith("\\\\")]
         assert len(lines) > 1
         assert {line.count("&") for line in lines} == {len(body[0]) - 1}
@@ -484,7 +488,9 @@ def test_the_same_results_give_the_same_bytes_and_need_no_torch(
     _, files = show(results, folder)
     code = (
         "import sys; from pathlib import Path; from bench.records import Results\n"
-        "from bench.leaderboard import gather; from bench.report import render_index, render_runs\n"
+        "from bench.leaderboard import gather\n"
+        "from bench.report.index_page import render_index\n"
+        "from bench.report.run_page import render_runs\n"
         "board = gather(Results(Path(sys.argv[1])), Path(sys.argv[2])); there = Path(sys.argv[3])\n"
         "render_index(board, there); render_runs(board, there)\n"
         "assert not {'torch', 'torchvision', 'timm'} & set(sys.modules)\n"

@@ -18,7 +18,10 @@ from bench.cell import BackboneChoice, Protocol
 from bench.errors import BenchError
 from bench.leaderboard import gather, sets
 from bench.records import Results
-from bench.report import figures, page, render_index, render_recipe, render_runs, text, values
+from bench.report import figures, page, text, values
+from bench.report.index_page import render_index
+from bench.report.recipe_page import render_recipe
+from bench.report.run_page import render_runs
 from bench.rundir import RunDir
 
 
@@ -248,7 +251,7 @@ def test_the_same_results_give_the_same_bytes_and_need_no_torch(results: Path, t
     here = render_recipe(Results(results), "small", tmp_path / "here")
     code = (
         "import sys; from pathlib import Path; from bench.records import Results\n"
-        "from bench.report import render_recipe\n"
+        "from bench.report.recipe_page import render_recipe\n"
         "render_recipe(Results(Path(sys.argv[1])), 'small', Path(sys.argv[2]))\n"
         "assert not {'torch', 'torchvision', 'timm'} & set(sys.modules)\n"
     )

@@ -20,8 +20,8 @@ from bench.gridfile import write_grid
 from bench.leaderboard.effort import comparisons
 from bench.recipe import Recipe, grid_file, load
 from bench.records import Results
-from bench.report import render_recipe
 from bench.report.effort import spaced
+from bench.report.recipe_page import render_recipe
 from bench.rundir import RunDir
 from bench.search.outcome import outcome, progress
 from bench.search.resolve import resolve

@@ -171,6 +171,7 @@ class MemoryLoader(Loader):
         """Upload an array into the tensor of that name, from which a captured step reads it."""
         if name not in self._kept:
             self._kept[name] = self._upload(array).clone()
+            return self._kept[name]
         return self._kept[name].copy_(torch.from_numpy(np.ascontiguousarray(array)), non_blocking=True)
 
 

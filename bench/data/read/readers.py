@@ -76,12 +76,9 @@ def files_called(dataset: DataSet, root: Path, name: str) -> list[Path]:
     files = {path.relative_to(root).as_posix(): path for path in files_in(dataset, root)}
     if "*" in name or "?" in name:
         return [path for relative, path in files.items() if fnmatch.fnmatchcase(relative, name)]
-    by_name = [path for path in files.values() if name in _words(path.name)]
-    return by_name or [path for relative, path in files.items() if name in _words(relative)]
-
-
-def _words(path: str) -> list[str]:
-    return re.split(r"[^A-Za-z0-9]+", path)
+    word = re.compile(rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])")
+    by_name = [path for path in files.values() if word.search(path.name)]
+    return by_name or [path for relative, path in files.items() if word.search(relative)]
 
 
 def _files_of(dataset: DataSet, root: Path, part: str) -> list[Path]:
