@@ -244,12 +244,9 @@ def load_model(run_id: str | Path, results: str | Path = "results") -> Method:
     Raises:
         BenchError: no run or several have this name, it is not done, or its weights are not here.
     """
-    import numpy as np
-
     from bench.hub import opened, with_weights
     from bench.records import Results
-    from bench.train.build import build
-    from bench.train.checkpoint import read_weights
+    from bench.train.checkpoint import restored
 
     if (Path(run_id) / "record.json").is_file():
         run = opened(Path(run_id))
@@ -257,7 +254,4 @@ def load_model(run_id: str | Path, results: str | Path = "results") -> Method:
     else:
         found = Results(Path(results)).find(str(run_id))
         run, cell, record = with_weights(found), found.cell, found.record
-    counts = record["data"].get("epoch_counts", record["data"]["class_counts"])
-    method = build(cell, np.array(counts))
-    read_weights(run.weights, method, record["files"][run.weights.name])
-    return method.eval()
+    return restored(run, cell, record).eval()

@@ -6,13 +6,10 @@ import json
 import shutil
 from pathlib import Path
 
-import numpy as np
-
 from bench.files import write_text
 from bench.hub import card, copy_files, timm_form, with_weights
 from bench.result import Result
-from bench.train.build import build
-from bench.train.checkpoint import read_weights
+from bench.train.checkpoint import restored
 
 
 def write(run: Result, folder: Path, repo: str, licence: str) -> bool:
@@ -24,9 +21,7 @@ def write(run: Result, folder: Path, repo: str, licence: str) -> bool:
         BenchError: the run is not done, or its weights are missing or damaged.
     """
     directory, record, cell = with_weights(run), run.record, run.cell
-    counts = record["data"].get("epoch_counts", record["data"]["class_counts"])
-    method = build(cell, np.array(counts))
-    read_weights(directory.weights, method, record["files"][directory.weights.name])
+    method = restored(directory, cell, record)
     if (folder / "record.json").exists():
         shutil.rmtree(folder)
     copy_files(directory.path, folder)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load, save
 
+from bench.cell import Cell
 from bench.errors import BenchError
 from bench.files import write_bytes
 from bench.method import Method
+from bench.rundir import RunDir
+from bench.train.build import build
 
 _DIGEST = 32  # bytes of sha256, after the payload
 
@@ -53,6 +58,18 @@ def write_weights(path: Path, method: Method) -> str:
     payload = save({name: t.detach().cpu().contiguous() for name, t in method.state_dict().items()})
     write_bytes(path, payload)
     return hashlib.sha256(payload).hexdigest()
+
+
+def restored(run: RunDir, cell: Cell, record: Mapping[str, Any]) -> Method:
+    """Build a finished run's method, with its weights.
+
+    Raises:
+        BenchError: the weights are missing or damaged, or the method is now of another version.
+    """
+    counts = record["data"].get("epoch_counts", record["data"]["class_counts"])
+    method = build(cell, np.array(counts))
+    read_weights(run.weights, method, record["files"][run.weights.name])
+    return method
 
 
 def read_weights(path: Path, method: Method, sha256: str) -> None:

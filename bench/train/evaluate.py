@@ -19,8 +19,7 @@ from bench.errors import BenchError, did_you_mean
 from bench.method import Method
 from bench.metrics import FullScore, full_score
 from bench.rundir import RunDir
-from bench.train.build import build
-from bench.train.checkpoint import read_weights
+from bench.train.checkpoint import restored
 
 _BATCH = 100
 
@@ -52,8 +51,7 @@ def evaluate_run(run: RunDir, data: Path, folder: Path | None = None) -> FullSco
     if record["status"] != "done":
         raise BenchError(f"{run.run_id}: is {record['status']}, and has no weights to score")
     counts = np.array(record["data"]["class_counts"])
-    method = build(cell, np.array(record["data"].get("epoch_counts", counts)))
-    read_weights(run.weights, method, record["files"][run.weights.name])
+    method = restored(run, cell, record)
     if folder is None:
         real = cell.dataset.model_copy(update={"extra_train": None})  # the test set needs no extra images
         loader = loader_for(load(real, cell.imbalance_factor, data), method.views, cell, "cpu")
