@@ -18,11 +18,12 @@ document.addEventListener("ready", ({ target, detail: table }) => {
   let league; // the code of the league that was opened
 
   // Measured and published rows are ranked separately; published ones sort last.
-  const rank = (shown, alike) => {
+  const rank = (alike) => {
     for (const [ours, metric, offset] of [[true, first, 0], [false, "published", 10000]]) {
       const known = (row) => alike && row.shown && row.number(metric) >= 0 && !row.cell(metric).classList.contains("doubtful");
-      const values = shown.filter((row) => row.ours === ours && known(row)).map((row) => row.number(metric));
-      for (const row of rows.filter((row) => row.ours === ours)) {
+      const group = rows.filter((row) => row.ours === ours);
+      const values = group.filter(known).map((row) => row.number(metric));
+      for (const row of group) {
         const own = row.number(metric);
         const place = known(row) ? 1 + values.filter((other) => other > own).length : null;
         const single = ours && row.cell(first).classList.contains("single");
@@ -65,15 +66,15 @@ document.addEventListener("ready", ({ target, detail: table }) => {
   const show = () => {
     for (const row of rows) {
       row.shown = fields.every(({ value }, i) => value === "" || value === row.at[i]);
-      const unlike = protocol.filter((i) => row.at[i] !== league[i]);
-      row.cell("protocol").textContent = unlike.map((i) => `${fields[i].dataset.label} ${value(row, i)}`).join(", ");
+      row.unlike = protocol.filter((i) => row.at[i] !== league[i]); // to the league that was opened
+      row.cell("protocol").textContent = row.unlike.map((i) => `${fields[i].dataset.label} ${value(row, i)}`).join(", ");
     }
     const shown = rows.filter((row) => row.shown);
     const differing = protocol.filter((i) => new Set(shown.map((row) => row.at[i])).size > 1);
-    rank(shown, !differing.length);
+    rank(!differing.length);
     for (const metric of metrics) embolden(shown, metric, !differing.length);
     fields.forEach((field, i) => field.classList.toggle("widened", field.value !== league[i]));
-    table.column("protocol:name").visible(shown.some((row) => protocol.some((i) => row.at[i] !== league[i])), false);
+    table.column("protocol:name").visible(shown.some((row) => row.unlike.length), false);
     table.search.fixed("league", (_text, _row, i) => rows[i].shown);
     table.rows().invalidate("dom").draw();
     const code = fields.map(({ value }) => value).join(".");
