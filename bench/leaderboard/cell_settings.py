@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bench.cell import Cell
+from bench.leaderboard.protocols import FIELDS
 
 
 def settings(cell: Cell) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def variants(cells: Sequence[Cell]) -> list[str]:
     flats = [settings(cell) | cell.method.params | {"version": cell.method.version} for cell in cells]
     names = list(dict.fromkeys(name for flat in flats for name in flat))
     differing = [name for name in names if len({str(flat.get(name)) for flat in flats}) > 1]
+    differing.sort(key=lambda name: name.rpartition(".")[2] not in FIELDS)  # what decides verdicts first
 
     def values(names: Sequence[str]) -> list[str]:
         return [listed({name: flat[name] for name in names if name in flat}) for flat in flats]
