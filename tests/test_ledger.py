@@ -26,7 +26,7 @@ from bench import ledger
 from bench.cli import main
 from bench.errors import BenchError
 from bench.launch import local
-from bench.records import Results, states
+from bench.records import Results
 from bench.rundir import RunDir
 
 EXPECTED = ROOT / "tests" / "expected"
@@ -217,17 +217,17 @@ def test_what_is_not_finished_does_not_hide_the_line(tmp_path: Path) -> None:
     RunDir(tmp_path, cells[1].run_id).write_cell(cells[1])
     with RunDir(tmp_path, cells[2].run_id).lock():
         assert Results(tmp_path).table().status.tolist() == ["done"] * 3
-        assert {state.status for state in states(tmp_path, cells).values()} == {"done"}
+        assert {state.status for state in Results(tmp_path).states(cells).values()} == {"done"}
 
 
 def test_a_child_of_a_committed_run_that_cannot_be_trained_anew_is_blocked(tmp_path: Path) -> None:
     parent, child = make_cell(), make_cell("crt", parent=make_cell())
     finish(tmp_path, parent)
     commit(tmp_path)
-    assert states(tmp_path, [child])[child.run_id].status == "missing"
+    assert Results(tmp_path).states([child])[child.run_id].status == "missing"
     fail(tmp_path, parent, "died")
-    assert states(tmp_path, [child])[child.run_id].status == "blocked"
-    assert states(tmp_path, [parent])[parent.run_id].status == "done"
+    assert Results(tmp_path).states([child])[child.run_id].status == "blocked"
+    assert Results(tmp_path).states([parent])[parent.run_id].status == "done"
 
 
 # -- training --------------------------------------------------------------------------------------

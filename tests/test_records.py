@@ -18,7 +18,7 @@ import bench
 from bench.cell import Protocol
 from bench.errors import BenchError
 from bench.files import replacing, write_text
-from bench.records import Results, states
+from bench.records import Results
 from bench.result import series
 from bench.rundir import Busy, RunDir, equal
 
@@ -244,7 +244,7 @@ def test_states_of_a_grid(tmp_path: Path) -> None:
     run.append_epoch({"epoch": 0})
 
     cells = [done, failed, absent, stopped, child, grandchild, waiting, finished]
-    got = states(tmp_path, cells)
+    got = Results(tmp_path).states(cells)
     assert [got[cell.run_id].status for cell in cells] == [
         "done",
         "failed",
@@ -259,14 +259,14 @@ def test_states_of_a_grid(tmp_path: Path) -> None:
     assert got[child.run_id].reason == f"failed parent {failed.run_id}"
     assert "epochs done: 1" in str(got[stopped.run_id].reason)
     with run.lock():
-        assert states(tmp_path, [stopped])[stopped.run_id].status == "running"
+        assert Results(tmp_path).states([stopped])[stopped.run_id].status == "running"
 
 
 def test_a_run_under_way_hides_its_old_failure(tmp_path: Path) -> None:
     cell = make_cell()
     run = fail(tmp_path, cell, "died")
     with run.lock():
-        assert states(tmp_path, [cell])[cell.run_id].status == "running"
+        assert Results(tmp_path).states([cell])[cell.run_id].status == "running"
         assert Results(tmp_path).table().status.tolist() == ["running"]
 
 

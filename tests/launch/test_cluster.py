@@ -21,7 +21,7 @@ from bench.launch import queue, slurm
 from bench.launch.queue import Queued
 from bench.launch.rerun import settle
 from bench.launch.slurm import Ask, Task, follow, submit, waves
-from bench.records import states
+from bench.records import Results
 from bench.rundir import RunDir, State, Status, attempt
 
 RECIPE = """\
@@ -248,7 +248,7 @@ def test_what_is_trained_once_more_is_asked_for_on_submission_and_harms_nothing(
     assert not new.path.exists()  # nothing was asked for
     assert submit([cell], tmp_path, tmp_path, Ask(), rerun=[cell.run_id]) == {"1": [cell]}
     assert new.look()[0].status == "interrupted"
-    assert states(tmp_path, [cell])[cell.run_id] == State(
+    assert Results(tmp_path).states([cell])[cell.run_id] == State(
         "done", "trained once more: interrupted, epochs done: 0; the next run continues"
     )
     new.append_epoch({"epoch": 0})

@@ -19,7 +19,7 @@ from bench.errors import BenchError
 from bench.launch.checks import training_images
 from bench.method import Batch
 from bench.recipe import load as load_recipe
-from bench.records import states
+from bench.records import Results
 from bench.registry import find
 from bench.result import series
 from bench.rundir import RunDir
@@ -108,7 +108,7 @@ def test_a_failed_parent_of_several_blocks(tmp_path):
     run = RunDir(tmp_path, soup.parents[1].run_id)
     run.write_cell(soup.parents[1])
     run.write_record({"status": "failed", "reason": "it was"})
-    assert states(tmp_path, [soup])[soup.run_id].status == "blocked"
+    assert Results(tmp_path).states([soup])[soup.run_id].status == "blocked"
 
 
 def test_a_soup_is_cooked_from_runs(tmp_path):
