@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def printable(text: str) -> str:
@@ -60,6 +60,12 @@ def memory_ran_out(error: BaseException | None) -> bool:
 
 #: Longer lists are left out of a message.
 MOST_LISTED = 60
+
+
+def first_of(names: Sequence[str], most: int = 5) -> str:
+    """Write the first of some names, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def did_you_mean(name: object, known: Iterable[str], most: int = MOST_LISTED) -> str:

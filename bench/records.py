@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from bench import ledger, run_table
 from bench.cell import Cell, families
-from bench.errors import BenchError, did_you_mean
+from bench.errors import BenchError, did_you_mean, first_of
 from bench.gridfile import Grid, read_grid
 from bench.result import Result
 from bench.rundir import RunDir, State, attempt
@@ -68,8 +68,9 @@ class Results:
             n for n in names if n.startswith(name) or n.endswith(f"-{name}")
         ]
         if len(hits) > 1:
-            shown = ", ".join(hits[:3]) + (" ..." if len(hits) > 3 else "")
-            raise BenchError(f"{name!r} matches {len(hits)} runs: {shown}; write more of the name")
+            raise BenchError(
+                f"{name!r} matches {len(hits)} runs: {first_of(hits, 3)}; write more of the name"
+            )
         if not hits:
             digits = [n.rpartition("-")[2] for n in names]
             near = did_you_mean(name, names if "-" in name else {*names, *digits}, most=6)

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from bench.cli.common import DATA, SOME_FAILED, Data, console, print_line, progress_bars, table
-from bench.errors import BenchError, did_you_mean, printable
+from bench.errors import BenchError, did_you_mean, first_of, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -106,8 +106,7 @@ def _show(dataset: DataSet, data: Path, download: bool = False) -> None:
         numbers = (len(of_part), len(counts), counts.max(), counts.min())
         shown.add_row(part, *(f"{number:,}" for number in numbers), size)
     console().print(shown)
-    names = ", ".join(class_names[:20]) + (", ..." if len(class_names) > 20 else "")
-    print_line(f"{len(class_names)} classes: {names}", wrap=True)
+    print_line(f"{len(class_names)} classes: {first_of(class_names, 20)}", wrap=True)
     _print_lines("remark", [printable(line) for line in passed_over], "yellow")
 
 

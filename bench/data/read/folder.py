@@ -18,15 +18,13 @@ from PIL import Image, ImageOps
 
 from bench.cell import DataSet, Parts
 from bench.data.read import decoding
-from bench.errors import BenchError, did_you_mean
+from bench.errors import BenchError, did_you_mean, first_of
 
 #: Makes a square image of that many pixels a side.
 Frame = Callable[[Image.Image, int], Image.Image]
 
 #: Names of a test set to look for, in this order, if the recipe gives none.
 TESTS = ("test", "validation", "val")
-
-MOST_LISTED = 5  # files that are passed over
 
 
 @dataclass(frozen=True)
@@ -110,8 +108,8 @@ def passed_over(files: Collection[Path]) -> list[str]:
     if not files:
         return []
     suffixes = Counter(path.suffix.lower() or "no suffix" for path in files)
-    counts = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.most_common(MOST_LISTED))
-    names = ", ".join(map(str, list(files)[:MOST_LISTED])) + (", ..." if len(files) > MOST_LISTED else "")
+    counts = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.most_common(5))
+    names = first_of([str(file) for file in files])
     return [f"{len(files):,} files are no images of a class and are not read ({counts}): {names}"]
 
 

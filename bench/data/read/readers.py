@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from bench.cell import Columns, DataSet
 from bench.data.read import decoding
 from bench.data.read.folder import part_names
-from bench.errors import BenchError, did_you_mean
+from bench.errors import BenchError, did_you_mean, first_of
 
 #: Source -> the suffix of its files. The package that reads them is an extra with the source's name.
 KINDS = {"parquet": ".parquet", "datasets": ".arrow", "webdataset": ".tar"}
@@ -86,10 +86,9 @@ def _files_of(dataset: DataSet, root: Path, part: str) -> list[Path]:
     found = files_called(dataset, root, name)
     if not found:
         paths = [path.relative_to(root).as_posix() for path in files_in(dataset, root)]
-        listed = ", ".join(paths[:5]) + (", ..." if len(paths) > 5 else "")
         raise BenchError(
-            f"{root}: no file of {part}: none has {name!r} in its path; there are {listed}; name them with "
-            f"parts: {{{part}: PATTERN}}"
+            f"{root}: no file of {part}: none has {name!r} in its path; there are {first_of(paths)}; name "
+            f"them with parts: {{{part}: PATTERN}}"
         )
     return found
 

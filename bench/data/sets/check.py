@@ -24,7 +24,6 @@ from bench.data.sets.findings import (
     AS_PUBLISHED,
     COUNTS_AGREE,
     DIFFERS,
-    MOST_LISTED,
     Findings,
     PartSummary,
     summarise,
@@ -32,7 +31,7 @@ from bench.data.sets.findings import (
 from bench.data.sets.known import KNOWN, Known, KnownList, git_blob
 from bench.data.sets.repeats import compare_containers, compare_contents, compare_lists, compare_trees
 from bench.data.split.extra import read_extra
-from bench.errors import BenchError, printable
+from bench.errors import BenchError, first_of, printable
 
 
 def check(
@@ -211,9 +210,8 @@ class _Check:
         self.findings.present[part] = len(states) - states.count(("missing",))
         for state in sorted({state for some in states for state in some}):
             positions = [i for i, some in enumerate(states) if state in some]
-            names = ", ".join(map(name_of, positions[:MOST_LISTED]))
-            more = f" and {len(positions) - MOST_LISTED:,} more" if len(positions) > MOST_LISTED else ""
-            line = f"{part}: {len(positions):,} of {len(states):,} images {state}: {names}{more}"
+            names = first_of([name_of(i) for i in positions])
+            line = f"{part}: {len(positions):,} of {len(states):,} images {state}: {names}"
             fault = state in ("missing", "empty", "broken")
             (self.findings.faults if fault else self.findings.remarks).append(line)
 

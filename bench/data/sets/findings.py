@@ -10,8 +10,6 @@ import numpy as np
 from bench.cell import DataSet
 from bench.data.split.longtail import shot_groups
 
-MOST_LISTED = 5  # files of a kind
-
 AS_PUBLISHED, COUNTS_AGREE, DIFFERS, UNKNOWN = "as published", "counts agree", "differs", "not known"
 
 

@@ -26,8 +26,9 @@ from bench.data.read.cache import key_of
 from bench.data.read.lists import Listing, ListSet
 from bench.data.read.sources import read
 from bench.data.sets import subsets
-from bench.data.sets.findings import MOST_LISTED, Findings
+from bench.data.sets.findings import Findings
 from bench.data.split.extra import Extra
+from bench.errors import first_of
 from bench.files import write_text
 
 
@@ -185,17 +186,15 @@ def _add_repeats(
 def _names(groups: Sequence[Sequence[Occurrence]], labels: bool = False) -> str:
     names = [
         " = ".join(f"{one.name} (class {one.label})" if labels else one.name for one in group[:3])
-        for group in groups[:MOST_LISTED]
+        for group in groups
     ]
-    more = f" and {len(groups) - MOST_LISTED:,} more" if len(groups) > MOST_LISTED else ""
-    return ", ".join(names) + more
+    return first_of(names)
 
 
 def _add_untested(classes: Sequence[str], findings: Findings) -> None:
     if classes:
-        names = ", ".join(classes[:MOST_LISTED]) + (", ..." if len(classes) > MOST_LISTED else "")
         findings.remarks.append(
-            f"test: {len(classes):,} classes have no image, so their metrics are n/a: {names}"
+            f"test: {len(classes):,} classes have no image, so their metrics are n/a: {first_of(classes)}"
         )
 
 
