@@ -17,7 +17,6 @@ from project import SHARED
 
 from bench.cli import main
 from bench.data.read import shards
-from bench.data.sets import check as module
 from bench.data.sets.catalogue import DATASETS
 from bench.data.sets.check import check
 from bench.data.sets.findings import AS_PUBLISHED, COUNTS_AGREE, DIFFERS, UNKNOWN, Findings
