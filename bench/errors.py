@@ -5,7 +5,10 @@ from __future__ import annotations
 import difflib
 import re
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+_T = TypeVar("_T")
 
 
 def printable(text: str) -> str:
@@ -62,10 +65,10 @@ def memory_ran_out(error: BaseException | None) -> bool:
 MOST_LISTED = 60
 
 
-def first_of(names: Sequence[str], most: int = 5) -> str:
-    """Write the first of some names, and how many more there are."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def first_of(things: Sequence[_T], most: int = 5, name: Callable[[_T], str] = str) -> str:
+    """Write the names of the first things, and how many more there are."""
+    more = f" and {len(things) - most:,} more" if len(things) > most else ""
+    return ", ".join(map(name, things[:most])) + more
 
 
 def did_you_mean(name: object, known: Iterable[str], most: int = MOST_LISTED) -> str:

@@ -109,7 +109,7 @@ def passed_over(files: Collection[Path]) -> list[str]:
         return []
     suffixes = Counter(path.suffix.lower() or "no suffix" for path in files)
     counts = ", ".join(f"{count:,} {suffix}" for suffix, count in suffixes.most_common(5))
-    names = first_of([str(file) for file in files])
+    names = first_of([*files])
     return [f"{len(files):,} files are no images of a class and are not read ({counts}): {names}"]
 
 

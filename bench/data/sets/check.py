@@ -210,7 +210,7 @@ class _Check:
         self.findings.present[part] = len(states) - states.count(("missing",))
         for state in sorted({state for some in states for state in some}):
             positions = [i for i, some in enumerate(states) if state in some]
-            names = first_of([name_of(i) for i in positions])
+            names = first_of(positions, name=name_of)
             line = f"{part}: {len(positions):,} of {len(states):,} images {state}: {names}"
             fault = state in ("missing", "empty", "broken")
             (self.findings.faults if fault else self.findings.remarks).append(line)

@@ -184,11 +184,10 @@ def _add_repeats(
 
 
 def _names(groups: Sequence[Sequence[Occurrence]], labels: bool = False) -> str:
-    names = [
-        " = ".join(f"{one.name} (class {one.label})" if labels else one.name for one in group[:3])
-        for group in groups
-    ]
-    return first_of(names)
+    def name(group: Sequence[Occurrence]) -> str:
+        return " = ".join(f"{one.name} (class {one.label})" if labels else one.name for one in group[:3])
+
+    return first_of(groups, name=name)
 
 
 def _add_untested(classes: Sequence[str], findings: Findings) -> None:
